@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Inside of libmobohv: the partition and VP objects, engine vtable, and who may touch what.
+ *
+ * Lock order: partition.map_lock -> vp.lapic.lock (none is held while a callback of hv_ops runs).
+ * Attention: another thread asks something of a VP by setting a bit in vp->attention and calling
+ * hv_vp_wake(); the VP looks at the word at every block boundary and while halted. */
+#ifndef MOBO_HV_INT_H
+#define MOBO_HV_INT_H
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <mobo/hv.h>
+
+#include "hv/x86/cpu.h"
+#include "hv/x86/mmu.h"
+#include "hv/lapic.h"
+
+enum {
+    HV_ATT_CANCEL = 1u << 0,  /* hv_vp_cancel */
+    HV_ATT_INTR = 1u << 1,    /* look at the local APIC, ExtINT, NMI, INIT, SIPI again */
+    HV_ATT_TIMER = 1u << 2,   /* the local APIC timer's deadline may have come */
+    HV_ATT_SYNC = 1u << 3,    /* engine request: TLB or code of this VP must be dropped (mmu.c) */
+    HV_ATT_EXIT = 1u << 4     /* vp->exit is filled in: leave hv_vp_run */
+};
+
+struct hv_vp;
+
+/* An engine executes VPs.  All functions run on the VP's thread unless said. */
+struct hv_engine {
+    const char *name, *summary;
+    bool (*probe)(char *reason, size_t len); /* usable on this host? */
+    int (*vp_create)(struct hv_vp *vp);      /* any thread */
+    void (*vp_destroy)(struct hv_vp *vp);
+    /* Run until vp->attention has HV_ATT_EXIT or HV_ATT_CANCEL; see hv_vp_events. */
+    void (*run)(struct hv_vp *vp);
+    void (*reset)(struct hv_vp *vp);         /* drop everything derived from state */
+    /* hva-based engines (KVM) learn of map changes here; NULL for software engines. */
+    int (*map_changed)(struct hv_partition *p);
+    /* State that lives outside vp->cpu (KVM); NULL for software engines. */
+    int (*get_state)(struct hv_vp *vp);
+    int (*set_state)(struct hv_vp *vp);
+};
+extern const struct hv_engine hv_engine_interp;
+
+/* An exception on its way: filled by x86_raise, consumed by x86_exception_entry. */
+struct x86_pending {
+    uint8_t valid;
+    uint8_t vector;
+    uint8_t type;       /* enum x86_event_type */
+    uint8_t has_error;
+    uint32_t error;
+    uint64_t cr2;       /* #PF only, committed to CR2 at delivery */
+    uint64_t dr6;       /* #DB only: bits to set at delivery */
+    uint8_t ilen;       /* software interrupts: length of the instruction */
+};
+
+struct hv_vp {
+    struct x86_cpu cpu;
+    struct x86_mmu mmu;
+
+    _Atomic uint32_t attention;
+    _Atomic uint32_t wake_seq;        /* futex word of a halted VP */
+    uint8_t want_window;              /* an interrupt waits for IF or the end of a shadow */
+
+    struct hv_partition *p;
+    unsigned index;
+    struct hv_lapic lapic;
+    enum hv_run_state run_state;      /* RUNNING, HALTED, WAIT_SIPI, SHUTDOWN */
+    void *engine_data;                /* owned by the engine */
+
+    /* Exceptions leave instruction code by longjmp to here; the engine's run loop sets it. */
+    jmp_buf jmp;
+    struct x86_pending exc;           /* raised, not yet delivered */
+    struct x86_pending delivering;    /* delivery under way: for double faults (6.15, table 6-5) */
+
+    struct hv_exit exit;
+    uint64_t counters[HV_CTR_COUNT];
+    struct x86_insn scratch_insn;
+};
+
+struct hv_partition {
+    const struct hv_engine *engine;
+    struct hv_ops ops;
+    void *ctx;
+    bool enlightened;
+    unsigned nvps;
+    struct hv_vp *vps[HV_MAX_VPS];
+    struct hv_gpa_space *gpa;         /* gpa.c */
+    struct hv_clock *clock;           /* clock.c */
+    struct hv_timer_thread *timers;   /* timer.c: kicks VPs at their deadlines */
+    _Atomic bool extint;              /* the 8259 pair's INTR */
+    _Atomic bool a20_masked;
+    _Atomic uint64_t first_insn_ns;
+};
+
+/** Record a sentence for hv_last_error and return @err (negative errno). */
+int hv_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void hv_log(struct hv_partition *p, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/** Set attention bits of @vp and wake it if it sleeps.  Any thread, async-signal-safe. */
+void hv_vp_kick(struct hv_vp *vp, uint32_t bits);
+
+/** Called by an engine at an instruction boundary when vp->attention is not zero, and always after HLT
+ * (vp->run_state = HV_VP_HALTED).  Clears what it handles: INIT and SIPI, timer expiry, NMI, interrupts
+ * (delivered through x86_interrupt when IF and shadows allow, else vp->want_window is set), engine
+ * requests (x86_mmu_sync), and waits on the futex while the VP is halted or waits for SIPI.
+ * @return true when the engine has to return from run(): HV_ATT_CANCEL or HV_ATT_EXIT is set. */
+bool hv_vp_events(struct hv_vp *vp);
+
+/** To be called by whatever may open the interrupt window (STI, POPF, IRET, CR8 write, ...): sets
+ * HV_ATT_INTR when vp->want_window. */
+static inline void hv_vp_window(struct hv_vp *vp)
+{
+    if (vp->want_window)
+        atomic_fetch_or_explicit(&vp->attention, HV_ATT_INTR, memory_order_relaxed);
+}
+
+/** Leave hv_vp_run with @reason; formats vp->exit.text, sets HV_ATT_EXIT.  Returns. */
+void hv_vp_exit(struct hv_vp *vp, enum hv_exit_reason reason, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- CPUID, MSRs (cpuid.c, msr.c) ---- */
+void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t subleaf, uint32_t ret[4]);
+/** Is an instruction-set feature shown to the guest?  (enum x86_feature) */
+bool hv_feature(const struct hv_partition *p, unsigned feature);
+/** @return 0, or -1: #GP(0).  Writes take effect (modes, TLB) at once. */
+int hv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val);
+int hv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val);
+/** Which XCR0 bits can be set; bits allowed in CR4. */
+uint64_t hv_xcr0_mask(const struct hv_partition *p);
+uint64_t hv_cr4_mask(const struct hv_partition *p);
+unsigned hv_maxphyaddr(const struct hv_partition *p);
+
+/* ---- time (clock.c) ---- */
+uint64_t hv_tsc_read(struct hv_vp *vp); /* guest TSC of this VP, offset and adjust applied */
+
+/* ---- outside world (vp.c): counted, x87 state of the host saved around the callback ---- */
+uint32_t hv_pio_read(struct hv_vp *vp, uint16_t port, unsigned len);
+void hv_pio_write(struct hv_vp *vp, uint16_t port, unsigned len, uint32_t val);
+/** MMIO including the local APIC page (checked first). */
+uint64_t hv_mmio_read(struct hv_vp *vp, uint64_t gpa, unsigned len);
+void hv_mmio_write(struct hv_vp *vp, uint64_t gpa, unsigned len, uint64_t val);
+
+/* ---- GPA space (gpa.c) ---- */
+struct hv_gpa_ref { void *hva; unsigned flags; uint64_t ram_page; /* RAM offset / 4096 */ };
+/** Translate one page.  @return false when nothing is mapped at @gpa (MMIO).  Any thread, lock-free. */
+bool hv_gpa_lookup(struct hv_partition *p, uint64_t gpa, struct hv_gpa_ref *ret);
+/** Note a guest store for the dirty log (only called when the region logs). */
+void hv_gpa_mark_dirty(struct hv_partition *p, uint64_t gpa);
+
+#endif

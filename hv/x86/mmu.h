@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Linear and physical memory for the software engines: page walks, software TLB, tracking of pages
+ * that hold translated code.  All functions run on the VP's own thread unless said. */
+#ifndef MOBO_HV_X86_MMU_H
+#define MOBO_HV_X86_MMU_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct hv_vp;
+
+/* Direct-mapped TLB.  Tags are negated page addresses, so that one unsigned compare finds hit, miss and
+ * page crossing at once: with t = ea + tag, the access of n bytes hits when t <= 4096 - n.  An entry that
+ * is no use holds X86_TLB_NEVER.  Pages that need attention on each store (code, dirty log, read-only,
+ * MMIO, breakpoints, alignment checks) have no write tag and take the slow path. */
+enum { X86_TLB_BITS = 12, X86_TLB_SIZE = 1 << X86_TLB_BITS };
+#define X86_TLB_NEVER 0x0000800000000000ull /* minus a non-canonical page: no canonical address hits */
+
+struct x86_tlb_entry {
+    uint64_t nrd;  /* - page, or NEVER */
+    uint64_t nwr;
+    uint64_t add;  /* host address - linear address */
+    uint64_t gpa;  /* page; bit 0: global, bit 1: large page */
+};
+
+/* Views: which privilege a data access has. */
+enum { X86_VIEW_USER, X86_VIEW_SUPER, X86_VIEW_SUPER_AC /* SMAP off or EFLAGS.AC */, X86_VIEWS };
+
+struct x86_tlb {
+    struct x86_tlb_entry e[X86_TLB_SIZE];
+};
+
+/* Instruction TLB: linear page -> physical page, checked for execute permission. */
+enum { X86_ITLB_SIZE = 256 };
+struct x86_itlb_entry { uint64_t page; /* | view, or ~0 */ uint64_t gpa; const uint8_t *hva; };
+
+struct x86_mmu {
+    struct x86_tlb *tlb;            /* the view in force; all views stay valid */
+    struct x86_tlb *views;          /* [X86_VIEWS] */
+    uint8_t view;
+    uint32_t fetch_gen;             /* changes whenever a cached linear-to-physical fetch may be stale */
+    struct x86_itlb_entry itlb[X86_ITLB_SIZE];
+    uint16_t log[512];              /* indices filled since the last flush, per flush class */
+    unsigned nlog;
+    /* Requests from other VPs, see x86_mmu_sync. */
+    _Atomic uint32_t requests;
+    _Atomic bool in_guest;
+};
+
+/* Access kinds of the linear functions. */
+enum {
+    X86_ACC_READ = 0, X86_ACC_WRITE = 1, X86_ACC_EXEC = 2,
+    X86_ACC_SYS = 4  /* implicit supervisor access at any CPL: descriptor tables, TSS, interrupt stacks */
+};
+
+/** Read or write linear memory with the rights of the current CPL (or X86_ACC_SYS), any length up to a page,
+ * crossing pages, MMIO handled.  On a fault raises #PF, #GP or #SS (does not return) with nothing written. */
+void x86_lin_read(struct hv_vp *vp, uint64_t lin, void *buf, unsigned len, unsigned acc);
+void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len, unsigned acc);
+/** Raise the fault that a write (or read) of the range would raise, else do nothing. */
+void x86_lin_probe(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc);
+
+/** Host address of @len bytes at @lin for direct use, if they are plain RAM within one page that needs no
+ * attention; NULL when the caller must use x86_lin_read/write.  Raises faults. */
+void *x86_lin_hva(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc);
+
+/** A locked read-modify-write: host address of the naturally usable bytes for an atomic operation.  When the
+ * bytes cross a page or are MMIO returns NULL (the caller then uses x86_mmu_exclusive_*).  Raises write faults.
+ * After an atomic store through it to a page that holds code the call has already dropped the code. */
+void *x86_lin_hva_rmw(struct hv_vp *vp, uint64_t lin, unsigned len);
+
+/** Stop all other VPs (they are at instruction boundaries) / let them go.  For split locks. */
+void x86_mmu_exclusive_begin(struct hv_vp *vp);
+void x86_mmu_exclusive_end(struct hv_vp *vp);
+
+/* Flushes.  After CR3, CR4, CR0.PG, EFER.NXE writes, INVLPG, INVPCID. */
+void x86_tlb_flush_all(struct hv_vp *vp);            /* with global pages */
+void x86_tlb_flush_nonglobal(struct hv_vp *vp);
+void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin);
+/** Drop every VP's TLB (map changes, A20).  Any thread; complete when no VP can use an old translation. */
+struct hv_partition;
+void x86_tlb_shootdown(struct hv_partition *p);
+
+/** Handle what other VPs asked of this one (called from hv_vp_events on HV_ATT_SYNC). */
+void x86_mmu_sync(struct hv_vp *vp);
+
+/** Load the PAE PDPTEs from CR3 (4.4.1).  @return false: reserved bits set, raise #GP(0). */
+bool x86_load_pdptes(struct hv_vp *vp, uint64_t cr3);
+
+/** Guest-physical write by something else than this VP's stores (DMA, loader): drop code there.  Any thread. */
+void x86_code_dirty(struct hv_partition *p, uint64_t gpa, uint64_t len);
+
+int x86_mmu_init(struct hv_vp *vp);
+void x86_mmu_fini(struct hv_vp *vp);
+int x86_pages_init(struct hv_partition *p);
+void x86_pages_fini(struct hv_partition *p);
+
+/* Alignment: canonical addresses, 3.3.7.1 of SDM 1. */
+static inline bool x86_canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
+
+#endif
