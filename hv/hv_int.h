@@ -35,6 +35,8 @@ struct hv_engine {
     /* Run until vp->attention has HV_ATT_EXIT or HV_ATT_CANCEL; see hv_vp_events. */
     void (*run)(struct hv_vp *vp);
     void (*reset)(struct hv_vp *vp);         /* drop everything derived from state */
+    void (*code_drop)(struct hv_vp *vp, uint64_t ram_page); /* forget translations of a RAM page */
+    void (*stop_block)(struct hv_vp *vp);    /* leave the current block after this instruction */
     /* hva-based engines (KVM) learn of map changes here; NULL for software engines. */
     int (*map_changed)(struct hv_partition *p);
     /* State that lives outside vp->cpu (KVM); NULL for software engines. */
@@ -91,6 +93,9 @@ struct hv_partition {
     struct hv_timer_thread *timers;   /* timer.c: kicks VPs at their deadlines */
     _Atomic bool extint;              /* the 8259 pair's INTR */
     _Atomic bool a20_masked;
+    struct x86_page *pages;           /* by RAM page number, lazily backed (mmu.c) */
+    pthread_mutex_t excl_lock;        /* mmu.c: one VP runs alone */
+    _Atomic bool excl_active;
     _Atomic uint64_t first_insn_ns;
 };
 

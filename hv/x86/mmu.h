@@ -4,6 +4,7 @@
 #ifndef MOBO_HV_X86_MMU_H
 #define MOBO_HV_X86_MMU_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,40 +14,60 @@ struct hv_vp;
 
 /* Direct-mapped TLB.  Tags are negated page addresses, so that one unsigned compare finds hit, miss and
  * page crossing at once: with t = ea + tag, the access of n bytes hits when t <= 4096 - n.  An entry that
- * is no use holds X86_TLB_NEVER.  Pages that need attention on each store (code, dirty log, read-only,
- * MMIO, breakpoints, alignment checks) have no write tag and take the slow path. */
-enum { X86_TLB_BITS = 12, X86_TLB_SIZE = 1 << X86_TLB_BITS };
-#define X86_TLB_NEVER 0x0000800000000000ull /* minus a non-canonical page: no canonical address hits */
+ * is no use holds the tag of a page that belongs to another slot (x86_tlb_never), which no address that
+ * selects this slot can match.  Pages that need attention on each store (code, dirty log, read-only, MMIO,
+ * breakpoints, alignment checks) have no write tag and take the slow path. */
+enum { X86_TLB_BITS = 13, X86_TLB_SIZE = 1 << X86_TLB_BITS, X86_TLB_LOG = 2048 };
 
 struct x86_tlb_entry {
-    uint64_t nrd;  /* - page, or NEVER */
+    uint64_t nrd;  /* - page, or never */
     uint64_t nwr;
     uint64_t add;  /* host address - linear address */
-    uint64_t gpa;  /* page; bit 0: global, bit 1: large page */
+    uint64_t info; /* RAM page number << 12 | X86_TLB_GLOBAL | X86_TLB_LARGE */
 };
+enum { X86_TLB_GLOBAL = 1, X86_TLB_LARGE = 2 };
 
-/* Views: which privilege a data access has. */
-enum { X86_VIEW_USER, X86_VIEW_SUPER, X86_VIEW_SUPER_AC /* SMAP off or EFLAGS.AC */, X86_VIEWS };
+static inline uint64_t x86_tlb_never(unsigned slot) { return 0 - ((uint64_t)(slot ^ 1u) << 12); }
+
+/* Views: which privilege a data access has.  CHECKED is always empty: every access takes the slow path. */
+enum { X86_VIEW_USER, X86_VIEW_SUPER, X86_VIEW_SUPER_AC /* SMAP off or EFLAGS.AC */, X86_VIEW_CHECKED, X86_VIEWS };
 
 struct x86_tlb {
     struct x86_tlb_entry e[X86_TLB_SIZE];
 };
 
-/* Instruction TLB: linear page -> physical page, checked for execute permission. */
+/* Instruction TLB: linear page and privilege -> physical page, checked for execute permission. */
 enum { X86_ITLB_SIZE = 256 };
-struct x86_itlb_entry { uint64_t page; /* | view, or ~0 */ uint64_t gpa; const uint8_t *hva; };
+struct x86_itlb_entry {
+    uint64_t tag;       /* linear page | 1 when user, or ~0 */
+    uint64_t ram_page;  /* RAM page number */
+    const uint8_t *hva; /* of the page */
+};
+
+/* Cached pointers to page tables: linear >> 21 -> last-level table, with the rights of the levels above. */
+enum { X86_PDC_SIZE = 512 };
+struct x86_pdc_entry { uint64_t tag; uint8_t *table; uint8_t rights; };
+
+enum { X86_REQ_PAGES = 64 };
 
 struct x86_mmu {
     struct x86_tlb *tlb;            /* the view in force; all views stay valid */
-    struct x86_tlb *views;          /* [X86_VIEWS] */
+    struct x86_tlb *views;          /* [X86_VIEWS], owned */
     uint8_t view;
+    uint8_t watch;                  /* data breakpoints armed: bits of DR7.L/G that matter */
     uint32_t fetch_gen;             /* changes whenever a cached linear-to-physical fetch may be stale */
     struct x86_itlb_entry itlb[X86_ITLB_SIZE];
-    uint16_t log[512];              /* indices filled since the last flush, per flush class */
-    unsigned nlog;
-    /* Requests from other VPs, see x86_mmu_sync. */
-    _Atomic uint32_t requests;
+    struct x86_pdc_entry pdc[X86_PDC_SIZE];
+    uint16_t log[2][X86_TLB_LOG];   /* view << 13 | slot filled since the last flush: non-global, global */
+    unsigned nlog[2];               /* X86_TLB_LOG: overflown */
+    uint64_t dr6_hits;              /* data breakpoints hit by the current instruction */
+
+    /* Requests from other threads; see x86_mmu_sync. */
     _Atomic bool in_guest;
+    _Atomic uint32_t requests;      /* X86_REQ_* */
+    pthread_mutex_t req_lock;
+    unsigned nrevoke, ndrop;        /* guarded by req_lock */
+    uint64_t revoke[X86_REQ_PAGES], drop[X86_REQ_PAGES];
 };
 
 /* Access kinds of the linear functions. */
@@ -83,6 +104,16 @@ void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin);
 struct hv_partition;
 void x86_tlb_shootdown(struct hv_partition *p);
 
+/** The VP begins or ends to use its TLB and code: between leave and enter it holds no host address of guest
+ * memory, and other threads need not wait for it.  enter handles pending TLB requests.  Nothing nests. */
+void x86_mmu_enter(struct hv_vp *vp);
+void x86_mmu_leave(struct hv_vp *vp);
+
+/** Choose the data view for the current privilege; called by x86_update_mode. */
+void x86_mmu_set_view(struct hv_vp *vp);
+/** DR7 or DR0-3 changed. */
+void x86_mmu_watch_changed(struct hv_vp *vp);
+
 /** Handle what other VPs asked of this one (called from hv_vp_events on HV_ATT_SYNC). */
 void x86_mmu_sync(struct hv_vp *vp);
 
@@ -91,6 +122,23 @@ bool x86_load_pdptes(struct hv_vp *vp, uint64_t cr3);
 
 /** Guest-physical write by something else than this VP's stores (DMA, loader): drop code there.  Any thread. */
 void x86_code_dirty(struct hv_partition *p, uint64_t gpa, uint64_t len);
+
+/* ---- instruction fetch and code pages ---- */
+
+/** Host page of the instruction bytes at @lin for the current CPL.  Raises #PF/#GP.  @return NULL when the page
+ * is not memory (then use x86_fetch_bytes and cache nothing), else *ret_ram_page is its RAM page. */
+const uint8_t *x86_fetch_page(struct hv_vp *vp, uint64_t lin, uint64_t *ret_ram_page);
+/** Copy @len instruction bytes (within one page) from wherever they are. */
+void x86_fetch_bytes(struct hv_vp *vp, uint64_t lin, uint8_t *buf, unsigned len);
+
+/** This VP is about to translate bytes of the 64-byte lines @lines of a RAM page: from now on stores there are
+ * noticed, and the engine's code_drop is called.  Call before reading the bytes. */
+void x86_code_claim(struct hv_vp *vp, uint64_t ram_page, uint64_t lines);
+
+/* What is known of a RAM page: which VPs have code from it, which may store to it without notice. */
+struct x86_page {
+    _Atomic uint64_t lines, code_vps, write_vps;
+};
 
 int x86_mmu_init(struct hv_vp *vp);
 void x86_mmu_fini(struct hv_vp *vp);

@@ -1,0 +1,1056 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Paging and memory access for the software engines: page walks (SDM 3A chapter 4), the software TLB,
+ * accesses that miss it, and the bookkeeping that keeps translated code equal to memory.
+ *
+ * Between threads.  A VP uses its TLB only while mmu.in_guest is set.  Who wants another VP's TLB or code
+ * changed puts a request into its mailbox, sets HV_ATT_SYNC and, where the old state must not be used any
+ * longer, waits until the VP has taken the request or is out of the guest; a VP that comes in looks at its
+ * mailbox first.  A waiting VP is itself out of the guest, so that two may wait for each other. */
+#include "hv/x86/mmu.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "hv/x86/exec.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+enum { REQ_FLUSH = 1, REQ_REVOKE = 2, REQ_DROP = 4 };
+enum { R_USER = 1, R_WRITE = 2, R_NX = 4 };
+/* RAM pages that fit the lazily backed table: 1 TB. */
+#define MAX_RAM_PAGES (1ull << 28)
+
+/* Paging-structure entry bits, SDM 3A 4.3 to 4.5. */
+#define PE_P (1ull << 0)
+#define PE_W (1ull << 1)
+#define PE_U (1ull << 2)
+#define PE_A (1ull << 5)
+#define PE_D (1ull << 6)
+#define PE_PS (1ull << 7)
+#define PE_G (1ull << 8)
+#define PE_NX (1ull << 63)
+#define PE_ADDR 0x000ffffffffff000ull
+
+struct walk {
+    uint64_t gpa;      /* of the byte */
+    uint8_t rights;    /* R_* joined over the levels */
+    bool dirty;        /* the last entry has D set (or there is no paging) */
+    bool global;
+    bool large;
+};
+
+/* ---- the TLB itself ---------------------------------------------------------------------------- */
+
+static void tlb_clear_slot(struct x86_tlb_entry *e, unsigned slot)
+{
+    e->nrd = e->nwr = x86_tlb_never(slot);
+}
+
+static void tlb_clear_view(struct x86_tlb *t)
+{
+    for (unsigned i = 0; i < X86_TLB_SIZE; i++)
+        tlb_clear_slot(&t->e[i], i);
+}
+
+static void tlb_clear_log(struct x86_mmu *m, unsigned which)
+{
+    for (unsigned i = 0; i < m->nlog[which]; i++) {
+        unsigned v = m->log[which][i] >> X86_TLB_BITS, s = m->log[which][i] & (X86_TLB_SIZE - 1);
+
+        tlb_clear_slot(&m->views[v].e[s], s);
+    }
+    m->nlog[which] = 0;
+}
+
+static void fetch_flush(struct x86_mmu *m)
+{
+    m->fetch_gen++;
+    for (unsigned i = 0; i < X86_ITLB_SIZE; i++)
+        m->itlb[i].tag = ~0ull;
+}
+
+static void pdc_flush(struct x86_mmu *m)
+{
+    for (unsigned i = 0; i < X86_PDC_SIZE; i++)
+        m->pdc[i].tag = ~0ull;
+}
+
+void x86_tlb_flush_all(struct hv_vp *vp)
+{
+    struct x86_mmu *m = &vp->mmu;
+
+    vp->counters[HV_CTR_TLB_FLUSHES]++;
+    if (m->nlog[0] == X86_TLB_LOG || m->nlog[1] == X86_TLB_LOG) {
+        for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
+            tlb_clear_view(&m->views[v]);
+        m->nlog[0] = m->nlog[1] = 0;
+    } else {
+        tlb_clear_log(m, 0);
+        tlb_clear_log(m, 1);
+    }
+    pdc_flush(m);
+    fetch_flush(m);
+}
+
+void x86_tlb_flush_nonglobal(struct hv_vp *vp)
+{
+    struct x86_mmu *m = &vp->mmu;
+
+    if (m->nlog[0] == X86_TLB_LOG) {
+        x86_tlb_flush_all(vp);
+        return;
+    }
+    vp->counters[HV_CTR_TLB_FLUSHES]++;
+    tlb_clear_log(m, 0);
+    pdc_flush(m);
+    fetch_flush(m);
+}
+
+void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin)
+{
+    struct x86_mmu *m = &vp->mmu;
+    unsigned slot = (lin >> 12) & (X86_TLB_SIZE - 1);
+
+    for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
+        if (m->views[v].e[slot].info & X86_TLB_LARGE) {
+            x86_tlb_flush_all(vp); /* the page was part of a large one: all of it has to go */
+            return;
+        }
+    for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
+        tlb_clear_slot(&m->views[v].e[slot], slot);
+    m->fetch_gen++;
+    m->itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].tag = ~0ull;
+    pdc_flush(m); /* INVLPG drops all paging-structure caches of the current PCID (4.10.4.1) */
+}
+
+static void tlb_log(struct x86_mmu *m, unsigned view, unsigned slot, bool global)
+{
+    if (m->nlog[global] < X86_TLB_LOG)
+        m->log[global][m->nlog[global]++] = (uint16_t)(view << X86_TLB_BITS | slot);
+}
+
+/* Take away this VP's write tags of a RAM page, under whatever linear addresses it is mapped. */
+static void tlb_revoke_write(struct hv_vp *vp, uint64_t ram_page)
+{
+    struct x86_mmu *m = &vp->mmu;
+
+    if (m->nlog[0] == X86_TLB_LOG || m->nlog[1] == X86_TLB_LOG) {
+        for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
+            for (unsigned i = 0; i < X86_TLB_SIZE; i++)
+                if (m->views[v].e[i].info >> 12 == ram_page)
+                    m->views[v].e[i].nwr = x86_tlb_never(i);
+        return;
+    }
+    for (unsigned g = 0; g < 2; g++)
+        for (unsigned i = 0; i < m->nlog[g]; i++) {
+            unsigned v = m->log[g][i] >> X86_TLB_BITS, s = m->log[g][i] & (X86_TLB_SIZE - 1);
+
+            if (m->views[v].e[s].info >> 12 == ram_page)
+                m->views[v].e[s].nwr = x86_tlb_never(s);
+        }
+}
+
+/* ---- requests between threads ------------------------------------------------------------------- */
+
+static void backoff(unsigned *spins)
+{
+    if (++*spins < 200) {
+        __builtin_ia32_pause();
+    } else if (*spins < 400) {
+        sched_yield();
+    } else {
+        struct timespec ts = { 0, 20000 };
+
+        nanosleep(&ts, NULL);
+    }
+}
+
+/* Do what the mailbox asks.  Code is only dropped at a block boundary (@boundary). */
+static void mailbox(struct hv_vp *vp, bool boundary)
+{
+    struct x86_mmu *m = &vp->mmu;
+    uint64_t drop[X86_REQ_PAGES];
+    unsigned ndrop = 0;
+    bool drop_all = false;
+
+    if (!atomic_load(&m->requests))
+        return;
+    pthread_mutex_lock(&m->req_lock);
+    uint32_t req = atomic_load(&m->requests);
+
+    if (req & REQ_FLUSH) {
+        x86_tlb_flush_all(vp);
+    } else if (req & REQ_REVOKE) {
+        if (m->nrevoke > X86_REQ_PAGES)
+            x86_tlb_flush_all(vp);
+        else
+            for (unsigned i = 0; i < m->nrevoke; i++)
+                tlb_revoke_write(vp, m->revoke[i]);
+    }
+    m->nrevoke = 0;
+    req &= REQ_DROP;
+    if (boundary && req) {
+        drop_all = m->ndrop > X86_REQ_PAGES;
+        ndrop = drop_all ? 0 : m->ndrop;
+        memcpy(drop, m->drop, ndrop * sizeof(drop[0]));
+        m->ndrop = 0;
+        req = 0;
+    }
+    atomic_store(&m->requests, req);
+    pthread_mutex_unlock(&m->req_lock);
+
+    if (drop_all)
+        vp->p->engine->reset(vp);
+    for (unsigned i = 0; i < ndrop; i++)
+        vp->p->engine->code_drop(vp, drop[i]);
+}
+
+static void request(struct hv_vp *to, uint32_t what, uint64_t ram_page)
+{
+    struct x86_mmu *m = &to->mmu;
+
+    pthread_mutex_lock(&m->req_lock);
+    if (what == REQ_REVOKE && m->nrevoke <= X86_REQ_PAGES) {
+        if (m->nrevoke < X86_REQ_PAGES)
+            m->revoke[m->nrevoke] = ram_page;
+        m->nrevoke++;
+    } else if (what == REQ_DROP && m->ndrop <= X86_REQ_PAGES) {
+        if (m->ndrop < X86_REQ_PAGES)
+            m->drop[m->ndrop] = ram_page;
+        m->ndrop++;
+    }
+    atomic_fetch_or(&m->requests, what);
+    pthread_mutex_unlock(&m->req_lock);
+    hv_vp_kick(to, HV_ATT_SYNC);
+}
+
+/* Until @to has taken its TLB requests or is out of the guest. */
+static void wait_taken(struct hv_vp *to)
+{
+    unsigned spins = 0;
+
+    while (atomic_load(&to->mmu.in_guest) && (atomic_load(&to->mmu.requests) & (REQ_FLUSH | REQ_REVOKE)))
+        backoff(&spins);
+}
+
+void x86_mmu_enter(struct hv_vp *vp)
+{
+    for (;;) {
+        atomic_store(&vp->mmu.in_guest, true);
+        if (likely(!atomic_load(&vp->p->excl_active)))
+            break;
+        atomic_store(&vp->mmu.in_guest, false);
+        pthread_mutex_lock(&vp->p->excl_lock);
+        pthread_mutex_unlock(&vp->p->excl_lock);
+    }
+    mailbox(vp, false);
+}
+
+void x86_mmu_leave(struct hv_vp *vp)
+{
+    atomic_store(&vp->mmu.in_guest, false);
+}
+
+void x86_mmu_sync(struct hv_vp *vp)
+{
+    if (atomic_load(&vp->p->excl_active)) {
+        x86_mmu_leave(vp);
+        x86_mmu_enter(vp);
+    }
+    mailbox(vp, true);
+}
+
+void x86_mmu_exclusive_begin(struct hv_vp *vp)
+{
+    struct hv_partition *p = vp->p;
+
+    x86_mmu_leave(vp);
+    pthread_mutex_lock(&p->excl_lock);
+    atomic_store(&p->excl_active, true);
+    for (unsigned i = 0; i < p->nvps; i++) {
+        struct hv_vp *o = p->vps[i];
+        unsigned spins = 0;
+
+        if (o == vp)
+            continue;
+        hv_vp_kick(o, HV_ATT_SYNC);
+        while (atomic_load(&o->mmu.in_guest))
+            backoff(&spins);
+    }
+    atomic_store(&vp->mmu.in_guest, true);
+    mailbox(vp, false);
+}
+
+void x86_mmu_exclusive_end(struct hv_vp *vp)
+{
+    atomic_store(&vp->p->excl_active, false);
+    pthread_mutex_unlock(&vp->p->excl_lock);
+}
+
+void x86_tlb_shootdown(struct hv_partition *p)
+{
+    for (unsigned i = 0; i < p->nvps; i++)
+        if (p->vps[i])
+            request(p->vps[i], REQ_FLUSH, 0);
+    for (unsigned i = 0; i < p->nvps; i++)
+        if (p->vps[i])
+            wait_taken(p->vps[i]);
+}
+
+/* ---- code pages ----------------------------------------------------------------------------------- */
+
+void x86_code_claim(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
+{
+    struct x86_page *pg = &vp->p->pages[ram_page];
+    uint64_t self = 1ull << vp->index, writers;
+
+    if ((atomic_load(&pg->lines) & lines) == lines && (atomic_load(&pg->code_vps) & self))
+        return;
+    atomic_fetch_or(&pg->code_vps, self);
+    atomic_fetch_or(&pg->lines, lines);
+    writers = atomic_exchange(&pg->write_vps, 0);
+    if (likely(!writers))
+        return;
+    if (writers & self)
+        tlb_revoke_write(vp, ram_page);
+    writers &= ~self;
+    if (!writers)
+        return;
+    x86_mmu_leave(vp);
+    for (unsigned i = 0; i < vp->p->nvps; i++)
+        if (writers & (1ull << i))
+            request(vp->p->vps[i], REQ_REVOKE, ram_page);
+    for (unsigned i = 0; i < vp->p->nvps; i++)
+        if (writers & (1ull << i))
+            wait_taken(vp->p->vps[i]);
+    x86_mmu_enter(vp);
+}
+
+static uint64_t line_mask(unsigned first, unsigned last)
+{
+    unsigned a = first / 64, b = last / 64;
+
+    return (~0ull >> (63 - (b - a))) << a;
+}
+
+/* Bytes of a RAM page have been stored to: drop code that was made from them.  @self may be NULL. */
+static void code_stored(struct hv_partition *p, struct hv_vp *self, uint64_t ram_page, unsigned off, unsigned len)
+{
+    struct x86_page *pg = &p->pages[ram_page];
+    uint64_t vps;
+
+    if (!(atomic_load(&pg->lines) & line_mask(off, off + len - 1)))
+        return;
+    atomic_store(&pg->lines, 0);
+    vps = atomic_exchange(&pg->code_vps, 0);
+    for (unsigned i = 0; i < p->nvps; i++) {
+        if (!(vps & (1ull << i)))
+            continue;
+        p->vps[i]->counters[HV_CTR_CODE_WRITES]++;
+        if (p->vps[i] == self)
+            p->engine->code_drop(self, ram_page);
+        else
+            request(p->vps[i], REQ_DROP, ram_page);
+    }
+}
+
+void x86_code_dirty(struct hv_partition *p, uint64_t gpa, uint64_t len)
+{
+    struct hv_gpa_ref ref;
+
+    while (len) {
+        uint64_t n = 4096 - (gpa & 4095);
+
+        if (n > len)
+            n = len;
+        if (hv_gpa_lookup(p, gpa, &ref))
+            code_stored(p, NULL, ref.ram_page, gpa & 4095, (unsigned)n);
+        gpa += n;
+        len -= n;
+    }
+}
+
+/* ---- page walk -------------------------------------------------------------------------------------- */
+
+static uint64_t a20(const struct hv_vp *vp, uint64_t gpa)
+{
+    return unlikely(atomic_load_explicit(&vp->p->a20_masked, memory_order_relaxed)) ? gpa & ~(1ull << 20) : gpa;
+}
+
+/* Host address of a paging structure; NULL when it does not lie in RAM. */
+static uint8_t *table_at(struct hv_vp *vp, uint64_t gpa)
+{
+    struct hv_gpa_ref ref;
+
+    gpa = a20(vp, gpa & ~4095ull);
+    return hv_gpa_lookup(vp->p, gpa, &ref) ? ref.hva : NULL;
+}
+
+/* A table's memory changed under a store of ours (A and D bits): it may hold code, and it may be logged. */
+static void table_stored(struct hv_vp *vp, uint64_t gpa)
+{
+    struct hv_gpa_ref ref;
+
+    gpa = a20(vp, gpa);
+    if (hv_gpa_lookup(vp->p, gpa, &ref)) {
+        if (ref.flags & HV_MAP_DIRTY_LOG)
+            hv_gpa_mark_dirty(vp->p, gpa);
+        code_stored(vp->p, vp, ref.ram_page, gpa & 4095, 8);
+    }
+}
+
+/* Set bits in an entry that still reads @old.  @return false: it changed, walk again. */
+static bool entry_or64(uint64_t *e, uint64_t old, uint64_t bits)
+{
+    return __atomic_compare_exchange_n(e, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+static bool entry_or32(uint32_t *e, uint32_t old, uint32_t bits)
+{
+    return __atomic_compare_exchange_n(e, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+/* Do @rights allow the access?  @user: with user privilege. */
+static bool rights_allow(const struct hv_vp *vp, unsigned rights, unsigned acc, bool user)
+{
+    const struct x86_cpu *c = &vp->cpu;
+
+    if (user) {
+        if (!(rights & R_USER))
+            return false;
+        if ((acc & X86_ACC_WRITE) && !(rights & R_WRITE))
+            return false;
+    } else {
+        if ((acc & X86_ACC_WRITE) && !(rights & R_WRITE) && (c->cr0 & CR0_WP))
+            return false;
+        if (rights & R_USER) {
+            if ((acc & X86_ACC_EXEC) && (c->cr4 & CR4_SMEP))
+                return false;
+            if (!(acc & X86_ACC_EXEC) && (c->cr4 & CR4_SMAP) &&
+                ((acc & X86_ACC_SYS) || !(c->eflags & EF_AC)))
+                return false;
+        }
+    }
+    return !((acc & X86_ACC_EXEC) && (rights & R_NX));
+}
+
+static uint32_t pf_error(const struct hv_vp *vp, unsigned acc, bool user, uint32_t bits)
+{
+    const struct x86_cpu *c = &vp->cpu;
+    bool nx = (c->efer & EFER_NXE) && (c->cr4 & CR4_PAE);
+
+    return bits | ((acc & X86_ACC_WRITE) ? PF_W : 0u) | (user ? PF_U : 0u) |
+           ((acc & X86_ACC_EXEC) && (nx || (c->cr4 & CR4_SMEP)) ? PF_I : 0u);
+}
+
+static uint64_t phys_reserved(const struct hv_vp *vp)
+{
+    return PE_ADDR & ~((1ull << hv_maxphyaddr(vp->p)) - 1);
+}
+
+/* 32-bit paging, 4.3.  @return 0 or error bits + 0x80000000. */
+#define WALK_FAULT 0x80000000u
+
+static uint32_t walk32(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, struct walk *w)
+{
+    const struct x86_cpu *c = &vp->cpu;
+
+    for (;;) {
+        uint8_t *pd = table_at(vp, c->cr3 & 0xfffff000u);
+        uint32_t *pde_p = pd ? (uint32_t *)(pd + ((lin >> 20) & 0xffc)) : NULL;
+        uint32_t pde = pde_p ? __atomic_load_n(pde_p, __ATOMIC_RELAXED) : ~0u;
+
+        if (!(pde & PE_P))
+            return WALK_FAULT;
+        if ((pde & PE_PS) && (c->cr4 & CR4_PSE)) {
+            uint32_t set = PE_A | ((acc & X86_ACC_WRITE) ? PE_D : 0);
+
+            if (pde & (1u << 21))
+                return WALK_FAULT | PF_P | PF_RSVD;
+            w->rights = ((pde & PE_U) ? R_USER : 0) | ((pde & PE_W) ? R_WRITE : 0);
+            w->gpa = (pde & 0xffc00000u) | ((uint64_t)((pde >> 13) & 0xff) << 32) | (lin & 0x3fffff);
+            w->global = (pde & PE_G) && (c->cr4 & CR4_PGE);
+            w->large = true;
+            if (!rights_allow(vp, w->rights, acc, user))
+                return WALK_FAULT | PF_P;
+            if ((pde & set) != set && pde_p) {
+                if (!entry_or32(pde_p, pde, set))
+                    continue;
+                table_stored(vp, (c->cr3 & 0xfffff000u) + ((lin >> 20) & 0xffc));
+            }
+            w->dirty = (pde | set) & PE_D;
+            return 0;
+        }
+        uint8_t *pt = table_at(vp, pde & 0xfffff000u);
+        uint32_t *pte_p = pt ? (uint32_t *)(pt + ((lin >> 10) & 0xffc)) : NULL;
+        uint32_t pte = pte_p ? __atomic_load_n(pte_p, __ATOMIC_RELAXED) : ~0u;
+        uint32_t set = PE_A | ((acc & X86_ACC_WRITE) ? PE_D : 0);
+
+        if (!(pte & PE_P))
+            return WALK_FAULT;
+        w->rights = ((pde & pte & PE_U) ? R_USER : 0) | ((pde & pte & PE_W) ? R_WRITE : 0);
+        w->gpa = (pte & 0xfffff000u) | (lin & 0xfff);
+        w->global = (pte & PE_G) && (c->cr4 & CR4_PGE);
+        w->large = false;
+        if (!rights_allow(vp, w->rights, acc, user))
+            return WALK_FAULT | PF_P;
+        if (!(pde & PE_A)) {
+            if (!entry_or32(pde_p, pde, PE_A))
+                continue;
+            table_stored(vp, (c->cr3 & 0xfffff000u) + ((lin >> 20) & 0xffc));
+        }
+        if ((pte & set) != set && pte_p) {
+            if (!entry_or32(pte_p, pte, set))
+                continue;
+            table_stored(vp, (pde & 0xfffff000u) + ((lin >> 10) & 0xffc));
+        }
+        w->dirty = (pte | set) & PE_D;
+        return 0;
+    }
+}
+
+/* PAE and 4-level paging, 4.4 and 4.5. */
+static uint32_t walk64(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, struct walk *w)
+{
+    const struct x86_cpu *c = &vp->cpu;
+    bool lma = x86_long_mode(c);
+    uint64_t rsvd = phys_reserved(vp) | ((c->efer & EFER_NXE) ? 0 : PE_NX);
+    struct x86_pdc_entry *pdc = &vp->mmu.pdc[(lin >> 21) & (X86_PDC_SIZE - 1)];
+    uint64_t pdc_tag = lin >> 21;
+    uint64_t *ent_p[4] = { NULL, NULL, NULL, NULL }, ent[4], ent_gpa[4];
+    unsigned rights, first, level;
+    uint64_t table;
+    uint8_t *hva;
+
+again:
+    rights = R_USER | R_WRITE;
+    if (pdc->tag == pdc_tag) {
+        level = first = 3;
+        rights = pdc->rights;
+        hva = pdc->table;
+        table = 0;
+    } else if (lma) {
+        level = first = 0;
+        table = c->cr3 & PE_ADDR;
+        hva = table_at(vp, table);
+    } else {
+        uint64_t pdpte = c->pdpte[(lin >> 30) & 3];
+
+        if (!(pdpte & PE_P))
+            return WALK_FAULT;
+        level = first = 2;
+        table = pdpte & PE_ADDR;
+        hva = table_at(vp, table);
+    }
+    for (;; level++) {
+        unsigned shift = 39 - 9 * level;
+        unsigned off = (unsigned)((lin >> shift) & 511) * 8;
+        uint64_t e;
+
+        ent_p[level] = hva ? (uint64_t *)(hva + off) : NULL;
+        ent_gpa[level] = table + off;
+        e = ent[level] = ent_p[level] ? __atomic_load_n(ent_p[level], __ATOMIC_RELAXED) : ~0ull;
+        if (!(e & PE_P))
+            return WALK_FAULT;
+        bool leaf = level == 3 || ((e & PE_PS) && (level == 1 || level == 2));
+        uint64_t bad = rsvd;
+
+        if (level == 0)
+            bad |= PE_PS;
+        else if (leaf && level < 3)
+            bad |= ((1ull << shift) - 1) & PE_ADDR & ~(1ull << 12);
+        if (e & bad)
+            return WALK_FAULT | PF_P | PF_RSVD;
+        if (!(e & PE_U))
+            rights &= ~(unsigned)R_USER;
+        if (!(e & PE_W))
+            rights &= ~(unsigned)R_WRITE;
+        if (e & PE_NX)
+            rights |= R_NX;
+        if (leaf) {
+            uint64_t set = PE_A | ((acc & X86_ACC_WRITE) ? PE_D : 0);
+
+            w->rights = (uint8_t)rights;
+            w->gpa = (e & PE_ADDR & ~((1ull << shift) - 1)) | (lin & ((1ull << shift) - 1));
+            w->global = (e & PE_G) && (c->cr4 & CR4_PGE);
+            w->large = level != 3;
+            if (!rights_allow(vp, rights, acc, user))
+                return WALK_FAULT | PF_P;
+            for (unsigned l = first; l <= level; l++) {
+                uint64_t need = l == level ? set : PE_A;
+
+                if ((ent[l] & need) != need && ent_p[l]) {
+                    if (!entry_or64(ent_p[l], ent[l], need)) {
+                        pdc->tag = ~0ull;
+                        goto again;
+                    }
+                    if (first != 3)
+                        table_stored(vp, ent_gpa[l]);
+                }
+            }
+            w->dirty = (e | set) & PE_D;
+            return 0;
+        }
+        table = e & PE_ADDR;
+        hva = table_at(vp, table);
+        if (level == 2 && hva) {
+            struct hv_gpa_ref ref;
+
+            /* Tables that need attention when an A or D bit is set are not cached. */
+            if (hv_gpa_lookup(vp->p, a20(vp, table), &ref) && !(ref.flags & HV_MAP_DIRTY_LOG) &&
+                !atomic_load_explicit(&vp->p->pages[ref.ram_page].lines, memory_order_relaxed)) {
+                bool all_a = true;
+
+                for (unsigned l = first; l <= level; l++)
+                    all_a = all_a && (ent[l] & PE_A);
+                if (all_a) {
+                    pdc->tag = pdc_tag;
+                    pdc->table = hva;
+                    pdc->rights = (uint8_t)rights;
+                }
+            }
+        }
+    }
+}
+
+/* @return 0 with *w, else WALK_FAULT | error bits. */
+static uint32_t walk(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, struct walk *w)
+{
+    const struct x86_cpu *c = &vp->cpu;
+    uint32_t r;
+
+    if (!(c->cr0 & CR0_PG)) {
+        *w = (struct walk){ .gpa = a20(vp, (uint32_t)lin), .rights = R_USER | R_WRITE, .dirty = true };
+        return 0;
+    }
+    r = (c->cr4 & CR4_PAE) ? walk64(vp, lin, acc, user, w) : walk32(vp, lin, acc, user, w);
+    if (!r)
+        w->gpa = a20(vp, w->gpa);
+    return r;
+}
+
+bool x86_load_pdptes(struct hv_vp *vp, uint64_t cr3)
+{
+    uint64_t pdpte[4];
+    uint64_t rsvd = phys_reserved(vp) | PE_NX | 0x1e6;
+
+    if (hv_gpa_read(vp->p, a20(vp, cr3 & 0xffffffe0u), pdpte, sizeof(pdpte)))
+        memset(pdpte, 0xff, sizeof(pdpte));
+    for (unsigned i = 0; i < 4; i++)
+        if ((pdpte[i] & PE_P) && (pdpte[i] & rsvd))
+            return false;
+    memcpy(vp->cpu.pdpte, pdpte, sizeof(pdpte));
+    return true;
+}
+
+/* ---- translation with fill --------------------------------------------------------------------------- */
+
+struct xlat { uint8_t *hva; uint64_t gpa, ram_page; unsigned flags; };
+
+static bool watched_page(const struct hv_vp *vp, uint64_t lin)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if ((vp->mmu.watch & (1u << i)) && ((vp->cpu.dr[i] ^ lin) >> 12 == 0 ||
+                                            ((vp->cpu.dr[i] + 7) ^ lin) >> 12 == 0))
+            return true;
+    return false;
+}
+
+/* Translate one page for an access by the current privilege; raises #PF.  Fills the TLB view of plain
+ * accesses. */
+static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat *x)
+{
+    struct x86_mmu *m = &vp->mmu;
+    bool user = vp->cpu.cpl == 3 && !(acc & X86_ACC_SYS);
+    struct hv_gpa_ref ref;
+    struct walk w;
+    uint32_t err = walk(vp, lin, acc, user, &w);
+
+    if (unlikely(err))
+        x86_raise_pf(vp, lin, pf_error(vp, acc, user, err & ~WALK_FAULT));
+    x->gpa = w.gpa;
+    x->hva = NULL;
+    if (!hv_gpa_lookup(vp->p, w.gpa & ~4095ull, &ref))
+        return;
+    x->hva = (uint8_t *)ref.hva + (w.gpa & 4095);
+    x->flags = ref.flags;
+    x->ram_page = ref.ram_page;
+    if (acc & (X86_ACC_SYS | X86_ACC_EXEC))
+        return;
+
+    unsigned slot = (lin >> 12) & (X86_TLB_SIZE - 1);
+    uint64_t page = lin & ~4095ull;
+    struct x86_tlb_entry *e = &m->views[m->view].e[slot];
+
+    vp->counters[HV_CTR_TLB_FILLS]++;
+    if (unlikely(m->watch) && watched_page(vp, lin))
+        return;
+    e->add = (uint64_t)(uintptr_t)ref.hva - page;
+    e->info = ref.ram_page << 12 | (w.global ? X86_TLB_GLOBAL : 0) | (w.large ? X86_TLB_LARGE : 0);
+    e->nrd = 0 - page;
+    e->nwr = x86_tlb_never(slot);
+    tlb_log(m, m->view, slot, w.global);
+    if (!(ref.flags & HV_MAP_WRITE) || !w.dirty)
+        return;
+    if ((ref.flags & HV_MAP_DIRTY_LOG) && !(acc & X86_ACC_WRITE))
+        return;
+    if (!(acc & X86_ACC_WRITE) && !rights_allow(vp, w.rights, X86_ACC_WRITE, user))
+        return;
+
+    /* The write tag: first say that this VP may write, then look whether the page holds code. */
+    struct x86_page *pg = &vp->p->pages[ref.ram_page];
+
+    if (atomic_load_explicit(&pg->lines, memory_order_relaxed))
+        return;
+    if (!(atomic_load_explicit(&pg->write_vps, memory_order_relaxed) & (1ull << vp->index)))
+        atomic_fetch_or(&pg->write_vps, 1ull << vp->index);
+    if (atomic_load(&pg->lines))
+        return;
+    if (ref.flags & HV_MAP_DIRTY_LOG)
+        hv_gpa_mark_dirty(vp->p, w.gpa & ~4095ull);
+    e->nwr = 0 - page;
+}
+
+static uint64_t lin_wrap(const struct hv_vp *vp, uint64_t lin)
+{
+    return x86_long_mode(&vp->cpu) ? lin : (uint32_t)lin;
+}
+
+static void check_watch(struct hv_vp *vp, uint64_t lin, unsigned len, bool write)
+{
+    const struct x86_cpu *c = &vp->cpu;
+    uint64_t hits = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned rw, n;
+        uint64_t a;
+
+        if (!(vp->mmu.watch & (1u << i)))
+            continue;
+        rw = (c->dr[7] >> (16 + 4 * i)) & 3;
+        n = (c->dr[7] >> (18 + 4 * i)) & 3;
+        n = n == 2 ? 8 : n + 1;
+        a = c->dr[i] & ~(uint64_t)(n - 1);
+        if ((rw == 1 && !write) || a >= lin + len || lin >= a + n)
+            continue;
+        hits |= 1ull << i;
+    }
+    if (hits) {
+        vp->mmu.dr6_hits |= hits;
+        vp->p->engine->stop_block(vp);
+    }
+}
+
+/* #AC: CPL 3, CR0.AM, EFLAGS.AC (6.15).  Only reached through the CHECKED view. */
+static void check_align(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
+{
+    const struct x86_cpu *c = &vp->cpu;
+
+    if (likely(!(c->eflags & EF_AC)) || c->cpl != 3 || !(c->cr0 & CR0_AM) || (acc & (X86_ACC_SYS | X86_ACC_EXEC)))
+        return;
+    if (len > 1 && len <= 16 && !(len & (len - 1)) && (lin & (len - 1)))
+        x86_raise_err(vp, X86_EXC_AC, 0);
+}
+
+static void copy_small(void *dst, const void *src, unsigned len)
+{
+    switch (len) { /* naturally sized accesses stay single accesses, as other VPs may look */
+    case 1: *(uint8_t *)dst = *(const volatile uint8_t *)src; break;
+    case 2: __builtin_memcpy(dst, src, 2); break;
+    case 4: { uint32_t v; v = __atomic_load_n((const uint32_t *)src, __ATOMIC_RELAXED); __builtin_memcpy(dst, &v, 4); break; }
+    case 8: { uint64_t v; v = __atomic_load_n((const uint64_t *)src, __ATOMIC_RELAXED); __builtin_memcpy(dst, &v, 8); break; }
+    default: memcpy(dst, src, len);
+    }
+}
+
+static void store_small(void *dst, const void *src, unsigned len)
+{
+    switch (len) {
+    case 1: *(volatile uint8_t *)dst = *(const uint8_t *)src; break;
+    case 2: { uint16_t v; __builtin_memcpy(&v, src, 2); __atomic_store_n((uint16_t *)dst, v, __ATOMIC_RELAXED); break; }
+    case 4: { uint32_t v; __builtin_memcpy(&v, src, 4); __atomic_store_n((uint32_t *)dst, v, __ATOMIC_RELAXED); break; }
+    case 8: { uint64_t v; __builtin_memcpy(&v, src, 8); __atomic_store_n((uint64_t *)dst, v, __ATOMIC_RELAXED); break; }
+    default: memcpy(dst, src, len);
+    }
+}
+
+/* A piece of at most 8 bytes for a device. */
+static unsigned mmio_piece(uint64_t gpa, unsigned len)
+{
+    unsigned n = len >= 8 ? 8 : len >= 4 ? 4 : len >= 2 ? 2 : 1;
+
+    while (gpa & (n - 1) && len != n)
+        n >>= 1;
+    return n;
+}
+
+static void phys_read(struct hv_vp *vp, const struct xlat *x, void *buf, unsigned len)
+{
+    uint64_t gpa = x->gpa;
+    uint8_t *b = buf;
+
+    if (likely(x->hva != NULL)) {
+        copy_small(buf, x->hva, len);
+        return;
+    }
+    while (len) {
+        unsigned n = mmio_piece(gpa, len);
+        uint64_t v = hv_mmio_read(vp, gpa, n);
+
+        memcpy(b, &v, n);
+        gpa += n;
+        b += n;
+        len -= n;
+    }
+}
+
+static void phys_write(struct hv_vp *vp, const struct xlat *x, const void *buf, unsigned len)
+{
+    uint64_t gpa = x->gpa;
+    const uint8_t *b = buf;
+
+    if (likely(x->hva && (x->flags & HV_MAP_WRITE))) {
+        store_small(x->hva, buf, len);
+        if (x->flags & HV_MAP_DIRTY_LOG)
+            hv_gpa_mark_dirty(vp->p, gpa & ~4095ull);
+        if (atomic_load(&vp->p->pages[x->ram_page].lines))
+            code_stored(vp->p, vp, x->ram_page, gpa & 4095, len);
+        return;
+    }
+    while (len) {
+        unsigned n = mmio_piece(gpa, len);
+        uint64_t v = 0;
+
+        memcpy(&v, b, n);
+        hv_mmio_write(vp, gpa, n, v);
+        gpa += n;
+        b += n;
+        len -= n;
+    }
+}
+
+static void lin_canonical(struct hv_vp *vp, uint64_t lin, unsigned len)
+{
+    if (vp->cpu.mode == X86_MODE_64 && unlikely(!x86_canonical(lin) || !x86_canonical(lin + len - 1)))
+        x86_raise_err(vp, X86_EXC_GP, 0);
+}
+
+void x86_lin_read(struct hv_vp *vp, uint64_t lin, void *buf, unsigned len, unsigned acc)
+{
+    unsigned n = 4096 - (unsigned)(lin & 4095);
+    struct xlat a, b;
+
+    lin_canonical(vp, lin, len);
+    check_align(vp, lin, len, acc);
+    if (likely(len <= n)) {
+        translate(vp, lin, acc, &a);
+        if (unlikely(vp->mmu.watch) && !(acc & X86_ACC_SYS))
+            check_watch(vp, lin, len, false);
+        phys_read(vp, &a, buf, len);
+        return;
+    }
+    translate(vp, lin, acc, &a);
+    translate(vp, lin_wrap(vp, lin + n), acc, &b);
+    if (unlikely(vp->mmu.watch) && !(acc & X86_ACC_SYS))
+        check_watch(vp, lin, len, false);
+    phys_read(vp, &a, buf, n);
+    phys_read(vp, &b, (uint8_t *)buf + n, len - n);
+}
+
+void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len, unsigned acc)
+{
+    unsigned n = 4096 - (unsigned)(lin & 4095);
+    struct xlat a, b;
+
+    acc |= X86_ACC_WRITE;
+    lin_canonical(vp, lin, len);
+    check_align(vp, lin, len, acc);
+    translate(vp, lin, acc, &a);
+    if (likely(len <= n)) {
+        if (unlikely(vp->mmu.watch) && !(acc & X86_ACC_SYS))
+            check_watch(vp, lin, len, true);
+        phys_write(vp, &a, buf, len);
+        return;
+    }
+    translate(vp, lin_wrap(vp, lin + n), acc, &b);
+    if (unlikely(vp->mmu.watch) && !(acc & X86_ACC_SYS))
+        check_watch(vp, lin, len, true);
+    phys_write(vp, &a, buf, n);
+    phys_write(vp, &b, (const uint8_t *)buf + n, len - n);
+}
+
+void x86_lin_probe(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
+{
+    struct xlat x;
+
+    lin_canonical(vp, lin, len);
+    check_align(vp, lin, len, acc);
+    translate(vp, lin, acc, &x);
+    if ((lin & 4095) + len > 4096)
+        translate(vp, lin_wrap(vp, (lin | 4095) + 1), acc, &x);
+}
+
+void *x86_lin_hva(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
+{
+    struct xlat x;
+
+    if ((lin & 4095) + len > 4096)
+        return NULL;
+    lin_canonical(vp, lin, len);
+    if (unlikely(vp->mmu.watch) || vp->mmu.view == X86_VIEW_CHECKED)
+        return NULL;
+    translate(vp, lin, acc, &x);
+    if (!x.hva)
+        return NULL;
+    if (acc & X86_ACC_WRITE) {
+        if (!(x.flags & HV_MAP_WRITE) || atomic_load(&vp->p->pages[x.ram_page].lines))
+            return NULL;
+        if (x.flags & HV_MAP_DIRTY_LOG)
+            hv_gpa_mark_dirty(vp->p, x.gpa & ~4095ull);
+    }
+    return x.hva;
+}
+
+void *x86_lin_hva_rmw(struct hv_vp *vp, uint64_t lin, unsigned len)
+{
+    struct xlat x;
+
+    lin_canonical(vp, lin, len);
+    check_align(vp, lin, len, X86_ACC_WRITE);
+    if ((lin & 4095) + len > 4096)
+        return NULL;
+    translate(vp, lin, X86_ACC_WRITE, &x);
+    if (unlikely(vp->mmu.watch))
+        check_watch(vp, lin, len, true);
+    if (!x.hva || !(x.flags & HV_MAP_WRITE))
+        return NULL;
+    if (x.flags & HV_MAP_DIRTY_LOG)
+        hv_gpa_mark_dirty(vp->p, x.gpa & ~4095ull);
+    /* The store is about to happen; dropping first is enough for this VP, which is inside one instruction,
+     * and others see the drop no later than they could see the store as code. */
+    if (atomic_load(&vp->p->pages[x.ram_page].lines))
+        code_stored(vp->p, vp, x.ram_page, x.gpa & 4095, len);
+    return x.hva;
+}
+
+/* ---- instruction fetch ---------------------------------------------------------------------------------- */
+
+static void fetch_walk(struct hv_vp *vp, uint64_t lin, struct xlat *x)
+{
+    translate(vp, lin, X86_ACC_EXEC, x);
+}
+
+const uint8_t *x86_fetch_page(struct hv_vp *vp, uint64_t lin, uint64_t *ret_ram_page)
+{
+    struct x86_itlb_entry *e = &vp->mmu.itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)];
+    uint64_t tag = (lin & ~4095ull) | (vp->cpu.cpl == 3);
+    struct xlat x;
+
+    if (likely(e->tag == tag)) {
+        *ret_ram_page = e->ram_page;
+        return e->hva;
+    }
+    if (vp->cpu.mode == X86_MODE_64 && !x86_canonical(lin))
+        x86_raise_err(vp, X86_EXC_GP, 0);
+    fetch_walk(vp, lin, &x);
+    if (!x.hva)
+        return NULL;
+    e->tag = tag;
+    e->ram_page = x.ram_page;
+    e->hva = x.hva - (lin & 4095);
+    *ret_ram_page = e->ram_page;
+    return e->hva;
+}
+
+void x86_fetch_bytes(struct hv_vp *vp, uint64_t lin, uint8_t *buf, unsigned len)
+{
+    struct xlat x;
+
+    fetch_walk(vp, lin, &x);
+    phys_read(vp, &x, buf, len);
+}
+
+/* ---- views, watchpoints, life cycle ------------------------------------------------------------------------ */
+
+void x86_mmu_set_view(struct hv_vp *vp)
+{
+    const struct x86_cpu *c = &vp->cpu;
+    struct x86_mmu *m = &vp->mmu;
+
+    if (c->cpl == 3) {
+        m->view = X86_VIEW_USER;
+        m->tlb = &m->views[(c->cr0 & CR0_AM) && (c->eflags & EF_AC) ? X86_VIEW_CHECKED : X86_VIEW_USER];
+        return;
+    }
+    m->view = (c->cr4 & CR4_SMAP) && !(c->eflags & EF_AC) ? X86_VIEW_SUPER : X86_VIEW_SUPER_AC;
+    m->tlb = &m->views[m->view];
+}
+
+void x86_mmu_watch_changed(struct hv_vp *vp)
+{
+    const struct x86_cpu *c = &vp->cpu;
+    uint8_t watch = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned rw = (c->dr[7] >> (16 + 4 * i)) & 3;
+
+        if (((c->dr[7] >> (2 * i)) & 3) && (rw == 1 || rw == 3))
+            watch |= (uint8_t)(1u << i);
+    }
+    if (watch || vp->mmu.watch)
+        x86_tlb_flush_all(vp);
+    vp->mmu.watch = watch;
+}
+
+int x86_mmu_init(struct hv_vp *vp)
+{
+    struct x86_mmu *m = &vp->mmu;
+
+    m->views = mmap(NULL, X86_VIEWS * sizeof(*m->views), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (m->views == MAP_FAILED) {
+        m->views = NULL;
+        return -ENOMEM;
+    }
+    for (unsigned v = 0; v < X86_VIEWS; v++)
+        tlb_clear_view(&m->views[v]);
+    m->tlb = &m->views[0];
+    pthread_mutex_init(&m->req_lock, NULL);
+    pdc_flush(m);
+    fetch_flush(m);
+    return 0;
+}
+
+void x86_mmu_fini(struct hv_vp *vp)
+{
+    if (!vp->mmu.views)
+        return;
+    munmap(vp->mmu.views, X86_VIEWS * sizeof(*vp->mmu.views));
+    vp->mmu.views = NULL;
+    pthread_mutex_destroy(&vp->mmu.req_lock);
+}
+
+int x86_pages_init(struct hv_partition *p)
+{
+    p->pages = mmap(NULL, MAX_RAM_PAGES * sizeof(*p->pages), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p->pages == MAP_FAILED) {
+        p->pages = NULL;
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&p->excl_lock, NULL);
+    return 0;
+}
+
+void x86_pages_fini(struct hv_partition *p)
+{
+    if (!p->pages)
+        return;
+    munmap(p->pages, MAX_RAM_PAGES * sizeof(*p->pages));
+    p->pages = NULL;
+    pthread_mutex_destroy(&p->excl_lock);
+}
