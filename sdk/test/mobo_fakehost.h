@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* A host in memory for unit tests of vdevs: ports, MMIO, PCI, lines, a clock that the test steps.
+ *
+ *     struct mobo_fake *f = mobo_fake_create();
+ *     const char *params[] = { "port=0x3f8", "irq=4", NULL };
+ *     struct mobo_vdev *dev = mobo_fake_add(f, &mobo_vdev_descriptor, "com1", params);
+ *     mobo_fake_out(f, 0x3f9, 1, 0x02);
+ *     mobo_fake_step(f, 1000000);
+ *     assert_int_equal(mobo_fake_line(f, 4), 1);
+ *     mobo_fake_destroy(f);
+ *
+ * One thread.  Several vdevs may share a host.  Anything that a real host would refuse fails the
+ * same way here; mistakes in a test's own use of this file abort with a message. */
+#ifndef MOBO_FAKEHOST_H
+#define MOBO_FAKEHOST_H
+
+#include <mobo/vdev.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mobo_fake;
+
+/** A board without devices: 16 MiB of RAM, generation 1, one processor, direct boot. */
+struct mobo_fake *mobo_fake_create(void);
+void mobo_fake_destroy(struct mobo_fake *f);
+/** Change what board_info() says, before devices are added. */
+void mobo_fake_board(struct mobo_fake *f, const struct mobo_board_info *info);
+
+/** Check the descriptor and the "key=value" strings (NULL-terminated list, or NULL), create the
+ * device, power it on and reset it.  @return NULL on failure; mobo_fake_error() says why.
+ * The descriptor of a PCI function gets a bus even without a host bridge. */
+struct mobo_vdev *mobo_fake_add(struct mobo_fake *f, const struct mobo_vdev_descriptor *desc,
+                                const char *name, const char *const *params);
+/** The last message of a fail() or of a refusal, "" if none; cleared by reading. */
+const char *mobo_fake_error(struct mobo_fake *f);
+const struct mobo_host *mobo_fake_host(struct mobo_fake *f);
+/** Number of lines logged so far at @level or more severe. */
+unsigned mobo_fake_logged(struct mobo_fake *f, uint32_t level);
+
+void mobo_fake_reset(struct mobo_fake *f);  /* every device; PCI and lines too */
+void mobo_fake_pause(struct mobo_fake *f);
+void mobo_fake_resume(struct mobo_fake *f);
+void mobo_fake_event(struct mobo_fake *f, uint32_t kind);
+
+/* Accesses of a guest.  Unclaimed: all ones. */
+uint32_t mobo_fake_in(struct mobo_fake *f, uint32_t port, uint32_t len);
+void mobo_fake_out(struct mobo_fake *f, uint32_t port, uint32_t len, uint32_t val);
+uint64_t mobo_fake_mmio_read(struct mobo_fake *f, uint64_t gpa, uint32_t len);
+void mobo_fake_mmio_write(struct mobo_fake *f, uint64_t gpa, uint32_t len, uint64_t val);
+uint32_t mobo_fake_pci_read(struct mobo_fake *f, uint32_t slot, uint32_t fn, uint32_t off,
+                            uint32_t len);
+void mobo_fake_pci_write(struct mobo_fake *f, uint32_t slot, uint32_t fn, uint32_t off,
+                         uint32_t len, uint32_t val);
+/** Guest RAM, 16 MiB from address 0. */
+uint8_t *mobo_fake_ram(struct mobo_fake *f);
+
+/* Interrupts. */
+int mobo_fake_line(struct mobo_fake *f, uint32_t line);           /* present level */
+unsigned mobo_fake_edges(struct mobo_fake *f, uint32_t line);     /* rising edges so far */
+void mobo_fake_drive(struct mobo_fake *f, uint32_t line, int level); /* as another device would */
+int mobo_fake_intx(struct mobo_fake *f, uint32_t slot, uint32_t fn); /* INTx level of a function */
+int32_t mobo_fake_pirq(struct mobo_fake *f, uint32_t pirq);       /* routed to, -1 none */
+int mobo_fake_intr(struct mobo_fake *f);                          /* INTR of the processors */
+int mobo_fake_intack(struct mobo_fake *f);                        /* acknowledge: vector or -1 */
+void mobo_fake_eoi(struct mobo_fake *f, uint32_t vector);
+/** Take the oldest interrupt message that was sent.  @return 0 when there is none. */
+int mobo_fake_msi(struct mobo_fake *f, uint64_t *ret_addr, uint32_t *ret_data);
+unsigned mobo_fake_nmis(struct mobo_fake *f);
+int mobo_fake_a20(struct mobo_fake *f); /* 1 open */
+
+/* Time.  Timers fire in order of their deadlines, the clock standing at each. */
+uint64_t mobo_fake_now(struct mobo_fake *f);
+void mobo_fake_step(struct mobo_fake *f, uint64_t ns); /* also runs posted work first */
+void mobo_fake_work(struct mobo_fake *f);              /* run posted work */
+void mobo_fake_wall(struct mobo_fake *f, int64_t ns);  /* wall_ns() is this plus the clock */
+/** Deadline of the next timer, UINT64_MAX if none. */
+uint64_t mobo_fake_next_timer(struct mobo_fake *f);
+
+/* The character backend of a device (each device has at most 4; @n counts char_open() calls). */
+/** Bytes from the peer; what the device does not take waits.  @return bytes still waiting. */
+uint32_t mobo_fake_char_send(struct mobo_vdev *dev, unsigned n, const void *buf, uint32_t len);
+/** Take what the device wrote.  @return bytes. */
+uint32_t mobo_fake_char_recv(struct mobo_vdev *dev, unsigned n, void *buf, uint32_t max);
+/** How many bytes char_write() takes from now on (UINT32_MAX at first); growing from 0 tells the
+ * device. */
+void mobo_fake_char_room(struct mobo_vdev *dev, unsigned n, uint32_t room);
+void mobo_fake_char_event(struct mobo_vdev *dev, unsigned n, uint32_t event);
+
+/** Take the oldest system request.  @return its kind with the code, 0 when there is none. */
+uint32_t mobo_fake_system(struct mobo_fake *f, uint32_t *ret_code);
+/** The @n-th ACPI description of a kind, NULL if there is none. */
+const struct mobo_acpi *mobo_fake_acpi(struct mobo_fake *f, uint32_t kind, unsigned n);
+
+/* State.  The buffer is malloc()ed. */
+int mobo_fake_save(struct mobo_vdev *dev, void **ret_buf, size_t *ret_len);
+int mobo_fake_restore(struct mobo_vdev *dev, const void *buf, size_t len);
+/** Save, reset, restore, save again and compare.  @return 0, or -1 with a message: then state got
+ * lost.  Also tries every truncation of the state: each has to be refused. */
+int mobo_fake_roundtrip(struct mobo_vdev *dev);
+/** Random accesses of all sizes to every port and MMIO address the device claims, seeded; steps
+ * time between them.  Meant for sanitizer builds. */
+void mobo_fake_monkey(struct mobo_fake *f, uint32_t seed, unsigned accesses);
+/** The inspect report as text, "name: value" lines.  malloc()ed. */
+char *mobo_fake_inspect(struct mobo_vdev *dev);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
