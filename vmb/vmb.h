@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The virtual motherboard: loads vdevs, wires them to a partition, runs the virtual processors.
+ *
+ * Life: vmb_create, vmb_power_on, any of (vmb_pause, vmb_resume, vmb_reset, vmb_save), vmb_power_off,
+ * vmb_destroy.  These are called from one control thread, which is neither a VP thread nor the
+ * board's I/O thread (the latter is tolerated); struct vmb_ops says where its callbacks run.
+ *
+ * Functions return 0 or a negative errno and, where they have `msg`, one line without a line feed
+ * that is fit for the user, with "FILE:LINE: " in front where the configuration is to blame. */
+#ifndef VMB_VMB_H
+#define VMB_VMB_H
+
+#include <mobo/hv.h>
+#include <mobo/vdev.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct event_base;
+struct vmb;
+
+enum { VMB_MSG_LEN = 512 };
+
+/* ---- configuration ------------------------------------------------------------------------------ */
+
+struct vmb_kv {
+    const char *key, *value;
+    const char *file; /* for messages; NULL: none (a preset or the command line) */
+    unsigned line;    /* 0: none */
+};
+
+struct vmb_dev_config {
+    const char *name;   /* "com1" */
+    const char *type;   /* "uart16550" */
+    const char *plugin; /* path of the .so, or NULL: searched */
+    const char *file;   /* where `type` is said */
+    unsigned line;
+    const struct vmb_kv *kv; /* all other keys */
+    unsigned nkv;
+};
+
+struct vmb_config {
+    const char *engine;   /* "auto" or a name */
+    uint64_t memory;      /* bytes of RAM; a multiple of 4096, at least 1 MiB */
+    unsigned vps;
+    bool enlightened;
+    unsigned generation;  /* 1 */
+    bool direct_boot;     /* no firmware: the board does what firmware would */
+    bool check_only;      /* create() everything, open nothing; power_on is refused */
+    const char *base_dir; /* MOBO_PATH values are relative to it; NULL: as they are */
+    const struct vmb_dev_config *devs;
+    unsigned ndevs;
+    const char *const *plugin_dirs; /* NULL-terminated; searched in order for TYPE.so */
+    const struct vmb_ops *ops;      /* borrowed until vmb_destroy() */
+    void *ctx;
+};
+
+/* ---- what the embedder provides ------------------------------------------------------------------ */
+
+enum vmb_request_kind {
+    VMB_REQ_POWEROFF = 1,  /* the guest powered off */
+    VMB_REQ_RESET,         /* the guest wants a reset: call vmb_reset() or vmb_power_off() */
+    VMB_REQ_SUSPEND,       /* the guest wants suspend to memory */
+    VMB_REQ_EXIT,          /* a device ends the VM; code 0..255 */
+    VMB_REQ_CRASH,         /* the guest reported a crash; text and param */
+    VMB_REQ_TRIPLE_FAULT,  /* dump has the registers */
+    VMB_REQ_ERROR          /* the engine or a host resource failed; text */
+};
+
+struct vmb_request {
+    enum vmb_request_kind kind;
+    unsigned code;
+    const char *from; /* vdev name, or "vp 0" */
+    const char *text; /* one line, may be empty */
+    const char *dump; /* several lines, may be empty */
+    uint64_t param[5];
+};
+
+/* The device's end of a character backend, for the provider.  Call on the board's I/O thread with
+ * none of the provider's locks held. */
+struct vmb_char_sink {
+    /** How many bytes the device takes now; 0: wait for char_ready(). */
+    size_t (*can_read)(void *dev);
+    /** Hand over bytes, at most what can_read() said just before. */
+    void (*read)(void *dev, const uint8_t *buf, size_t len);
+    /** enum mobo_char_event; MOBO_CHAR_WRITABLE after char_write() took less than it was given. */
+    void (*event)(void *dev, unsigned event);
+};
+
+struct vmb_backend; /* the provider's */
+
+/* All required but boot and trace.  None may call a lifecycle function. */
+struct vmb_ops {
+    /** A log line; @level is enum mobo_log_level, @from a vdev name or "vmb", "hv".  Any thread. */
+    void (*log)(void *ctx, unsigned level, const char *from, const char *line);
+    /** Something that the control thread has to act on.  Any thread; queue it and return.  @req and
+     * its strings are valid during the call. */
+    void (*request)(void *ctx, const struct vmb_request *req);
+    /** Whether lines of trace are wanted for this vdev.  Control thread, at creation. */
+    bool (*trace)(void *ctx, const char *dev);
+    /** At power-on and after each reset, devices being reset and VPs not running: load the guest and
+     * set VP states (vmb_partition()).  @return 0, or -errno with a line in @msg.  Control thread. */
+    int (*boot)(void *ctx, struct vmb *vmb, char *msg, size_t msg_len);
+    /** Open the backend @spec ("stdio", "unix:PATH" ...) for a device; with @check_only only look
+     * whether spec is sound and leave *ret NULL.  Events go to @base.  @sink and @dev stay valid
+     * until char_close().  @return 0, or -errno with a phrase in @msg (without FILE:LINE).
+     * Control thread. */
+    int (*char_open)(void *ctx, struct event_base *base, const char *dev_name, const char *spec,
+                     bool check_only, const struct vmb_char_sink *sink, void *dev,
+                     struct vmb_backend **ret, char *msg, size_t msg_len);
+    /** @return bytes taken; fewer than @len: MOBO_CHAR_WRITABLE follows.  Any thread, never blocks,
+     * does not call the sink. */
+    size_t (*char_write)(struct vmb_backend *b, const uint8_t *buf, size_t len);
+    /** The device takes bytes again: have the I/O thread ask can_read() anew.  Any thread, does not
+     * call the sink. */
+    void (*char_ready)(struct vmb_backend *b);
+    /** Control thread, I/O thread not running. */
+    void (*char_close)(struct vmb_backend *b);
+};
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+/** Make the partition, load the plug-ins and create every device.  Nothing runs yet. */
+int vmb_create(const struct vmb_config *cfg, struct vmb **ret, char *msg, size_t msg_len);
+/** Powers off if need be.  NULL is allowed. */
+void vmb_destroy(struct vmb *v);
+
+/** Start the I/O thread, power devices on, reset them, boot(), start time and VPs. */
+int vmb_power_on(struct vmb *v, char *msg, size_t msg_len);
+/** Hard reset: VPs, devices; boot() again. */
+int vmb_reset(struct vmb *v, char *msg, size_t msg_len);
+/** Stop VPs, guest time and device activity; returns when all stand still. */
+int vmb_pause(struct vmb *v);
+int vmb_resume(struct vmb *v);
+/** Stop and join all threads.  The devices stay as they are, for a last inspect. */
+void vmb_power_off(struct vmb *v);
+/** Power button and the like, to every device.  @kind: enum mobo_event_kind. */
+void vmb_event(struct vmb *v, unsigned kind);
+
+/* ---- state ----------------------------------------------------------------------------------------- */
+
+/** Everything but guest RAM: time, VPs, interrupt lines, PCI, every device.  While paused.
+ * @param ret_buf  malloc()ed */
+int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t msg_len);
+/** In place of vmb_power_on(): start as the state says (RAM must have its contents), paused.  The
+ * board must have the same devices.  On failure the VM is unusable and only good for vmb_destroy(). */
+int vmb_restore(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len);
+
+/* ---- looking around ---------------------------------------------------------------------------------- */
+
+struct hv_partition *vmb_partition(struct vmb *v);
+struct event_base *vmb_event_base(struct vmb *v);
+
+enum { VMB_RAM_USABLE = 1, VMB_RAM_RESERVED = 2, VMB_RAM_ACPI = 3, VMB_RAM_NVS = 4 };
+struct vmb_ram_range {
+    uint64_t base, len;
+    unsigned type; /* VMB_RAM_..., the numbers of INT 15h E820 */
+};
+/** The memory map that firmware would report, ascending.  @return number of ranges (fills @max). */
+unsigned vmb_ram_map(struct vmb *v, struct vmb_ram_range *ret, unsigned max);
+/** RAM from 0 up to the PCI hole, and from 4 GiB on. */
+uint64_t vmb_ram_below_4g(const struct vmb *v);
+uint64_t vmb_ram_above_4g(const struct vmb *v);
+/** Guest address of the RSDP; valid from boot() on.  0: the board has no ACPI. */
+uint64_t vmb_acpi_rsdp(const struct vmb *v);
+
+struct mobo_inspect; /* sdk/lib/inspect.h */
+/** Walk the board: one group per device with its type, resources and own report.  @dev NULL: all.
+ * @return 0 or -ENOENT.  Control thread. */
+int vmb_inspect(struct vmb *v, const char *dev, struct mobo_inspect *out);
+
+/* ---- plug-ins ------------------------------------------------------------------------------------------ */
+
+struct vmb_plugin {
+    const char *path;
+    const struct mobo_vdev_descriptor *desc; /* NULL: does not fit */
+    const char *why;                         /* then: one line */
+};
+/** Look at every .so of the folders; of two with one type the first counts.  Strings are valid
+ * during the call.  Loads each file. */
+void vmb_vdev_list(const char *const *dirs,
+                   void (*found)(void *ctx, const struct vmb_plugin *p), void *ctx);
+
+/** Nearest of the descriptor's keys to an unknown one, or NULL. */
+const char *vmb_suggest_key(const struct mobo_vdev_descriptor *desc, const char *key);
+
+#endif
