@@ -242,7 +242,7 @@ void x86_mmu_enter(struct hv_vp *vp)
 {
     for (;;) {
         atomic_store(&vp->mmu.in_guest, true);
-        if (likely(!atomic_load(&vp->p->excl_active)))
+        if (likely(!atomic_load(&vp->p->excl_active)) || vp->p->excl_owner == vp)
             break;
         atomic_store(&vp->mmu.in_guest, false);
         pthread_mutex_lock(&vp->p->excl_lock);
@@ -258,7 +258,7 @@ void x86_mmu_leave(struct hv_vp *vp)
 
 void x86_mmu_sync(struct hv_vp *vp)
 {
-    if (atomic_load(&vp->p->excl_active)) {
+    if (atomic_load(&vp->p->excl_active) && vp->p->excl_owner != vp) {
         x86_mmu_leave(vp);
         x86_mmu_enter(vp);
     }
@@ -271,6 +271,7 @@ void x86_mmu_exclusive_begin(struct hv_vp *vp)
 
     x86_mmu_leave(vp);
     pthread_mutex_lock(&p->excl_lock);
+    p->excl_owner = vp;
     atomic_store(&p->excl_active, true);
     for (unsigned i = 0; i < p->nvps; i++) {
         struct hv_vp *o = p->vps[i];
@@ -288,6 +289,7 @@ void x86_mmu_exclusive_begin(struct hv_vp *vp)
 
 void x86_mmu_exclusive_end(struct hv_vp *vp)
 {
+    vp->p->excl_owner = NULL;
     atomic_store(&vp->p->excl_active, false);
     pthread_mutex_unlock(&vp->p->excl_lock);
 }
@@ -840,11 +842,27 @@ static void lin_canonical(struct hv_vp *vp, uint64_t lin, unsigned len)
         x86_raise_err(vp, X86_EXC_GP, 0);
 }
 
+/* Host address by the TLB view in force, or NULL: miss, crossing, attention needed, or another privilege. */
+static void *tlb_hit(const struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
+{
+    const struct x86_tlb_entry *e = &vp->mmu.tlb->e[(lin >> 12) & (X86_TLB_SIZE - 1)];
+    uint64_t tag = (acc & X86_ACC_WRITE) ? e->nwr : e->nrd;
+
+    if (unlikely(acc & (X86_ACC_SYS | X86_ACC_EXEC)) || len > 4096 || lin + tag > 4096 - len)
+        return NULL;
+    return (void *)(uintptr_t)(lin + e->add);
+}
+
 void x86_lin_read(struct hv_vp *vp, uint64_t lin, void *buf, unsigned len, unsigned acc)
 {
     unsigned n = 4096 - (unsigned)(lin & 4095);
     struct xlat a, b;
+    void *hit = tlb_hit(vp, lin, len, acc);
 
+    if (likely(hit != NULL)) {
+        copy_small(buf, hit, len);
+        return;
+    }
     lin_canonical(vp, lin, len);
     check_align(vp, lin, len, acc);
     if (likely(len <= n)) {
@@ -866,8 +884,12 @@ void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len
 {
     unsigned n = 4096 - (unsigned)(lin & 4095);
     struct xlat a, b;
+    void *hit = tlb_hit(vp, lin, len, acc |= X86_ACC_WRITE);
 
-    acc |= X86_ACC_WRITE;
+    if (likely(hit != NULL)) {
+        store_small(hit, buf, len);
+        return;
+    }
     lin_canonical(vp, lin, len);
     check_align(vp, lin, len, acc);
     translate(vp, lin, acc, &a);
@@ -898,7 +920,10 @@ void x86_lin_probe(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
 void *x86_lin_hva(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
 {
     struct xlat x;
+    void *hit = tlb_hit(vp, lin, len, acc);
 
+    if (likely(hit != NULL))
+        return hit;
     if ((lin & 4095) + len > 4096)
         return NULL;
     lin_canonical(vp, lin, len);
@@ -919,7 +944,10 @@ void *x86_lin_hva(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
 void *x86_lin_hva_rmw(struct hv_vp *vp, uint64_t lin, unsigned len)
 {
     struct xlat x;
+    void *hit = tlb_hit(vp, lin, len, X86_ACC_WRITE);
 
+    if (likely(hit != NULL))
+        return hit;
     lin_canonical(vp, lin, len);
     check_align(vp, lin, len, X86_ACC_WRITE);
     if ((lin & 4095) + len > 4096)
