@@ -5,7 +5,7 @@
 # counts once by its exit status: 0 pass, 77 skip, else fail.  Each test runs under a time limit,
 # MOBO_TEST_TIMEOUT seconds (default 900).
 
-name= log= trs= expect_failure=no color=no
+name='' log='' trs='' expect_failure=no color=no
 while test $# -gt 0; do
     case $1 in
     --test-name) name=$2; shift 2 ;;
@@ -18,12 +18,12 @@ while test $# -gt 0; do
     *) break ;;
     esac
 done
-test -n "$name" && test -n "$log" && test -n "$trs" || {
+if test -z "$name" || test -z "$log" || test -z "$trs"; then
     echo "test-driver.sh: --test-name, --log-file and --trs-file are needed" >&2
     exit 2
-}
+fi
 
-red= grn= blu= std=
+red='' grn='' blu='' std=''
 if test "$color" = yes; then
 esc=$(printf '\033')
     red="${esc}[0;31m" grn="${esc}[0;32m" blu="${esc}[1;34m" std="${esc}[m"
