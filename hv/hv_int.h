@@ -79,6 +79,7 @@ struct hv_vp {
     struct hv_exit exit;
     uint64_t counters[HV_CTR_COUNT];
     struct x86_insn scratch_insn;
+    struct x86_vec *vec;              /* hv/x86/vec.c: host stubs of vector instructions */
 };
 
 struct hv_partition {

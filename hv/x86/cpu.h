@@ -99,8 +99,9 @@ struct x86_cpu {
     uint8_t nmi_pending;
     uint8_t halted;
 
-    uint32_t mxcsr;
-    uint8_t x87_live;    /* the host's x87 registers hold the state, fx is stale (see hv/x86/vec.h) */
+    uint32_t mxcsr;      /* X86_LIVE_SSE: its flags are older than the host's (see hv/x86/vec.h) */
+    uint8_t x87_live;    /* X86_LIVE_*: host registers hold guest state, fx or mxcsr is stale */
+    uint8_t x87_ptrs;    /* FOP, FIP and FDP in fx are those of the last x87 instruction, else unknown: 0 */
     struct x86_ymm ymm[16];
     struct x86_fximage fx;
 };
