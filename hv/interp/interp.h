@@ -27,12 +27,6 @@
 #define INTERP_TAIL 0
 #endif
 #endif
-#if INTERP_TAIL && defined(__clang__)
-#define TAIL __attribute__((musttail))
-#else
-#define TAIL
-#endif
-
 struct op;
 struct block;
 

@@ -8,7 +8,7 @@
 
 #define H(name) static const struct op *name(struct hv_vp *vp, const struct op *op)
 #if INTERP_TAIL
-#define DISPATCH(o) do { const struct op *o_ = (o); TAIL return o_->fn(vp, o_); } while (0)
+#define DISPATCH(o) do { const struct op *o_ = (o); return o_->fn(vp, o_); } while (0)
 #else
 #define DISPATCH(o) return (o)
 #endif
@@ -417,7 +417,11 @@ EXT_R(movsx16_r64, 16, int16_t, int64_t, 64)
 EXT_R(movsx32_r64, 32, int32_t, int64_t, 64)
 
 H(setcc_r) { W8(op->r, alu_cond(vp->cpu.fl, op->size)); NEXT; }
-H(nop) { NEXT; }
+H(nop)
+{
+    (void)vp;
+    NEXT;
+}
 H(cwde) { W32(0, (int16_t)R16(0)); NEXT; }
 H(cdqe) { W64(0, (int64_t)(int32_t)R32(0)); NEXT; }
 H(cdq) { W32(X86_RDX * 8, (int32_t)R32(0) >> 31); NEXT; }
