@@ -444,6 +444,7 @@ static int decode_operands(struct cursor *c, struct x86_insn *in, const struct r
     const bool reg_form = in->modrm >= 0xc0 || (row->attr & I_MOD3);
     const unsigned reg = (in->modrm >> 3 & 7) | (in->rex & 4u) << 1;
     const unsigned rm = (in->modrm & 7) | (in->rex & 1u) << 3;
+    const uint8_t regs = in->mode == X86_MODE_64 ? 15 : 7;
     bool vvvv_used = false;
     unsigned i;
 
@@ -531,17 +532,17 @@ static int decode_operands(struct cursor *c, struct x86_insn *in, const struct r
         case O_H:
             vvvv_used = true;
             o->kind = X86_O_VEC;
-            o->reg = in->vvvv;
+            o->reg = in->vvvv & regs;
             break;
         case O_B:
             vvvv_used = true;
             o->kind = X86_O_GPR;
-            o->reg = in->vvvv;
+            o->reg = in->vvvv & regs;
             break;
         case O_L:
             NEED(c, 1);
             o->kind = X86_O_VEC;
-            o->reg = *c->p >> 4 & (in->mode == X86_MODE_64 ? 15 : 7);
+            o->reg = *c->p >> 4 & regs;
             in->imm = *c->p++;
             in->immsize = 1;
             break;
@@ -618,8 +619,8 @@ static int decode_operands(struct cursor *c, struct x86_insn *in, const struct r
             break;
         case O_MOFFS:
             NEED(c, in->asize);
-            in->disp = in->asize == 2 ? (int64_t)get_u16(c->p) :
-                       in->asize == 4 ? (int64_t)get_u32(c->p) : (int64_t)get_u64(c->p);
+            in->disp = in->asize == 2 ? (int16_t)get_u16(c->p) :
+                       in->asize == 4 ? (int32_t)get_u32(c->p) : (int64_t)get_u64(c->p);
             c->p += in->asize;
             goto memory;
         case O_ACC:
@@ -655,7 +656,7 @@ static int decode_operands(struct cursor *c, struct x86_insn *in, const struct r
     }
     in->nops = (uint8_t)i;
     if (in->vex) {
-        if (!vvvv_used && in->vvvv)
+        if (!vvvv_used && in->vvvv) /* all four bits, also where there are eight registers */
             return UD;
         if (in->o[0].kind == X86_O_VEC && (in->o[0].flags & X86_WR) && in->o[0].size < 32)
             in->attr |= X86_A_ZEROU;
@@ -741,10 +742,8 @@ int x86_decode(const uint8_t *bytes, size_t len, enum x86_mode mode, struct x86_
         in.vvvv = ~b1 >> 3 & 15;
         in.vexl = b1 >> 2 & 1;
         pp = b1 & 3;
-        if (!m64) { /* only eight registers: the extension bits are ignored */
+        if (!m64) /* only eight registers: the extension bits are ignored */
             in.rex &= 0x48;
-            in.vvvv &= 7;
-        }
         in.opcode = *c.p++;
     } else {
         pp = in.rep ? (in.rep == X86_REP_F3 ? PP_F3 : PP_F2) : p66 ? PP_66 : PP_NONE;
