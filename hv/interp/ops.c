@@ -672,6 +672,7 @@ H(vec_reg)
 struct mem_table {
     op_fn alu_rm[9][4], alu_mr[9][4], alu_mi[9][4], un[4][4];
     op_fn mov_rm[4], mov_mr[4], mov_mi[4], movzx8[4], movzx16[4], movsx8[4], movsx16[4], movsx32;
+    op_fn lock_mr[7][4], lock_mi[7][4], lock_inc[4], lock_dec[4], lock_xadd[4], lock_cmpxchg[4], xchg[4];
     op_fn lea[4], imul2[4], imul3[4], cmov[4], shift[5][4], setcc, push64, jmp64, call64, vec_rd, vec_wr;
 };
 
@@ -774,10 +775,28 @@ static op_fn bind_fast(struct op *op, const struct x86_insn *in, uint64_t rip, c
     bool ar = a->kind == X86_O_GPR, br = b->kind == X86_O_GPR, bi = b->kind == X86_O_IMM;
     int row;
 
-    if (in->lock)
-        return NULL;
     if (am || bm || in->op == X86_OP_LEA)
         bind_mem(op, in, rip);
+    if (in->op == X86_OP_XCHG && (am || bm)) { /* always locked */
+        op->r = reg_off(am ? b : a);
+        return mt->xchg[si];
+    }
+    if (in->lock) {
+        row = alu_row(in->op);
+        if (row >= 0 && row < 7 && bi) {
+            op->imm = in->imm;
+            return mt->lock_mi[row][si];
+        }
+        if (br)
+            op->r = reg_off(b);
+        switch (in->op) {
+        case X86_OP_INC: return mt->lock_inc[si];
+        case X86_OP_DEC: return mt->lock_dec[si];
+        case X86_OP_XADD: return mt->lock_xadd[si];
+        case X86_OP_CMPXCHG: return mt->lock_cmpxchg[si];
+        default: return row >= 0 && row < 7 && br ? mt->lock_mr[row][si] : NULL;
+        }
+    }
     if ((row = alu_row(in->op)) >= 0) {
         if (ar && br) {
             op->r = reg_off(a);

@@ -149,6 +149,76 @@ SHIFT_M_ALL(shl)
 SHIFT_M_ALL(shr)
 SHIFT_M_ALL(sar)
 
+/* Locked forms: the host's own locked instruction on the host address. */
+#define LOCK_MX(name, insn, T, B, S, suffix, src)                                                  \
+    H(N(lock_##name##_##suffix##B))                                                                \
+    {                                                                                              \
+        T *p;                                                                                      \
+        T v = (T)(src);                                                                            \
+        uint16_t f = (uint16_t)vp->cpu.fl;                                                         \
+        RMW(T, p, EA(op));                                                                         \
+        __asm__ volatile("btl $8, %k[f]\n\tlock " insn #S " %[v], %[p]" ALU_SAVE                 \
+                         : [p] "+m"(*p), [f] "+&a"(f) : [v] "r"(v) : "cc", "memory");              \
+        vp->cpu.fl = f;                                                                            \
+        NEXT;                                                                                      \
+    }
+#define LOCK_UN(name, insn, T, B, S)                                                               \
+    H(N(lock_##name##_m##B))                                                                       \
+    {                                                                                              \
+        T *p;                                                                                      \
+        uint16_t f = (uint16_t)vp->cpu.fl;                                                         \
+        RMW(T, p, EA(op));                                                                         \
+        __asm__ volatile("btl $8, %k[f]\n\tlock " insn #S " %[p]" ALU_SAVE                       \
+                         : [p] "+m"(*p), [f] "+&a"(f) : : "cc", "memory");                         \
+        vp->cpu.fl = f;                                                                            \
+        NEXT;                                                                                      \
+    }
+#define LOCK_BY_SIZE(T, B, S)                                                                      \
+    LOCK_MX(add, "add", T, B, S, mr, R##B(op->r)) LOCK_MX(or, "or", T, B, S, mr, R##B(op->r))      \
+    LOCK_MX(and, "and", T, B, S, mr, R##B(op->r)) LOCK_MX(sub, "sub", T, B, S, mr, R##B(op->r))    \
+    LOCK_MX(xor, "xor", T, B, S, mr, R##B(op->r))                                                  \
+    LOCK_MX(add, "add", T, B, S, mi, op->imm) LOCK_MX(or, "or", T, B, S, mi, op->imm)              \
+    LOCK_MX(and, "and", T, B, S, mi, op->imm) LOCK_MX(sub, "sub", T, B, S, mi, op->imm)            \
+    LOCK_MX(xor, "xor", T, B, S, mi, op->imm)                                                      \
+    LOCK_UN(inc, "inc", T, B, S) LOCK_UN(dec, "dec", T, B, S)                                      \
+    H(N(xchg_m##B))                                                                                \
+    {                                                                                              \
+        T *p;                                                                                      \
+        RMW(T, p, EA(op));                                                                         \
+        T v = __atomic_exchange_n(p, R##B(op->r), __ATOMIC_SEQ_CST);                               \
+        W##B(op->r, v);                                                                            \
+        NEXT;                                                                                      \
+    }                                                                                              \
+    H(N(lock_xadd_m##B))                                                                           \
+    {                                                                                              \
+        T *p;                                                                                      \
+        uint16_t f;                                                                                \
+        T v = R##B(op->r);                                                                         \
+        RMW(T, p, EA(op));                                                                         \
+        __asm__ volatile("lock xadd" #S " %[v], %[p]" ALU_SAVE                                     \
+                         : [p] "+m"(*p), [v] "+&q"(v), "=a"(f) : : "cc", "memory");                \
+        W##B(op->r, v);                                                                            \
+        vp->cpu.fl = f;                                                                            \
+        NEXT;                                                                                      \
+    }                                                                                              \
+    H(N(lock_cmpxchg_m##B))                                                                        \
+    {                                                                                              \
+        T *p;                                                                                      \
+        RMW(T, p, EA(op));                                                                         \
+        T acc = R##B(0), old = acc;                                                                \
+        uint32_t fl;                                                                               \
+        __atomic_compare_exchange_n(p, &old, R##B(op->r), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+        alu_sub##B(acc, old, &fl);                                                                 \
+        if (old != acc)                                                                            \
+            W##B(0, old);                                                                          \
+        vp->cpu.fl = fl;                                                                           \
+        NEXT;                                                                                      \
+    }
+LOCK_BY_SIZE(uint8_t, 8, b)
+LOCK_BY_SIZE(uint16_t, 16, w)
+LOCK_BY_SIZE(uint32_t, 32, l)
+LOCK_BY_SIZE(uint64_t, 64, q)
+
 H(N(setcc_m)) { ST(uint8_t, EA(op), (uint8_t)alu_cond(vp->cpu.fl, op->size)); NEXT; }
 
 H(N(push_m64))
@@ -244,6 +314,21 @@ static const struct mem_table N(mem_table) = {
         { N(rol_mi8), N(rol_mi16), N(rol_mi32), N(rol_mi64) }, { N(ror_mi8), N(ror_mi16), N(ror_mi32), N(ror_mi64) },
         { N(shl_mi8), N(shl_mi16), N(shl_mi32), N(shl_mi64) }, { N(shr_mi8), N(shr_mi16), N(shr_mi32), N(shr_mi64) },
         { N(sar_mi8), N(sar_mi16), N(sar_mi32), N(sar_mi64) } },
+    .lock_mr = {
+        { N(lock_add_mr8), N(lock_add_mr16), N(lock_add_mr32), N(lock_add_mr64) }, { N(lock_or_mr8), N(lock_or_mr16), N(lock_or_mr32), N(lock_or_mr64) },
+        { NULL }, { NULL },
+        { N(lock_and_mr8), N(lock_and_mr16), N(lock_and_mr32), N(lock_and_mr64) }, { N(lock_sub_mr8), N(lock_sub_mr16), N(lock_sub_mr32), N(lock_sub_mr64) },
+        { N(lock_xor_mr8), N(lock_xor_mr16), N(lock_xor_mr32), N(lock_xor_mr64) } },
+    .lock_mi = {
+        { N(lock_add_mi8), N(lock_add_mi16), N(lock_add_mi32), N(lock_add_mi64) }, { N(lock_or_mi8), N(lock_or_mi16), N(lock_or_mi32), N(lock_or_mi64) },
+        { NULL }, { NULL },
+        { N(lock_and_mi8), N(lock_and_mi16), N(lock_and_mi32), N(lock_and_mi64) }, { N(lock_sub_mi8), N(lock_sub_mi16), N(lock_sub_mi32), N(lock_sub_mi64) },
+        { N(lock_xor_mi8), N(lock_xor_mi16), N(lock_xor_mi32), N(lock_xor_mi64) } },
+    .lock_inc = { N(lock_inc_m8), N(lock_inc_m16), N(lock_inc_m32), N(lock_inc_m64) },
+    .lock_dec = { N(lock_dec_m8), N(lock_dec_m16), N(lock_dec_m32), N(lock_dec_m64) },
+    .lock_xadd = { N(lock_xadd_m8), N(lock_xadd_m16), N(lock_xadd_m32), N(lock_xadd_m64) },
+    .lock_cmpxchg = { N(lock_cmpxchg_m8), N(lock_cmpxchg_m16), N(lock_cmpxchg_m32), N(lock_cmpxchg_m64) },
+    .xchg = { N(xchg_m8), N(xchg_m16), N(xchg_m32), N(xchg_m64) },
     .setcc = N(setcc_m), .push64 = N(push_m64), .jmp64 = N(jmp_m64), .call64 = N(call_m64),
     .vec_rd = N(vec_rd), .vec_wr = N(vec_wr),
 };
@@ -257,3 +342,6 @@ static const struct mem_table N(mem_table) = {
 #undef IMUL_M
 #undef SHIFT_M
 #undef SHIFT_M_ALL
+#undef LOCK_MX
+#undef LOCK_UN
+#undef LOCK_BY_SIZE
