@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Table-driven x86-64 instruction decoder.
  *
- * Reference: Intel SDM volume 2 (cited as SDM 2): chapter 2 for the instruction format, appendix A for the
- * opcode maps and the operand notation that the tables use.  Steps: prefixes; the opcode and map; the key,
- * which is every encoding field that can select a row (ModRM fields, mandatory prefix, W, L); the last row
- * of the opcode whose mask and value fit the key; then the row's operands.
+ * Reference: Intel SDM volume 2 (cited as SDM 2): chapter 2 for the instruction format, appendix A
+ * for the opcode maps and the operand notation that the tables use.  Steps: prefixes; the opcode
+ * and map; the key, which is every encoding field that can select a row (ModRM fields, mandatory
+ * prefix, W, L); the last row of the opcode whose mask and value fit the key; then the row's
+ * operands.
  *
- * Prefixes follow the processors, not the assembler's manual: the last of F2/F3 and the last segment
- * prefix win, a REX that is not last is ignored, F2 and F3 beat 66 as mandatory prefix. */
+ * Prefixes follow the processors, not the assembler's manual: the last of F2/F3 and the last
+ * segment prefix win, a REX that is not last is ignored, F2 and F3 beat 66 as mandatory prefix. */
 #include "hv/x86/decode.h"
 
 #include <stdbool.h>
 
-/* ---- rows ------------------------------------------------------------------------------------- */
+/* ---- rows ---- */
 
 /* Row attributes beyond X86_A_*; the top six bits of a row's attributes are its feature. */
 #define I_D64   (1u << 16) /* 64-bit mode: operand size 8, or 2 with 66 */
@@ -54,8 +55,8 @@ enum { PP_NONE, PP_66, PP_F3, PP_F2 };
 #define KEY_MODRM (KEY(0, 0x7f, 0)) /* conditions that need a ModRM byte */
 #define KEY_PP  (3u << K_PP)
 
-/* Operand of a row: method << 10 | access << 8 | size as register << 4 | size in memory.  Methods are the
- * letters of SDM 2D appendix A.2.1. */
+/* Operand of a row: method << 10 | access << 8 | size as register << 4 | size in memory.  Methods
+ * are the letters of SDM 2D appendix A.2.1. */
 enum method {
     O_NONE,
     O_E, O_G, O_M, O_R, O_S, O_C, O_D,          /* ModRM: r/m, reg, memory only, register only */
@@ -252,12 +253,12 @@ enum { NMAPS = 7, MAP_VEX = 3 };
     t(opc + 12, key, op, attr, __VA_ARGS__) t(opc + 13, key, op, attr, __VA_ARGS__) \
     t(opc + 14, key, op, attr, __VA_ARGS__) t(opc + 15, key, op, attr, __VA_ARGS__)
 
-/* First pass: the rows.  ModRM is present when an operand or a condition needs it; a legacy row with a
- * vector operand is an SSE instruction. */
+/* First pass: the rows.  ModRM is present when an operand or a condition needs it; a legacy row
+ * with a vector operand is an SSE instruction. */
 #define T(map, opc, key, op, attr, o0, o1, o2, o3, ...) { \
     (map) << 8 | (opc), X86_OP_##op, (uint16_t)((key) >> 16), (uint16_t)(key), \
-    (attr) | (((key) & KEY_MODRM) || IS_MODRM(o0) || IS_MODRM(o1) || IS_MODRM(o2) || IS_MODRM(o3) ? \
-              I_MODRM : 0u) | \
+    (attr) | (((key) & KEY_MODRM) || IS_MODRM(o0) || IS_MODRM(o1) || IS_MODRM(o2) || \
+              IS_MODRM(o3) ? I_MODRM : 0u) | \
         ((map) <= MAP_VEX && (IS_VECTOR(o0) || IS_VECTOR(o1)) ? (uint32_t)X86_A_SSE : 0u), \
     { o0, o1, o2, o3 } },
 static const struct row rows[] = {
@@ -271,7 +272,8 @@ static const struct row rows[] = {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
 enum { ROW_BASE = __COUNTER__ };
-#define T(map, opc, key, op, attr, o0, o1, o2, o3, ...) [(map) << 8 | (opc)] = __COUNTER__ - ROW_BASE,
+#define T(map, opc, key, op, attr, o0, o1, o2, o3, ...) \
+    [(map) << 8 | (opc)] = __COUNTER__ - ROW_BASE,
 static const uint16_t last_row[NMAPS << 8] = {
 #include "hv/x86/tables_int.h"
 #include "hv/x86/tables_vec.h"
@@ -283,14 +285,15 @@ _Static_assert(sizeof rows / sizeof *rows == ROW_COUNT, "both passes see the sam
 
 /* Size codes to bytes, by operand size (2, 4, 8) and VEX.L. */
 #define SIZES(v, x) \
-    { 0, 1, 2, 4, 8, 10, 16, 32, v, (v) > 4 ? 4 : (v), (v) == 8 ? 8 : 4, x, (x) / 2, (x) / 4, (x) / 8, (v) + 2 }
+    { 0, 1, 2, 4, 8, 10, 16, 32, v, (v) > 4 ? 4 : (v), (v) == 8 ? 8 : 4, x, (x) / 2, (x) / 4, \
+      (x) / 8, (v) + 2 }
 static const uint8_t size_table[3][2][16] = {
     { SIZES(2, 16), SIZES(2, 32) },
     { SIZES(4, 16), SIZES(4, 32) },
     { SIZES(8, 16), SIZES(8, 32) },
 };
 
-/* ---- prefixes --------------------------------------------------------------------------------- */
+/* ---- prefixes ---- */
 
 enum { PFX_NONE, PFX_SEG, PFX_66 = PFX_SEG + 6, PFX_67, PFX_LOCK, PFX_F2, PFX_F3, PFX_REX };
 
@@ -303,7 +306,7 @@ static const uint8_t prefix_class[256] = {
     [0x66] = PFX_66, [0x67] = PFX_67, [0xf0] = PFX_LOCK, [0xf2] = PFX_F2, [0xf3] = PFX_F3,
 };
 
-/* ---- decoding --------------------------------------------------------------------------------- */
+/* ---- decoding ---- */
 
 enum { UD = -6, TOO_LONG = -13 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Unit tests of the x86 decoder: one case for each rule of the Intel SDM that the tables and decode.c
- * implement, plus the integrity of the tables.  Includes decode.c to see the tables.
+/* Unit tests of the x86 decoder: one case for each rule of the Intel SDM that the tables and
+ * decode.c implement, plus the integrity of the tables.  Includes decode.c to see the tables.
  *
  *   gcc -std=gnu11 -g -Wall -Wextra -I. -o /tmp/decode_test hv/x86/decode_test.c -lcmocka && \
  *       /tmp/decode_test */
@@ -16,7 +16,7 @@
 #include "hv/x86/decode.c"
 
 /* An instruction as text: mnemonic, osize and asize, then the operands:
- *     access:kind size.register     access - r w rw; kind g (GPR; h: high byte) x (vector) mm s cr dr st
+ *     access:kind size.register     access - r w rw; kind g (GPR; h: high byte) x mm s cr dr st
  *     access:m size[seg:base+index*scale+disp]
  *     i size=value, rel=value, far=selector:offset
  * then attributes that matter to the test and, with /cc, the condition. */
@@ -35,8 +35,8 @@ static char *put(char *p, const char *fmt, ...)
 static char *put_mem(char *p, const struct x86_insn *in)
 {
     static const char *const reg[] = {
-        "ax", "cx", "dx", "bx", "sp", "bp", "si", "di", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-        "r15", "", "rip"
+        "ax", "cx", "dx", "bx", "sp", "bp", "si", "di", "r8", "r9", "r10", "r11", "r12", "r13",
+        "r14", "r15", "", "rip"
     };
     static const char *const seg[] = { "es", "cs", "ss", "ds", "fs", "gs" };
     const char *sep = "";
@@ -63,8 +63,9 @@ static void describe(char *p, const struct x86_insn *in)
     };
     static const char *const access[] = { "-", "r", "w", "rw" };
     static const struct { uint32_t bit; const char *name; } attr[] = {
-        { X86_A_ALIGN, "align" }, { X86_A_WAIT, "wait" }, { X86_A_MMX, "mmx" }, { X86_A_SSE, "sse" },
-        { X86_A_VEX, "vex" }, { X86_A_FPEXC, "fpexc" }, { X86_A_GPRVEX, "gprvex" },
+        { X86_A_ALIGN, "align" }, { X86_A_WAIT, "wait" }, { X86_A_MMX, "mmx" },
+        { X86_A_SSE, "sse" }, { X86_A_VEX, "vex" }, { X86_A_FPEXC, "fpexc" },
+        { X86_A_GPRVEX, "gprvex" },
         { X86_A_ZEROU, "zerou" },
     };
     unsigned i;
@@ -725,7 +726,7 @@ static void test_tables(void **state)
                 fail_msg("map %u opcode 0x%02x: a row is never reached", r->id >> 8, r->id & 255);
         }
         if ((last_row[r->id] == i) && ((rows[i].attr & I_MODRM) == 0))
-            for (j = 1; j < ROW_COUNT; j++) /* the last row says for all whether there is a ModRM byte */
+            for (j = 1; j < ROW_COUNT; j++) /* the last row speaks for all about ModRM */
                 assert_false(rows[j].id == r->id && (rows[j].attr & I_MODRM));
     }
     for (i = 1; i < X86_OP_COUNT; i++)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Opcode rows of the integer, control, system, x87 and BMI instructions (Intel SDM 2, appendix A; the
- * section beside a row is where its operation is described in volume 2).
+/* Opcode rows of the integer, control, system, x87 and BMI instructions (Intel SDM 2, appendix A;
+ * the section beside a row is where its operation is described in volume 2).
  *
  * Included by decode.c once per table that it builds; the columns are defined there:
  *
  *     T<map>(opcode, key, operation, attributes, operands in the manual's order)
  *
  * <map> 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A; G2, G3: VEX maps of general-register instructions.
- * Rows of one opcode and map are adjacent; a later row beats an earlier one.  T8 is eight rows for a
- * register in the opcode, T16 sixteen for a condition.  An opcode without a matching row is undefined. */
+ * Rows of one opcode and map are adjacent; a later row beats an earlier one.  T8 is eight rows for
+ * a register in the opcode, T16 sixteen for a condition.  An opcode without a matching row is
+ * undefined. */
 
 /* ---- 00-3F: arithmetic and logic (SDM 2A ADD, OR, ADC, SBB, AND, SUB, XOR, CMP) ---- */
 #define ALU(base, op) \

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Opcode rows of the vector instructions: MMX, SSE to SSE4.2, AES, PCLMULQDQ, SHA, GFNI, AVX, AVX2, F16C,
- * FMA, VAES, VPCLMULQDQ (Intel SDM 2, appendix A; alignment and exceptions: SDM 2A sections 2.4, 2.5).
+/* Opcode rows of the vector instructions: MMX, SSE to SSE4.2, AES, PCLMULQDQ, SHA, GFNI, AVX, AVX2,
+ * F16C, FMA, VAES, VPCLMULQDQ (Intel SDM 2, appendix A; alignment and exceptions: SDM 2A sections
+ * 2.4, 2.5).
  *
  * Included by decode.c like tables_int.h.  S<map> rows are legacy, V<map> rows VEX-encoded:
  *
  *     S1(opcode, key, mnemonic, attributes, operands)      operation X86_OP_VEC
  *     X1(opcode, key, operation, attributes, operands)     the same with an operation of its own
  *
- * and V1, Y1 for VEX.  The mnemonic is for the reader and for the tests.  A 16-byte memory operand of a
- * legacy row must be aligned unless the row says UNAL; a VEX row says ALIGN.
+ * and V1, Y1 for VEX.  The mnemonic is for the reader and for the tests.  A 16-byte memory operand
+ * of a legacy row must be aligned unless the row says UNAL; a VEX row says ALIGN.
  *
- * Scalar operations write the low element and keep the rest: legacy rows have RW with the element's size,
- * VEX rows W and R of all 16 bytes because the rest comes from the second operand. */
+ * Scalar operations write the low element and keep the rest: legacy rows have RW with the element's
+ * size, VEX rows W and R of all 16 bytes because the rest comes from the second operand. */
 
 /* ---- families ---- */
 /* packed single, packed double, scalar single, scalar double; two operands (VEX: three) */

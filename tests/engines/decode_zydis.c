@@ -4,10 +4,11 @@
  *   gcc -std=gnu11 -O2 -g -Wall -Wextra -I. -o /tmp/decode_zydis tests/engines/decode_zydis.c \
  *       hv/x86/decode.c -lZydis && /tmp/decode_zydis
  *
- * decode_zydis [COUNT [SEED [ELF-FILE...]]]: COUNT byte strings (default 300000), each in all three modes;
- * then a sweep over the executable segments of this process (the C library among them) and over the
- * executable sections of the files, e.g. a libcrypto or an uncompressed kernel image.  The same arguments
- * give the same strings.  Exit status 0: agreement but for the deliberate differences listed below. */
+ * decode_zydis [COUNT [SEED [ELF-FILE...]]]: COUNT byte strings (default 300000), each in all three
+ * modes; then a sweep over the executable segments of this process (the C library among them) and
+ * over the executable sections of the files, e.g. a libcrypto or an uncompressed kernel image.  The
+ * same arguments give the same strings.  Exit status 0: agreement but for the deliberate
+ * differences listed below. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <link.h>
@@ -87,7 +88,7 @@ static void report(unsigned kind, const char *what, const uint8_t *b, size_t len
 
 /* ---- deliberate differences ---- */
 
-/* Zydis accepts, we do not: extensions that the product never offers (decode.h names what it has). */
+/* Zydis accepts, we do not: extensions that the product never offers. */
 static bool not_offered(const ZydisDecodedInstruction *zi)
 {
     switch (zi->encoding) {
@@ -139,8 +140,8 @@ static bool oracle_differs(const struct x86_insn *in, const ZydisDecodedInstruct
     }
 }
 
-/* The destination keeps some or all of its bits (BSF, BSR: when the source is zero): we say read and write,
- * Zydis says write. */
+/* The destination keeps some or all of its bits (BSF, BSR: when the source is zero): we say read
+ * and write, Zydis says write. */
 static bool merges(const ZydisDecodedInstruction *zi)
 {
     switch (zi->mnemonic) {
@@ -206,8 +207,8 @@ static const char *compare_mem(const struct x86_insn *in, const ZydisDecodedOper
     unsigned scale = z->mem.scale == 8 ? 3 : z->mem.scale == 4 ? 2 : z->mem.scale == 2 ? 1 : 0;
     int64_t disp = z->mem.disp.has_displacement ? z->mem.disp.value : 0;
 
-    /* Zydis 4.0 names r13d as base of a SIB without base when 67 and REX.B are there; SDM 2A table 2-5 and
-     * processors have none.  It then also loses the displacement. */
+    /* Zydis 4.0 names r13d as base of a SIB without base when 67 and REX.B are there; SDM 2A table
+     * 2-5 and processors have none.  It then also loses the displacement. */
     if (z->mem.base == ZYDIS_REGISTER_R13D && in->base == X86_REG_NONE && in->modrm < 0x40)
         return NULL;
     if (zaddr_reg(z->mem.base) != in->base)
@@ -299,7 +300,8 @@ static const char *compare_operands(const struct x86_insn *in, const ZydisDecode
     return NULL;
 }
 
-/* What o[] does not list: string elements, the stack operand's size, the segment of implicit memory. */
+/* What o[] does not list: string elements, the stack operand's size, the segment of implicit
+ * memory. */
 static const char *compare_hidden(const struct x86_insn *in, const ZydisDecodedInstruction *zi,
                                   const ZydisDecodedOperand *zo)
 {
@@ -391,7 +393,8 @@ static uint64_t rng(void) /* xorshift128+, Vigna 2014 */
 static void random_string(uint8_t b[16])
 {
     static const uint8_t prefixes[] = {
-        0x66, 0x66, 0x66, 0xf3, 0xf3, 0xf2, 0xf2, 0x67, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0x48
+        0x66, 0x66, 0x66, 0xf3, 0xf3, 0xf2, 0xf2, 0x67, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65,
+        0x48
     };
     uint64_t r = rng(), x[2] = { rng(), rng() };
     unsigned n = 0, i, np = r & 3, shape = r >> 2 & 15;
@@ -438,7 +441,7 @@ static void random_string(uint8_t b[16])
     }
 }
 
-/* A proper prefix of an instruction asks for more; one of an undefined encoding may know already. */
+/* A proper prefix of an instruction asks for more; of an undefined one it may know already. */
 static void check_prefixes(const uint8_t *b, unsigned m)
 {
     struct x86_insn in;
@@ -457,8 +460,11 @@ static void sweep(const uint8_t *p, size_t len)
     size_t pos = 0;
 
     while (pos < len) {
-        int n = compare(p + pos, len - pos < X86_MAX_INSN ? len - pos : X86_MAX_INSN, 2);
+        size_t left = len - pos < X86_MAX_INSN ? len - pos : X86_MAX_INSN;
+        int n = compare(p + pos, left, 2);
 
+        compare(p + pos, left, 0); /* any bytes will do for the other modes */
+        compare(p + pos, left, 1);
         pos += n > 0 ? (size_t)n : 1;
     }
 }
@@ -492,7 +498,8 @@ static int sweep_file(const char *path)
         fread(data, 1, (size_t)len, f) == (size_t)len) {
         memcpy(&eh, data, sizeof eh);
         if (memcmp(eh.e_ident, ELFMAG "\2\1", 6) != 0 || eh.e_machine != EM_X86_64 ||
-            eh.e_shoff > (size_t)len || eh.e_shnum > ((size_t)len - eh.e_shoff) / sizeof(Elf64_Shdr))
+            eh.e_shoff > (size_t)len ||
+            eh.e_shnum > ((size_t)len - eh.e_shoff) / sizeof(Elf64_Shdr))
             len = 0;
         for (i = 0; len && i < eh.e_shnum; i++) {
             Elf64_Shdr sh;
