@@ -12,7 +12,8 @@
  * of a legacy row must be aligned unless the row says UNAL; a VEX row says ALIGN.
  *
  * Scalar operations write the low element and keep the rest: legacy rows have RW with the element's
- * size, VEX rows W and R of all 16 bytes because the rest comes from the second operand. */
+ * size, VEX rows have all 16 bytes because the rest is copied (from the second operand, or, FMA,
+ * from the first). */
 
 /* ---- families ---- */
 /* packed single, packed double, scalar single, scalar double; two operands (VEX: three) */
@@ -468,8 +469,8 @@ GATHERQ(0x93)
 /* FMA (SDM 2C): W0 single, W1 double; the operand order (132, 213, 231) is the high digit. */
 #define FMAP(opc, mn) V2(opc, P66, mn, FPEXC | FT(FMA), RW(Vx), R(Hx), R(Wx))
 #define FMAS(opc, mn) \
-    V2(opc, P66 | W0, mn##SS, FPEXC | FT(FMA), RW(Vd), R(Hd), R(Wd)) \
-    V2(opc, P66 | W1, mn##SD, FPEXC | FT(FMA), RW(Vq), R(Hq), R(Wq))
+    V2(opc, P66 | W0, mn##SS, FPEXC | FT(FMA), RW(Vdq), R(Hd), R(Wd)) \
+    V2(opc, P66 | W1, mn##SD, FPEXC | FT(FMA), RW(Vdq), R(Hq), R(Wq))
 #define FMA(opc, order) \
     FMAP(opc + 0x6, VFMADDSUB##order) \
     FMAP(opc + 0x7, VFMSUBADD##order) \
