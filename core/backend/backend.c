@@ -502,7 +502,12 @@ static void on_connect(evutil_socket_t lfd, short what, void *arg)
     (void)what;
     if (fd < 0)
         return;
-    if (b->peer) { /* one at a time */
+    if (b->peer) { /* one at a time, but not one that is gone already */
+        struct pollfd p = { .fd = b->in, .events = POLLRDHUP };
+        if (poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLRDHUP | POLLERR))
+            hangup(b);
+    }
+    if (b->peer) {
         close(fd);
         return;
     }

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* From a VM description to a virtual motherboard, and the boot that follows its every reset. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "core/log/log.h"
+#include "core/vmwp/worker_int.h"
+
+static void on_log(void *ctx, unsigned level, const char *from, const char *line)
+{
+    (void)ctx;
+    log_write((enum log_level)level, from, "%s", line);
+}
+
+static bool on_trace(void *ctx, const char *dev)
+{
+    (void)ctx;
+    return log_trace_on(dev);
+}
+
+/* Any thread: keep a copy for the control thread. */
+static void enqueue(struct worker *w, struct worker_req *r)
+{
+    pthread_mutex_lock(&w->lock);
+    *w->tail = r;
+    w->tail = &r->next;
+    pthread_mutex_unlock(&w->lock);
+    event_active(w->ev_queue, 0, 0);
+}
+
+static void on_request(void *ctx, const struct vmb_request *req)
+{
+    struct worker *w = ctx;
+    struct worker_req *r = calloc(1, sizeof(*r));
+
+    if (!r) {
+        log_write(LOGL_ERROR, req->from, "no memory for a request of kind %d", req->kind);
+        return;
+    }
+    r->kind = req->kind;
+    r->code = req->code;
+    snprintf(r->from, sizeof(r->from), "%s", req->from ? req->from : "");
+    r->text = req->text && *req->text ? strdup(req->text) : NULL;
+    r->dump = req->dump && *req->dump ? strdup(req->dump) : NULL;
+    memcpy(r->param, req->param, sizeof(r->param));
+    enqueue(w, r);
+}
+
+static void on_command(void *ctx, enum backend_command cmd)
+{
+    struct worker *w = ctx;
+    struct worker_req *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return;
+    r->command = cmd;
+    enqueue(w, r);
+}
+
+static void on_announce(void *ctx, const char *line)
+{
+    (void)ctx;
+    fprintf(stderr, "mobo: %s\n", line);
+}
+
+/* The kernel at power-on and after each reset.  Control thread. */
+static int on_boot(void *ctx, struct vmb *vmb, char *msg, size_t msg_len)
+{
+    enum { RANGES = 64 };
+    struct worker *w = ctx;
+    struct vmb_ram_range ram[RANGES];
+    struct loader_range map[RANGES];
+    struct loader_machine m = { .p = vmb_partition(vmb), .map = map, .rsdp = vmb_acpi_rsdp(vmb) };
+    struct diag diag = { "" };
+    int err;
+
+    m.nmap = vmb_ram_map(vmb, ram, RANGES);
+    if (m.nmap > RANGES)
+        m.nmap = RANGES;
+    for (size_t i = 0; i < m.nmap; i++)
+        map[i] = (struct loader_range){ ram[i].base, ram[i].len, ram[i].type };
+    err = loader_load(w->loader, &m, &diag);
+    if (err)
+        snprintf(msg, msg_len, "%s", diag.text);
+    return err;
+}
+
+static int on_char_open(void *ctx, struct event_base *base, const char *dev_name, const char *spec,
+                        bool check_only, const struct vmb_char_sink *sink, void *dev,
+                        struct vmb_backend **ret, char *msg, size_t msg_len)
+{
+    struct worker *w = ctx;
+
+    return backend_open(&w->env, base, dev_name, spec, check_only, sink, dev, ret, msg, msg_len);
+}
+
+static const struct vmb_ops board_ops = {
+    .log = on_log,
+    .request = on_request,
+    .trace = on_trace,
+    .boot = on_boot,
+    .char_open = on_char_open,
+    .char_write = backend_write,
+    .char_ready = backend_ready,
+    .char_close = backend_close,
+};
+
+/* On the command line a path begins where the user is, in the file where the file is. */
+static char *absolute_backend(const struct config_key *k)
+{
+    static const char *const prefix[] = { "unix:", "file:", "pty:" };
+    char cwd[4096], *full;
+
+    if (k->pos.line)
+        return NULL;
+    for (size_t i = 0; i < COUNT(prefix); i++) {
+        size_t n = strlen(prefix[i]);
+        if (strncmp(k->value, prefix[i], n) == 0 && k->value[n] && k->value[n] != '/' &&
+            getcwd(cwd, sizeof(cwd)) && asprintf(&full, "%s%s/%s", prefix[i], cwd, k->value + n) > 0)
+            return full;
+    }
+    return NULL;
+}
+
+/* The host's verdict on the engine, before the board has one. */
+static int check_engine(const struct config *c, struct diag *diag)
+{
+    struct hv_engine_info info[8];
+    unsigned n = hv_engines(info, COUNT(info));
+    const char *names[COUNT(info)];
+    struct diag_pos pos = c->engine_pos;
+
+    if (strcmp(c->engine, "auto") == 0)
+        return 0;
+    if (!pos.file)
+        pos.file = c->path;
+    if (n > COUNT(info))
+        n = COUNT(info);
+    for (unsigned i = 0; i < n; i++) {
+        names[i] = info[i].name;
+        if (strcmp(info[i].name, c->engine) != 0)
+            continue;
+        if (info[i].usable)
+            return 0;
+        return diag_at(diag, &pos, -ENOTSUP, "engine '%s' does not work here: %s", c->engine,
+                       info[i].reason);
+    }
+    return diag_at(diag, &pos, -ENOTSUP, "engine '%s' is not available yet%s", c->engine,
+                   DID_YOU_MEAN(nearest(c->engine, names, n)));
+}
+
+/* A mistake in the description, or something of the host? */
+static int status_of(int err)
+{
+    switch (-err) {
+    case EINVAL:
+    case EBUSY:
+    case EEXIST:
+    case ENODEV:
+    case ENOSPC:
+    case ENOTSUP:
+    case ERANGE:
+    case ESRCH:
+        return STATUS_CONFIG;
+    }
+    return STATUS_HOST;
+}
+
+int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
+{
+    const struct config *c = w->c;
+    struct vmb_dev_config *devs = calloc(c->nsections + 1, sizeof(*devs));
+    struct vmb_config vc = { .engine = c->engine,
+                             .memory = c->memory,
+                             .vps = c->processors,
+                             .enlightened = c->enlightened,
+                             .generation = c->generation,
+                             .direct_boot = true,
+                             .check_only = check_only,
+                             .base_dir = c->dir,
+                             .plugin_dirs = w->opt->vdev_dirs,
+                             .ops = &board_ops,
+                             .ctx = w };
+    enum { RANGES = 64 };
+    struct vmb_ram_range ram[RANGES];
+    uint64_t top = 0;
+    char msg[VMB_MSG_LEN] = "";
+    char **owned = NULL;
+    size_t nowned = 0;
+    int err = check_engine(c, diag), status = STATUS_CONFIG;
+
+    if (err)
+        goto out;
+    err = -ENOMEM;
+    status = STATUS_HOST;
+    if (!devs) {
+        diag_set(diag, err, "no memory");
+        goto out;
+    }
+    w->env = (struct backend_env){ .base_dir = c->dir,
+                                   .command = on_command,
+                                   .announce = on_announce,
+                                   .ctx = w };
+    for (size_t i = 0; i < c->nsections; i++) {
+        const struct config_section *s = &c->sections[i];
+        struct vmb_dev_config *d = &devs[vc.ndevs];
+        struct vmb_kv *kv;
+
+        if (s->kind != CONFIG_VDEV)
+            continue;
+        d->name = s->name;
+        d->file = s->pos.file;
+        d->line = s->pos.line;
+        d->kv = kv = calloc(s->nkeys + 1, sizeof(*kv));
+        vc.ndevs++;
+        if (!kv) {
+            diag_set(diag, err, "no memory");
+            goto out;
+        }
+        for (size_t k = 0; k < s->nkeys; k++) {
+            const struct config_key *key = &s->keys[k];
+            char *full;
+
+            if (strcmp(key->name, "type") == 0) {
+                d->type = key->value;
+                d->file = key->pos.file;
+                d->line = key->pos.line;
+                continue;
+            }
+            kv[d->nkv] = (struct vmb_kv){ key->name, key->value, key->pos.file, key->pos.line };
+            full = absolute_backend(key);
+            if (full) {
+                char **more = realloc(owned, (nowned + 1) * sizeof(*more));
+                if (!more) {
+                    free(full);
+                } else {
+                    owned = more;
+                    owned[nowned++] = full;
+                    kv[d->nkv].value = full;
+                }
+            }
+            d->nkv++;
+        }
+    }
+    vc.devs = devs;
+    err = vmb_create(&vc, &w->vmb, msg, sizeof(msg));
+    if (err) {
+        diag_set(diag, err, "%s", msg[0] ? msg : strerror(-err));
+        status = status_of(err);
+        /* an unknown type is a mistake in the file, a missing library of the host */
+        if (err == -ENOENT && strstr(msg, "unknown type"))
+            status = STATUS_CONFIG;
+        goto out;
+    }
+    /* RAM that goes on from 1 MiB, as far as the kernel and its files may reach */
+    for (unsigned i = 0, n = vmb_ram_map(w->vmb, ram, RANGES); i < n && i < RANGES; i++)
+        if (ram[i].type == VMB_RAM_USABLE && ram[i].base <= 1 << 20 &&
+            ram[i].base + ram[i].len > 1 << 20)
+            top = ram[i].base + ram[i].len;
+    err = loader_open(c, top ? top : vmb_ram_below_4g(w->vmb), &w->loader, diag);
+    status = err == -E2BIG ? STATUS_CONFIG : STATUS_HOST;
+out:
+    for (unsigned i = 0; devs && i < vc.ndevs; i++)
+        free((void *)devs[i].kv);
+    for (size_t i = 0; i < nowned; i++)
+        free(owned[i]);
+    free(owned);
+    free(devs);
+    return err ? status : STATUS_OK;
+}
