@@ -176,8 +176,8 @@ static void exec_any(struct hv_vp *vp, const struct x86_insn *in)
 }
 
 /* A record that keeps no decoded instruction: decode it again (from what memory holds now, which is what a
- * processor may see as well). */
-static __attribute__((noinline)) const struct op *slow_decoded(struct hv_vp *vp, const struct op *op)
+ * processor may see as well) and execute it.  @return false: leave the block. */
+static __attribute__((noinline)) bool exec_decoded(struct hv_vp *vp, const struct op *op)
 {
     struct x86_cpu *c = &vp->cpu;
     struct x86_insn *in = &vp->scratch_insn;
@@ -206,7 +206,13 @@ static __attribute__((noinline)) const struct op *slow_decoded(struct hv_vp *vp,
     if (c->mode != X86_MODE_64)
         next = (uint32_t)next;
     exec_any(vp, in);
-    if (unlikely(c->rip != next || (in->attr & X86_A_END)))
+    return c->rip == next && !(in->attr & X86_A_END);
+}
+
+/* Apart from the work, so that going on is a tail call. */
+static __attribute__((noinline)) const struct op *slow_decoded(struct hv_vp *vp, const struct op *op)
+{
+    if (unlikely(!exec_decoded(vp, op)))
         return NULL;
     NEXT;
 }

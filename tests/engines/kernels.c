@@ -6,8 +6,8 @@ typedef unsigned char u8;
 
 static void out(unsigned short port, u32 v) { __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port)); }
 
-static u32 table[256];
-static u8 buf[65536];
+static u32 table[256] __attribute__((aligned(4096)));
+static u8 buf[65536] __attribute__((aligned(4096)));
 
 static u32 crc(u32 n)
 {
