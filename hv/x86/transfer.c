@@ -969,7 +969,7 @@ static void exec_enter(struct hv_vp *vp, const struct x86_insn *in)
     x86_lin_probe(vp, x86_seg_lin(vp, X86_SS, sp, size, X86_ACC_WRITE), size, X86_ACC_WRITE);
     x86_frame_store(vp, &f);
     x86_set_sp(c, sp, c->ssize);
-    x86_set_gpr(c, X86_RBP, frame, c->ssize == 8 ? size : c->ssize < size ? c->ssize : size);
+    x86_set_gpr(c, X86_RBP, frame, c->ssize);
     c->rip = x86_next_rip(vp, in);
 }
 
