@@ -511,8 +511,8 @@ void control_close(struct control *k)
     if (!k)
         return;
     /* what was said last, the end for one; a client that does not read must not hold us */
-    for (struct client *c = k->clients; c; c = c->next)
-        evbuffer_write(bufferevent_get_output(c->bev), bufferevent_getfd(c->bev));
+    for (int i = 0; i < 4 && k->clients; i++)
+        event_base_loop(k->w->base, EVLOOP_NONBLOCK);
     while (k->clients)
         client_close(k->clients);
     event_free(k->ev);

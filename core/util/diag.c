@@ -114,7 +114,8 @@ const char *nearest(const char *word, const char *const *names, size_t count)
         unsigned limit = (unsigned)((n > m ? n : m) / 3);
         if (limit == 0)
             limit = 1;
-        if (n >= 3 && strncmp(word, names[i], n) == 0 && d > limit)
+        if (d > limit && ((n >= 3 && strncmp(word, names[i], n) == 0) ||
+                          (m >= 4 && strncmp(word, names[i], m) == 0)))
             d = limit;
         if (d <= limit && d < n && d < best_d) {
             best = names[i];

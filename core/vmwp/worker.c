@@ -232,8 +232,8 @@ void worker_stats_log(struct worker *w)
     struct hv_partition *p = vmb_partition(w->vmb);
     uint64_t first = hv_first_insn_ns(p), wall = now_ns() - w->start_ns;
 
-    fprintf(stderr, "mobo: stats: engine %s, %u processors, %.3f s\n", hv_partition_engine(p),
-            hv_partition_vps(p), (double)wall / 1e9);
+    fprintf(stderr, "mobo: stats: engine %s, %u processor%s, %.3f s\n", hv_partition_engine(p),
+            hv_partition_vps(p), hv_partition_vps(p) == 1 ? "" : "s", (double)wall / 1e9);
     if (first)
         fprintf(stderr, "mobo: stats: first instruction after %.3f ms\n",
                 (double)(first - w->start_ns) / 1e6);
@@ -343,8 +343,9 @@ int worker_run(const struct worker_options *opt)
         return STATUS_HOST;
     }
     w.running = true;
-    log_write(LOGL_INFO, NULL, "'%s' runs: %s, %u processors, engine %s", w.c->vm_name,
-              DIAG_SIZE(w.c->memory), w.c->processors, hv_partition_engine(vmb_partition(w.vmb)));
+    log_write(LOGL_INFO, NULL, "'%s' runs: %s, %u processor%s, engine %s", w.c->vm_name,
+              DIAG_SIZE(w.c->memory), w.c->processors, w.c->processors == 1 ? "" : "s",
+              hv_partition_engine(vmb_partition(w.vmb)));
     while (!w.ended)
         if (event_base_loop(w.base, EVLOOP_NO_EXIT_ON_EMPTY) < 0)
             host_error(&w, "the event loop failed");

@@ -45,6 +45,17 @@ case_set-unknown() { args=(--set com11.backend=null); }
 case_set-form() { args=(--set memory=1G); }
 case_set-engine() { args=(--engine itnerp); }
 case_bad-plugin() { mkdir dir; echo 'not a plug-in' > dir/uart16550.so; args=(--vdev-path dir); }
+case_other-abi() {
+    cat > other.c <<'END'
+#include <mobo/vdev.h>
+const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
+    .magic = MOBO_VDEV_MAGIC, .abi_major = MOBO_ABI_MAJOR + 1, .size = sizeof(mobo_vdev_descriptor),
+    .type = "uart16550",
+};
+END
+    ${CC:-cc} -shared -fPIC -fvisibility=hidden -I"$here/../../sdk/include" -o uart16550.so other.c
+    args=(--vdev-path .)
+}
 case_cmdline-too-long() {
     bzimage vmlinuz
     { printf '[boot]\nkernel = vmlinuz\ncmdline = '; head -c 3000 /dev/zero | tr '\0' a; echo; } \
