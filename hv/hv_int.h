@@ -69,6 +69,7 @@ struct hv_vp {
     unsigned index;
     struct hv_lapic lapic;
     enum hv_run_state run_state;      /* RUNNING, HALTED, WAIT_SIPI, SHUTDOWN */
+    _Atomic bool running;             /* a thread is inside hv_vp_run */
     void *engine_data;                /* owned by the engine */
 
     /* Exceptions leave instruction code by longjmp to here; the engine's run loop sets it. */

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Counters of a VP.  Written by its own thread only, read by any. */
+#include "hv/infra.h"
+
+static const char *const counter_names[] = {
+    [HV_CTR_INSNS] = "insns",
+    [HV_CTR_BLOCKS_BUILT] = "blocks-built",
+    [HV_CTR_TLB_FILLS] = "tlb-fills",
+    [HV_CTR_TLB_FLUSHES] = "tlb-flushes",
+    [HV_CTR_EXCEPTIONS] = "exceptions",
+    [HV_CTR_INTERRUPTS] = "interrupts",
+    [HV_CTR_PIO] = "pio",
+    [HV_CTR_MMIO] = "mmio",
+    [HV_CTR_HLT] = "hlt",
+    [HV_CTR_CODE_WRITES] = "code-writes",
+    [HV_CTR_RUN_NS] = "run-ns",
+};
+_Static_assert(COUNT(counter_names) == HV_CTR_COUNT, "a name for each counter");
+
+const char *hv_counter_name(enum hv_counter c)
+{
+    return (unsigned)c < HV_CTR_COUNT ? counter_names[c] : "(none)";
+}
+
+uint64_t hv_counter_get(struct hv_partition *p, unsigned vp, enum hv_counter c)
+{
+    if (vp >= p->nvps || (unsigned)c >= HV_CTR_COUNT)
+        return 0;
+    return __atomic_load_n(&p->vps[vp]->counters[c], __ATOMIC_RELAXED);
+}
+
+uint64_t hv_first_insn_ns(const struct hv_partition *p)
+{
+    return atomic_load(&p->first_insn_ns);
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* CPUID: the one virtual processor that every guest sees (Intel SDM volume 2A, CPUID; leaf numbers are its).
+ *
+ * A feature is shown when the engines implement it and, where they execute the instruction itself on the
+ * host, the host has it too.  The rest is the same on every host. */
+#include <cpuid.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hv/infra.h"
+
+/* ---- features ---- */
+
+enum host_reg { HOST_NONE, H1_C, H7_B, H7_C, HX_C };
+
+/* Instruction-set features.  host/bit: where the host's CPUID says that it has what we execute there. */
+static const struct feature {
+    const char *name;
+    bool shown;          /* implemented by the engines */
+    uint8_t host, bit;   /* HOST_NONE: implemented in C, no need of the host */
+    bool avx;            /* also needs the host's operating system to keep YMM state */
+} features[X86_FEAT_COUNT] = {
+    [X86_FEAT_NONE] = { "", true, HOST_NONE, 0, false },
+    [X86_FEAT_FPU] = { "fpu", true, HOST_NONE, 0, false },
+    [X86_FEAT_CMOV] = { "cmov", true, HOST_NONE, 0, false },
+    [X86_FEAT_CX8] = { "cx8", true, HOST_NONE, 0, false },
+    [X86_FEAT_CX16] = { "cx16", true, H1_C, 13, false },
+    [X86_FEAT_MMX] = { "mmx", true, HOST_NONE, 0, false },
+    [X86_FEAT_FXSR] = { "fxsr", true, HOST_NONE, 0, false },
+    [X86_FEAT_SSE] = { "sse", true, HOST_NONE, 0, false },
+    [X86_FEAT_SSE2] = { "sse2", true, HOST_NONE, 0, false },
+    [X86_FEAT_SSE3] = { "sse3", true, H1_C, 0, false },
+    [X86_FEAT_SSSE3] = { "ssse3", true, H1_C, 9, false },
+    [X86_FEAT_SSE41] = { "sse4.1", true, H1_C, 19, false },
+    [X86_FEAT_SSE42] = { "sse4.2", true, H1_C, 20, false },
+    [X86_FEAT_AES] = { "aes", true, H1_C, 25, false },
+    [X86_FEAT_PCLMUL] = { "pclmulqdq", true, H1_C, 1, false },
+    [X86_FEAT_SHA] = { "sha", true, HOST_NONE, 0, false },
+    [X86_FEAT_POPCNT] = { "popcnt", true, H1_C, 23, false },
+    [X86_FEAT_LZCNT] = { "lzcnt", true, HX_C, 5, false },
+    [X86_FEAT_BMI1] = { "bmi1", true, H7_B, 3, false },
+    [X86_FEAT_BMI2] = { "bmi2", true, H7_B, 8, false },
+    [X86_FEAT_ADX] = { "adx", true, H7_B, 19, false },
+    [X86_FEAT_MOVBE] = { "movbe", true, HOST_NONE, 0, false },
+    [X86_FEAT_RDRAND] = { "rdrand", true, HOST_NONE, 0, false },
+    [X86_FEAT_RDSEED] = { "rdseed", true, HOST_NONE, 0, false },
+    [X86_FEAT_AVX] = { "avx", true, H1_C, 28, true },
+    [X86_FEAT_AVX2] = { "avx2", true, H7_B, 5, true },
+    [X86_FEAT_FMA] = { "fma", true, H1_C, 12, true },
+    [X86_FEAT_F16C] = { "f16c", true, H1_C, 29, true },
+    [X86_FEAT_XSAVE] = { "xsave", true, HOST_NONE, 0, false },
+    [X86_FEAT_XSAVEOPT] = { "xsaveopt", true, HOST_NONE, 0, false },
+    [X86_FEAT_XSAVEC] = { "xsavec", true, HOST_NONE, 0, false },
+    [X86_FEAT_FSGSBASE] = { "fsgsbase", true, HOST_NONE, 0, false },
+    [X86_FEAT_RDTSCP] = { "rdtscp", true, HOST_NONE, 0, false },
+    [X86_FEAT_RDPID] = { "rdpid", true, HOST_NONE, 0, false },
+    [X86_FEAT_INVPCID] = { "invpcid", true, HOST_NONE, 0, false },
+    [X86_FEAT_CLFLUSHOPT] = { "clflushopt", true, HOST_NONE, 0, false },
+    [X86_FEAT_CLWB] = { "clwb", true, HOST_NONE, 0, false },
+    [X86_FEAT_SMAP] = { "smap", true, HOST_NONE, 0, false },
+    [X86_FEAT_MONITOR] = { "monitor", false, HOST_NONE, 0, false },
+    [X86_FEAT_SYSCALL] = { "syscall", true, HOST_NONE, 0, false },
+    [X86_FEAT_PREFETCHW] = { "prefetchw", true, HOST_NONE, 0, false },
+    [X86_FEAT_LAHF64] = { "lahf_lm", true, HOST_NONE, 0, false },
+    [X86_FEAT_UMIP] = { "umip", true, HOST_NONE, 0, false },
+    [X86_FEAT_VAES] = { "vaes", false, H7_C, 9, true },
+    [X86_FEAT_VPCLMUL] = { "vpclmulqdq", false, H7_C, 10, true },
+    [X86_FEAT_GFNI] = { "gfni", false, H7_C, 8, false },
+};
+
+static bool have[X86_FEAT_COUNT];
+static char lacking[256];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void probe_host(void)
+{
+    uint32_t r[HX_C + 1] = { 0 }, a, b, c, d, xcr0 = 0, hi;
+    bool ymm;
+
+    if (__get_cpuid(1, &a, &b, &c, &d))
+        r[H1_C] = c;
+    if (__get_cpuid(0x80000001u, &a, &b, &c, &d))
+        r[HX_C] = c;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        r[H7_B] = b;
+        r[H7_C] = c;
+    }
+    if (r[H1_C] & bit_OSXSAVE)
+        __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(hi) : "c"(0));
+    ymm = (xcr0 & 6) == 6;
+    for (unsigned i = 0; i < X86_FEAT_COUNT; i++) {
+        const struct feature *f = &features[i];
+        bool host = f->host == HOST_NONE || ((r[f->host] & (1u << f->bit)) && (!f->avx || ymm));
+
+        have[i] = f->shown && host;
+        if (f->shown && !host) {
+            size_t n = strlen(lacking);
+
+            snprintf(lacking + n, sizeof(lacking) - n, " %s", f->name);
+        }
+    }
+    if (!have[X86_FEAT_AVX]) /* what extends AVX goes with it */
+        have[X86_FEAT_AVX2] = have[X86_FEAT_FMA] = have[X86_FEAT_F16C] = false;
+}
+
+bool hv_feature(const struct hv_partition *p, unsigned feature)
+{
+    (void)p;
+    pthread_once(&once, probe_host);
+    return feature < X86_FEAT_COUNT && have[feature];
+}
+
+void hv_features_log(struct hv_partition *p)
+{
+    pthread_once(&once, probe_host);
+    if (lacking[0])
+        hv_log(p, 3, "the host's processor lacks, and so do guests:%s", lacking);
+    else
+        hv_log(p, 3, "the host's processor has all that guests are offered");
+}
+
+uint64_t hv_xcr0_mask(const struct hv_partition *p)
+{
+    return hv_feature(p, X86_FEAT_AVX) ? 7 : 3;
+}
+
+uint64_t hv_cr4_mask(const struct hv_partition *p)
+{
+    (void)p;
+    return CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
+           CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP;
+}
+
+unsigned hv_maxphyaddr(const struct hv_partition *p)
+{
+    (void)p;
+    return HV_MAXPHYADDR;
+}
+
+/* ---- leaves ---- */
+
+enum { MAX_BASIC = 0x1f, BASE_MHZ = 2500, BUS_MHZ = 100 };
+#define MAX_EXTENDED 0x80000008u
+
+struct cpuid_bit { uint8_t bit, feature; };
+
+static uint32_t bits_of(const struct hv_partition *p, const struct cpuid_bit *tab, size_t n, uint32_t always)
+{
+    for (size_t i = 0; i < n; i++)
+        if (hv_feature(p, tab[i].feature))
+            always |= 1u << tab[i].bit;
+    return always;
+}
+
+static const struct cpuid_bit leaf1_ecx[] = {
+    { 0, X86_FEAT_SSE3 }, { 1, X86_FEAT_PCLMUL }, { 3, X86_FEAT_MONITOR }, { 9, X86_FEAT_SSSE3 },
+    { 12, X86_FEAT_FMA }, { 13, X86_FEAT_CX16 }, { 19, X86_FEAT_SSE41 }, { 20, X86_FEAT_SSE42 },
+    { 22, X86_FEAT_MOVBE }, { 23, X86_FEAT_POPCNT }, { 25, X86_FEAT_AES }, { 26, X86_FEAT_XSAVE },
+    { 28, X86_FEAT_AVX }, { 29, X86_FEAT_F16C }, { 30, X86_FEAT_RDRAND },
+};
+static const struct cpuid_bit leaf7_ebx[] = {
+    { 0, X86_FEAT_FSGSBASE }, { 3, X86_FEAT_BMI1 }, { 5, X86_FEAT_AVX2 }, { 8, X86_FEAT_BMI2 },
+    { 10, X86_FEAT_INVPCID }, { 18, X86_FEAT_RDSEED }, { 19, X86_FEAT_ADX }, { 20, X86_FEAT_SMAP },
+    { 23, X86_FEAT_CLFLUSHOPT }, { 24, X86_FEAT_CLWB }, { 29, X86_FEAT_SHA },
+};
+static const struct cpuid_bit leaf7_ecx[] = {
+    { 2, X86_FEAT_UMIP }, { 8, X86_FEAT_GFNI }, { 9, X86_FEAT_VAES }, { 10, X86_FEAT_VPCLMUL },
+    { 22, X86_FEAT_RDPID },
+};
+
+enum {
+    /* Leaf 1 ECX: PCID, x2APIC, TSC deadline.  EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 SEP MTRR PGE MCA
+     * CMOV PAT PSE-36 CLFSH MMX FXSR SSE SSE2 SS; APIC (9) and HTT (28) are added. */
+    LEAF1_ECX = 1 << 17 | 1 << 21 | 1 << 24,
+    LEAF1_EDX = 0x0f8bfdff & ~(1 << 9),
+    /* Leaf 7 EBX: TSC_ADJUST, FDP only on exceptions, SMEP, ERMS, no FCS and FDS. */
+    LEAF7_EBX = 1 << 1 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 13,
+};
+/* Leaf 7 EDX: FSRM, IBRS and IBPB, STIBP, ARCH_CAPABILITIES, SSBD. */
+#define LEAF7_EDX (1u << 4 | 1u << 26 | 1u << 27 | 1u << 29 | 1u << 31)
+
+static unsigned log2_ceil(unsigned n)
+{
+    unsigned k = 0;
+
+    while ((1u << k) < n)
+        k++;
+    return k;
+}
+
+/* Leaf 4: deterministic cache parameters.  Sharing is given by the number of APIC ids. */
+static void leaf_cache(const struct hv_partition *p, uint32_t sub, uint32_t r[4])
+{
+    static const struct { uint8_t type, level, ways; uint16_t sets; bool shared; } caches[] = {
+        { 1, 1, 12, 64, false },     /* 48 KB data */
+        { 2, 1, 8, 64, false },      /* 32 KB code */
+        { 3, 2, 16, 2048, false },   /* 2 MB */
+        { 3, 3, 16, 32768, true },   /* 32 MB */
+    };
+    unsigned ids = 1u << log2_ceil(p->nvps);
+
+    if (sub >= COUNT(caches))
+        return;
+    r[0] = caches[sub].type | (uint32_t)caches[sub].level << 5 | 1u << 8 |
+           (caches[sub].shared ? (ids - 1) << 14 : 0) | (ids - 1) << 26;
+    r[1] = 63 | (uint32_t)(caches[sub].ways - 1) << 22;
+    r[2] = caches[sub].sets - 1u;
+    r[3] = caches[sub].shared ? 1u << 2 : 0; /* complex indexing */
+}
+
+/* Leaves 0x0b and 0x1f: one thread a core, all cores in one package. */
+static void leaf_topology(const struct hv_vp *vp, uint32_t sub, uint32_t r[4])
+{
+    r[2] = sub & 0xff;
+    r[3] = vp->index;
+    if (sub == 0) {
+        r[0] = 0;
+        r[1] = 1;
+        r[2] |= 1u << 8;
+    } else if (sub == 1) {
+        r[0] = log2_ceil(vp->p->nvps);
+        r[1] = vp->p->nvps;
+        r[2] |= 2u << 8;
+    }
+}
+
+/* Leaf 0x0d: extended state; standard-format offsets and sizes (SDM 1 13.4). */
+static void leaf_xsave(const struct hv_vp *vp, uint32_t sub, uint32_t r[4])
+{
+    uint64_t mask = hv_xcr0_mask(vp->p);
+
+    if (!hv_feature(vp->p, X86_FEAT_XSAVE))
+        return;
+    switch (sub) {
+    case 0:
+        r[0] = (uint32_t)mask;
+        r[1] = vp->cpu.xcr0 & 4 ? 832 : 576;
+        r[2] = mask & 4 ? 832 : 576;
+        break;
+    case 1:
+        r[0] = 1u << 2 | (hv_feature(vp->p, X86_FEAT_XSAVEOPT) ? 1u : 0) |
+               (hv_feature(vp->p, X86_FEAT_XSAVEC) ? 2u : 0);
+        r[1] = vp->cpu.xcr0 & 4 ? 832 : 576;
+        break;
+    case 2:
+        if (mask & 4) {
+            r[0] = 256;
+            r[1] = 576;
+        }
+        break;
+    }
+}
+
+static void leaf_brand(uint32_t n, uint32_t r[4])
+{
+    static const char brand[48] = "mobo Virtual CPU @ 2.50GHz";
+
+    memcpy(r, brand + n * 16, 16);
+}
+
+static void query_extended(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
+{
+    const struct hv_partition *p = vp->p;
+
+    switch (leaf) {
+    case 0x80000000u:
+        r[0] = MAX_EXTENDED;
+        break;
+    case 0x80000001u:
+        r[2] = (hv_feature(p, X86_FEAT_LAHF64) ? 1u : 0) | (hv_feature(p, X86_FEAT_LZCNT) ? 1u << 5 : 0) |
+               (hv_feature(p, X86_FEAT_PREFETCHW) ? 1u << 8 : 0);
+        r[3] = 1u << 11 | 1u << 26 | 1u << 27 | 1u << 29; /* SYSCALL, 1 GB pages, RDTSCP, long mode */
+        if (!(vp->cpu.misc_enable & 1ull << 34))
+            r[3] |= 1u << 20; /* NX */
+        break;
+    case 0x80000002u:
+    case 0x80000003u:
+    case 0x80000004u:
+        leaf_brand(leaf - 0x80000002u, r);
+        break;
+    case 0x80000006u:
+        r[2] = 2048u << 16 | 8u << 12 | 64; /* level 2: 2 MB, 16 ways, lines of 64 bytes */
+        break;
+    case 0x80000007u:
+        r[3] = 1u << 8; /* invariant TSC */
+        break;
+    case 0x80000008u:
+        r[0] = 48u << 8 | HV_MAXPHYADDR;
+        break;
+    }
+}
+
+void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4])
+{
+    const struct hv_partition *p = vp->p;
+
+    memset(r, 0, 4 * sizeof(r[0]));
+    if (leaf >= 0x40000000u && leaf <= 0x4fffffffu)
+        return; /* no hypervisor interface */
+    if (leaf >= 0x80000000u && leaf <= MAX_EXTENDED) {
+        query_extended(vp, leaf, r);
+        return;
+    }
+    if (leaf > MAX_BASIC) /* as Intel's do: the answer of the highest basic leaf */
+        leaf = MAX_BASIC;
+
+    switch (leaf) {
+    case 0:
+        r[0] = vp->cpu.misc_enable & 1ull << 22 ? 2 : MAX_BASIC;
+        memcpy(&r[1], "Genu", 4);
+        memcpy(&r[3], "ineI", 4);
+        memcpy(&r[2], "ntel", 4);
+        break;
+    case 1:
+        r[0] = HV_CPU_SIGNATURE;
+        r[1] = vp->index << 24 | (1u << log2_ceil(p->nvps)) << 16 | 8u << 8; /* CLFLUSH: 8 * 8 bytes */
+        r[2] = bits_of(p, leaf1_ecx, COUNT(leaf1_ecx), LEAF1_ECX);
+        if (vp->cpu.cr4 & CR4_OSXSAVE)
+            r[2] |= 1u << 27;
+        r[3] = LEAF1_EDX;
+        if (atomic_load_explicit(&vp->lapic.base, memory_order_relaxed) & APIC_BASE_EN)
+            r[3] |= 1u << 9;
+        if (p->nvps > 1)
+            r[3] |= 1u << 28;
+        break;
+    case 2:
+        r[0] = 0x00feff01; /* caches in leaf 4, TLBs in leaf 0x18 */
+        r[3] = 0xf0;       /* 64-byte prefetching */
+        break;
+    case 4:
+        leaf_cache(p, sub, r);
+        break;
+    case 6:
+        r[0] = 1u << 2; /* ARAT: the APIC timer never stops */
+        break;
+    case 7:
+        if (sub == 0) {
+            r[1] = bits_of(p, leaf7_ebx, COUNT(leaf7_ebx), LEAF7_EBX);
+            r[2] = bits_of(p, leaf7_ecx, COUNT(leaf7_ecx), 0);
+            r[3] = LEAF7_EDX;
+        }
+        break;
+    case 0x0b:
+    case 0x1f:
+        leaf_topology(vp, sub, r);
+        break;
+    case 0x0d:
+        leaf_xsave(vp, sub, r);
+        break;
+    case 0x15: /* TSC = crystal * 5 / 2; the crystal also drives the APIC timer */
+        r[0] = HV_TSC_DEN;
+        r[1] = HV_TSC_NUM;
+        r[2] = APIC_TIMER_HZ;
+        break;
+    case 0x16:
+        r[0] = BASE_MHZ;
+        r[1] = BASE_MHZ;
+        r[2] = BUS_MHZ;
+        break;
+    }
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Partitions, the list of engines, errors and log lines. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hv/infra.h"
+
+/* ---- errors and log ---- */
+
+static _Thread_local char last_error[320];
+
+const char *hv_last_error(void)
+{
+    return last_error;
+}
+
+int hv_fail(int err, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(last_error, sizeof(last_error), fmt, ap);
+    va_end(ap);
+    return err;
+}
+
+void hv_log(struct hv_partition *p, int level, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+
+    if (!p->ops.log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    p->ops.log(p->ctx, level, line);
+}
+
+/* ---- engines ---- */
+
+/* Fastest first; an engine that is not built in says so. */
+static const struct engine_row {
+    const char *name, *summary;
+    const struct hv_engine *engine;
+} engines[] = {
+    { "kvm", "hardware virtualization through /dev/kvm", NULL },
+    { "jit", "translation to host code", NULL },
+    { "interp", "interpreter with cached decoded blocks", &hv_engine_interp },
+};
+
+static bool engine_usable(const struct engine_row *row, char *reason, size_t len)
+{
+    if (!row->engine) {
+        snprintf(reason, len, "not built in yet");
+        return false;
+    }
+    snprintf(reason, len, "works on every x86-64 host");
+    return !row->engine->probe || row->engine->probe(reason, len);
+}
+
+unsigned hv_engines(struct hv_engine_info *info, unsigned max)
+{
+    for (unsigned i = 0; i < COUNT(engines) && i < max; i++) {
+        info[i].name = engines[i].name;
+        info[i].summary = engines[i].summary;
+        info[i].usable = engine_usable(&engines[i], info[i].reason, sizeof(info[i].reason));
+    }
+    return COUNT(engines);
+}
+
+const char *hv_engine_auto(void)
+{
+    char reason[160];
+
+    for (unsigned i = 0; i < COUNT(engines); i++)
+        if (engine_usable(&engines[i], reason, sizeof(reason)))
+            return engines[i].name;
+    return "interp";
+}
+
+static int engine_find(const char *name, const struct hv_engine **ret)
+{
+    char reason[160];
+
+    if (!name || !strcmp(name, "auto"))
+        name = hv_engine_auto();
+    for (unsigned i = 0; i < COUNT(engines); i++) {
+        if (strcmp(engines[i].name, name))
+            continue;
+        if (!engine_usable(&engines[i], reason, sizeof(reason)))
+            return hv_fail(-ENOTSUP, "engine '%s' cannot be used here: %s", name, reason);
+        *ret = engines[i].engine;
+        return 0;
+    }
+    return hv_fail(-ENOENT, "there is no engine '%s' (auto, kvm, jit, interp)", name);
+}
+
+/* ---- partition ---- */
+
+/* Callbacks that an embedder left out. */
+static uint32_t null_pio_read(void *ctx, unsigned vp, uint16_t port, unsigned len)
+{
+    (void)ctx, (void)vp, (void)port, (void)len;
+    return ~0u;
+}
+
+static void null_pio_write(void *ctx, unsigned vp, uint16_t port, unsigned len, uint32_t val)
+{
+    (void)ctx, (void)vp, (void)port, (void)len, (void)val;
+}
+
+static uint64_t null_mmio_read(void *ctx, unsigned vp, uint64_t gpa, unsigned len)
+{
+    (void)ctx, (void)vp, (void)gpa, (void)len;
+    return ~0ull;
+}
+
+static void null_mmio_write(void *ctx, unsigned vp, uint64_t gpa, unsigned len, uint64_t val)
+{
+    (void)ctx, (void)vp, (void)gpa, (void)len, (void)val;
+}
+
+static int null_extint_ack(void *ctx, unsigned vp)
+{
+    (void)ctx, (void)vp;
+    return -1;
+}
+
+static void null_eoi(void *ctx, unsigned vp, unsigned vector)
+{
+    (void)ctx, (void)vp, (void)vector;
+}
+
+static void ops_defaults(struct hv_ops *o)
+{
+    if (!o->pio_read)
+        o->pio_read = null_pio_read;
+    if (!o->pio_write)
+        o->pio_write = null_pio_write;
+    if (!o->mmio_read)
+        o->mmio_read = null_mmio_read;
+    if (!o->mmio_write)
+        o->mmio_write = null_mmio_write;
+    if (!o->extint_ack)
+        o->extint_ack = null_extint_ack;
+    if (!o->eoi)
+        o->eoi = null_eoi;
+}
+
+int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
+{
+    struct hv_config c = { 0 };
+    const struct hv_engine *engine = NULL;
+    struct hv_partition *p;
+    int err;
+
+    if (!cfg || !ret || cfg->size < offsetof(struct hv_config, ops))
+        return hv_fail(-EINVAL, "partition: no or short configuration");
+    memcpy(&c, cfg, cfg->size < sizeof(c) ? cfg->size : sizeof(c));
+    if (c.vps < 1 || c.vps > HV_MAX_VPS)
+        return hv_fail(-EINVAL, "partition: %u processors (1 to %d)", c.vps, HV_MAX_VPS);
+    err = engine_find(c.engine, &engine);
+    if (err)
+        return err;
+
+    p = calloc(1, sizeof(*p));
+    if (!p)
+        return hv_fail(-ENOMEM, "partition: out of memory");
+    p->engine = engine;
+    p->enlightened = c.enlightened;
+    p->ctx = c.ctx;
+    if (c.ops)
+        memcpy(&p->ops, c.ops, c.ops->size < sizeof(p->ops) ? c.ops->size : sizeof(p->ops));
+    ops_defaults(&p->ops);
+    hv_features_log(p);
+    if (c.enlightened)
+        hv_log(p, 2, "enlightenments are not implemented yet: the guest sees no hypervisor");
+
+    p->clock = hv_clock_create();
+    if (!p->clock) {
+        err = hv_fail(-ENOMEM, "partition: out of memory");
+        goto fail;
+    }
+    err = hv_gpa_space_create(p);
+    if (err)
+        goto fail;
+    if (x86_pages_init(p) < 0) {
+        err = hv_fail(-ENOMEM, "partition: out of memory for page tracking");
+        goto fail;
+    }
+    for (unsigned i = 0; i < c.vps; i++) {
+        err = hv_vp_create(p, i);
+        if (err)
+            goto fail;
+        p->nvps = i + 1;
+    }
+    hv_partition_reset(p);
+    err = hv_timers_create(p);
+    if (err)
+        goto fail;
+    *ret = p;
+    return 0;
+fail:
+    hv_partition_destroy(p);
+    return err;
+}
+
+void hv_partition_destroy(struct hv_partition *p)
+{
+    if (!p)
+        return;
+    hv_timers_destroy(p);
+    for (unsigned i = 0; i < HV_MAX_VPS; i++)
+        hv_vp_destroy(p->vps[i]);
+    if (p->gpa)
+        x86_pages_fini(p);
+    hv_gpa_space_destroy(p);
+    hv_clock_destroy(p->clock);
+    free(p);
+}
+
+void hv_partition_reset(struct hv_partition *p)
+{
+    atomic_store(&p->a20_masked, false);
+    for (unsigned i = 0; i < p->nvps; i++)
+        hv_vp_reset(p->vps[i], false);
+    x86_tlb_shootdown(p);
+}
+
+const char *hv_partition_engine(const struct hv_partition *p)
+{
+    return p->engine->name;
+}
+
+unsigned hv_partition_vps(const struct hv_partition *p)
+{
+    return p->nvps;
+}
