@@ -65,6 +65,8 @@ static int parse_choice(const struct mobo_param *p, const char *text)
 {
     size_t len = strlen(text);
 
+    if (strchr(text, '|'))
+        return -EINVAL;
     for (const char *c = p->choices; c && len; c = strchr(c, '|')) {
         c += *c == '|';
         if (!strncmp(c, text, len) && (c[len] == '|' || !c[len]))
