@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -593,7 +594,7 @@ static void boot_failure(void **state)
     vmb_destroy(v);
 }
 
-static volatile int stop;
+static atomic_int stop;
 
 static void *hammer(void *arg)
 {
