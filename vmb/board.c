@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,12 +78,12 @@ static int vdev_make(struct vmb *v, const struct vmb_config *cfg, const struct v
         vdev_free(d);
         return -ENOMEM;
     }
-    d->plugin = plugin_find(v, dc->type, dc->plugin, why, sizeof(why));
-    if (!d->plugin) {
+    err = plugin_find(v, dc->type, dc->plugin, &d->plugin, why, sizeof(why));
+    if (err) {
         snprintf(msg, len, "%s[vdev %s] %s", where(dc->file, dc->line, at, sizeof(at)), dc->name,
                  why);
         vdev_free(d);
-        return -ENOENT;
+        return err;
     }
     d->ops = d->plugin->ops;
     d->thread_safe = d->plugin->desc.flags & MOBO_VDEV_THREAD_SAFE;
@@ -94,7 +95,7 @@ static int vdev_make(struct vmb *v, const struct vmb_config *cfg, const struct v
                  where(dc->file, dc->line, at, sizeof(at)), dc->name, dc->type,
                  d->plugin->desc.max_instances);
         vdev_free(d);
-        return -E2BIG;
+        return -EINVAL;
     }
     d->plugin->instances++;
     err = vdev_params_set(d, dc, cfg->base_dir, msg, len);
@@ -158,7 +159,7 @@ static int make_devices(struct vmb *v, const struct vmb_config *cfg, char *msg, 
 {
     if (cfg->ndevs > VMB_MAX_VDEVS) {
         snprintf(msg, len, "%u devices are too many (at most %d)", cfg->ndevs, VMB_MAX_VDEVS);
-        return -E2BIG;
+        return -EINVAL;
     }
     for (unsigned i = 0; i < cfg->ndevs; i++) {
         struct mobo_vdev *d, **at;
@@ -332,6 +333,18 @@ static int boot(struct vmb *v, char *msg, size_t len)
     int err = v->ops->boot ? v->ops->boot(v->ctx, v, msg, len) : 0;
 
     return err;
+}
+
+void board_block_signals(void *old)
+{
+    static const int sigs[] = { SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE, SIGCHLD, SIGALRM,
+                                SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGIO };
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (unsigned i = 0; i < COUNT(sigs); i++)
+        sigaddset(&set, sigs[i]);
+    pthread_sigmask(SIG_BLOCK, &set, old);
 }
 
 int board_start(struct vmb *v, const void *state, size_t state_len, char *msg, size_t len)

@@ -46,9 +46,9 @@ struct plugin {
 
 int plugin_load(const char *path, struct plugin **ret, char *msg, size_t len);
 void plugin_free(struct plugin *p);
-/* Find the plug-in of a type; NULL with a line in @msg. */
-struct plugin *plugin_find(struct vmb *v, const char *type, const char *path, char *msg,
-                           size_t len);
+/* Find the plug-in of a type.  @return 0; -ESRCH: there is none; else what plugin_load() says. */
+int plugin_find(struct vmb *v, const char *type, const char *path, struct plugin **ret, char *msg,
+                size_t len);
 
 /* ---- devices -------------------------------------------------------------------------------------- */
 
@@ -111,6 +111,19 @@ static inline void vdev_leave(struct mobo_vdev *d, struct vdev_enter e)
         pthread_mutex_unlock(&d->lock);
     }
 }
+
+/* Debug builds: the calling thread has to be inside the vdev for this service. */
+#ifdef MOBO_DEBUG_CHECKS
+void vdev_check(struct mobo_vdev *dev, const char *service);
+#else
+static inline void vdev_check(struct mobo_vdev *dev, const char *service)
+{
+    (void)dev;
+    (void)service;
+}
+#endif
+/* Services of create() only.  @return 0, or -EPERM with a message. */
+int vdev_creating(struct mobo_vdev *dev, const char *service);
 
 int vdev_fail(struct mobo_vdev *dev, int err, const char *fmt, ...) MOBO_PRINTF(3, 4);
 void vmb_log(struct vmb *v, unsigned level, const char *from, const char *fmt, ...)
@@ -466,6 +479,10 @@ extern const struct mobo_host vmb_host; /* host.c */
 
 /* state.c */
 int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len);
+
+/* For new threads: signals that somebody sends belong to the control thread; those that a thread
+ * causes itself, and those that wake a VP, stay open.  Start with *old, restore it afterwards. */
+void board_block_signals(void *old);
 
 int board_start(struct vmb *v, const void *state, size_t state_len, char *msg, size_t len);
 

@@ -154,8 +154,11 @@ int timer_add(struct mobo_vdev *dev, void (*fired)(void *ctx, uint64_t now), voi
               struct mobo_timer **ret)
 {
     struct clock *c = &dev->board->clock;
-    struct mobo_timer *t = calloc(1, sizeof(*t)), **heap;
+    struct mobo_timer *t, **heap;
 
+    if (vdev_creating(dev, "timer_create"))
+        return -EPERM;
+    t = calloc(1, sizeof(*t));
     if (!t)
         return vdev_fail(dev, -ENOMEM, "timer: no memory");
     t->dev = dev;
@@ -187,6 +190,7 @@ void timer_arm(struct mobo_timer *t, uint64_t deadline)
     struct clock *c = &v->clock;
     struct mobo_timer *first;
 
+    vdev_check(t->dev, "timer_set");
     pthread_mutex_lock(&c->lock);
     first = c->nheap ? c->heap[0] : NULL;
     t->gen++;
@@ -204,6 +208,7 @@ void timer_disarm(struct mobo_timer *t)
 {
     struct clock *c = &t->dev->board->clock;
 
+    vdev_check(t->dev, "timer_cancel");
     pthread_mutex_lock(&c->lock);
     t->gen++;
     if (t->at >= 0)

@@ -72,6 +72,24 @@ int vdev_fail(struct mobo_vdev *dev, int err, const char *fmt, ...)
     return err;
 }
 
+#ifdef MOBO_DEBUG_CHECKS
+void vdev_check(struct mobo_vdev *dev, const char *service)
+{
+    if (dev->thread_safe ||
+        atomic_load_explicit(&dev->owner, memory_order_relaxed) == (const void *)&vdev_current)
+        return;
+    vmb_log(dev->board, MOBO_ERROR, dev->name, "calls %s() outside its callbacks", service);
+    abort();
+}
+#endif
+
+int vdev_creating(struct mobo_vdev *dev, const char *service)
+{
+    if (!dev->self)
+        return 0;
+    return vdev_fail(dev, -EPERM, "%s() is for the create operation only", service);
+}
+
 static const uint32_t *host_trace_word(struct mobo_vdev *dev)
 {
     return &dev->trace;
@@ -163,6 +181,7 @@ static int host_mmio_add(struct mobo_vdev *dev, const char *name, uint64_t base,
 
 static void host_region_enable(mobo_region_t r, int on)
 {
+    vdev_check(r->dev, "region_enable");
     if (!r->bar)
         space_place(r, atomic_load(&r->base), on != 0);
 }
@@ -171,6 +190,7 @@ static int host_region_move(mobo_region_t r, uint64_t base)
 {
     uint64_t top = r->mmio ? (uint64_t)1 << 52 : 0x10000;
 
+    vdev_check(r->dev, "region_move");
     if (r->bar || base > top - r->len)
         return -EINVAL;
     return space_place(r, base, atomic_load(&r->enabled));

@@ -264,6 +264,8 @@ int char_open(struct mobo_vdev *dev, const char *key, const struct mobo_char_ops
     struct mobo_char *c;
     char msg[VMB_MSG_LEN] = "";
 
+    if (vdev_creating(dev, "char_open"))
+        return -EPERM;
     if (!p || p->kind != MOBO_CHAR || ops->size < sizeof(*ops) || !ops->can_read || !ops->read)
         return vdev_fail(dev, -EINVAL, "%s: bad use of char_open", key);
     c = calloc(1, sizeof(*c));
@@ -289,6 +291,7 @@ int char_open(struct mobo_vdev *dev, const char *key, const struct mobo_char_ops
 
 uint32_t char_write(struct mobo_char *c, const uint8_t *buf, uint32_t len)
 {
+    vdev_check(c->dev, "char_write");
     return c->backend ? (uint32_t)c->dev->board->ops->char_write(c->backend, buf, len) : len;
 }
 
@@ -333,11 +336,10 @@ static void *io_main(void *arg)
 
 int io_start(struct vmb *v)
 {
-    sigset_t all, old;
+    sigset_t old;
     int err;
 
-    sigfillset(&all); /* signals belong to the control thread */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    board_block_signals(&old);
     v->io.running = true; /* the thread may ask at once */
     err = pthread_create(&v->io.thread, NULL, io_main, v);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

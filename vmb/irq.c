@@ -69,6 +69,8 @@ int irq_claim(struct mobo_vdev *dev, uint32_t line, uint32_t flags, struct mobo_
     struct irq *q = &dev->board->irq;
     struct mobo_irq *c;
 
+    if (vdev_creating(dev, "irq_claim"))
+        return -EPERM;
     if (line >= MOBO_IRQ_LINES || (flags & ~(uint32_t)SHAREABLE))
         return vdev_fail(dev, -EINVAL, "irq: there is no line %u", line);
     for (c = q->claims; c; c = c->next)
@@ -126,6 +128,8 @@ int irq_sink_add(struct mobo_vdev *dev, uint32_t first, uint32_t count,
 {
     struct irq_sink *s, **tail;
 
+    if (vdev_creating(dev, "irq_sink_add"))
+        return -EPERM;
     if (!level || !count || first >= MOBO_IRQ_LINES || count > MOBO_IRQ_LINES - first)
         return vdev_fail(dev, -EINVAL, "irq: there are no lines %u to %u", first,
                          first + count - 1);
@@ -149,6 +153,8 @@ int irq_intack_set(struct mobo_vdev *dev, int (*intack)(void *ctx), void *ctx)
 {
     struct irq *q = &dev->board->irq;
 
+    if (vdev_creating(dev, "intack_set"))
+        return -EPERM;
     if (q->intack)
         return vdev_fail(dev, -EBUSY, "'%s' acknowledges external interrupts already",
                          q->intack_dev->name);
@@ -160,8 +166,11 @@ int irq_intack_set(struct mobo_vdev *dev, int (*intack)(void *ctx), void *ctx)
 
 int irq_eoi_watch(struct mobo_vdev *dev, void (*eoi)(void *ctx, uint32_t vector), void *ctx)
 {
-    struct eoi_watch *w = calloc(1, sizeof(*w));
+    struct eoi_watch *w;
 
+    if (vdev_creating(dev, "eoi_watch"))
+        return -EPERM;
+    w = calloc(1, sizeof(*w));
     if (!w)
         return vdev_fail(dev, -ENOMEM, "irq: no memory");
     w->dev = dev;

@@ -271,23 +271,29 @@ static struct plugin *adopt(struct vmb *v, struct plugin *p)
     return p;
 }
 
-struct plugin *plugin_find(struct vmb *v, const char *type, const char *path, char *msg, size_t len)
+int plugin_find(struct vmb *v, const char *type, const char *path, struct plugin **ret, char *msg,
+                size_t len)
 {
     struct finder f = { type, NULL, "" };
     struct plugin *p;
+    int err;
 
     for (p = v->plugins; p; p = p->next)
-        if (path ? !strcmp(p->path, path) : !strcmp(p->desc.type, type))
-            return p;
+        if (path ? !strcmp(p->path, path) : !strcmp(p->desc.type, type)) {
+            *ret = p;
+            return 0;
+        }
     if (path) {
-        if (plugin_load(path, &p, msg, len))
-            return NULL;
+        err = plugin_load(path, &p, msg, len);
+        if (err)
+            return err;
         if (strcmp(p->desc.type, type)) {
             snprintf(msg, len, "plug-in %s is of type '%s', not '%s'", path, p->desc.type, type);
             plugin_free(p);
-            return NULL;
+            return -EINVAL;
         }
-        return adopt(v, p);
+        *ret = adopt(v, p);
+        return 0;
     }
     /* the file that is named after the type; a folder may also have others of that type */
     for (char **d = v->dirs; type_ok(type) && d && *d; d++) {
@@ -296,24 +302,27 @@ struct plugin *plugin_find(struct vmb *v, const char *type, const char *path, ch
         if (asprintf(&file, "%s/%s.so", *d, type) < 0)
             break;
         if (!access(file, F_OK)) {
-            int err = plugin_load(file, &p, msg, len);
-
+            err = plugin_load(file, &p, msg, len);
             free(file);
             if (err)
-                return NULL;
-            if (!strcmp(p->desc.type, type))
-                return adopt(v, p);
+                return err;
+            if (!strcmp(p->desc.type, type)) {
+                *ret = adopt(v, p);
+                return 0;
+            }
             plugin_free(p);
             continue;
         }
         free(file);
     }
     for_each_so((const char *const *)v->dirs, find_one, &f);
-    if (f.found)
-        return adopt(v, f.found);
+    if (f.found) {
+        *ret = adopt(v, f.found);
+        return 0;
+    }
     if (f.nearest[0])
         snprintf(msg, len, "unknown type '%s' (did you mean '%s'?)", type, f.nearest);
     else
         snprintf(msg, len, "unknown type '%s'", type);
-    return NULL;
+    return -ESRCH;
 }

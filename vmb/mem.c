@@ -65,6 +65,8 @@ int mem_ram_add(struct mobo_vdev *dev, const char *name, uint64_t len, uint32_t 
     struct vmb *v = dev->board;
     struct mobo_ram *m;
 
+    if (vdev_creating(dev, "ram_add"))
+        return -EPERM;
     if (!name || !len || len % HV_PAGE_SIZE || len > 1ull << 30)
         return vdev_fail(dev, -EINVAL, "%s: 0x%" PRIx64 " is not a length for device memory",
                          name ? name : "memory", len);

@@ -70,6 +70,8 @@ int pci_add(struct mobo_vdev *dev, const struct mobo_pci_info *info,
     int32_t slot = info->slot;
     uint32_t fn = info->function;
 
+    if (vdev_creating(dev, "pci_add"))
+        return -EPERM;
     if (info->size < sizeof(*info) || slot < MOBO_PCI_SLOT_AUTO || slot > 31 || fn > 7)
         return vdev_fail(dev, -EINVAL, "bad description of a PCI function");
     if (info->flags & MOBO_PCI_HOST_BRIDGE)
@@ -126,6 +128,8 @@ int pci_config_init(struct mobo_pci *p, uint32_t off, uint32_t len, uint32_t res
     struct pci *pci = &p->dev->board->pci;
     int err = -EINVAL;
 
+    if (vdev_creating(p->dev, "pci_config_init"))
+        return -EPERM;
     pthread_mutex_lock(&pci->lock);
     if (off < 0x10 || off >= 0x28) /* not in BARs */
         err = mobo_pciconf_define(&p->conf, off, len, reset, writable, w1c);
@@ -148,6 +152,7 @@ void pci_config_set(struct mobo_pci *p, uint32_t off, uint32_t len, uint32_t val
 {
     struct pci *pci = &p->dev->board->pci;
 
+    vdev_check(p->dev, "pci_config_set");
     pthread_mutex_lock(&pci->lock);
     mobo_pciconf_set(&p->conf, off, len, val);
     pthread_mutex_unlock(&pci->lock);
@@ -159,8 +164,11 @@ int pci_bar_add(struct mobo_pci *p, uint32_t n, uint32_t kind, uint64_t len, uin
                 const struct mobo_io_ops *ops, void *ctx, struct mobo_region **ret)
 {
     char name[16];
-    int err = mobo_pciconf_bar_add(&p->conf, n, kind, len);
+    int err;
 
+    if (vdev_creating(p->dev, "pci_bar_add"))
+        return -EPERM;
+    err = mobo_pciconf_bar_add(&p->conf, n, kind, len);
     if (err)
         return vdev_fail(p->dev, err, "BAR %u of 0x%" PRIx64 " bytes does not fit", n, len);
     snprintf(name, sizeof(name), "BAR %u", n);
@@ -173,9 +181,12 @@ int pci_bar_add(struct mobo_pci *p, uint32_t n, uint32_t kind, uint64_t len, uin
 
 int pci_bar_ram(struct mobo_pci *p, uint32_t n, uint32_t kind, struct mobo_ram *ram)
 {
-    int err = (kind & 0xf) == MOBO_BAR_IO ? -EINVAL :
-              mobo_pciconf_bar_add(&p->conf, n, kind, ram->len);
+    int err;
 
+    if (vdev_creating(p->dev, "pci_bar_ram"))
+        return -EPERM;
+    err = (kind & 0xf) == MOBO_BAR_IO ? -EINVAL :
+          mobo_pciconf_bar_add(&p->conf, n, kind, ram->len);
     if (err)
         return vdev_fail(p->dev, err, "BAR %u for memory '%s' does not fit", n, ram->name);
     p->bar_ram[n] = ram;
@@ -184,15 +195,21 @@ int pci_bar_ram(struct mobo_pci *p, uint32_t n, uint32_t kind, struct mobo_ram *
 
 int pci_cap_add(struct mobo_pci *p, uint32_t id, uint32_t len, uint32_t *ret_off)
 {
-    int err = mobo_pciconf_cap_add(&p->conf, id, len, ret_off);
+    int err;
 
+    if (vdev_creating(p->dev, "pci_cap_add"))
+        return -EPERM;
+    err = mobo_pciconf_cap_add(&p->conf, id, len, ret_off);
     return err ? vdev_fail(p->dev, err, "no room for PCI capability 0x%x", id) : 0;
 }
 
 int pci_msi_add(struct mobo_pci *p, uint32_t vectors)
 {
-    int err = mobo_pciconf_msi_add(&p->conf, vectors);
+    int err;
 
+    if (vdev_creating(p->dev, "pci_msi_add"))
+        return -EPERM;
+    err = mobo_pciconf_msi_add(&p->conf, vectors);
     return err ? vdev_fail(p->dev, err, "MSI with %u vectors does not fit", vectors) : 0;
 }
 

@@ -127,7 +127,7 @@ void vmb_destroy(struct vmb *v);
 
 /** Start the I/O thread, power devices on, reset them, boot(), start time and VPs. */
 int vmb_power_on(struct vmb *v, char *msg, size_t msg_len);
-/** Hard reset: VPs, devices; boot() again. */
+/** Hard reset: VPs, devices; boot() again.  A paused board stays paused. */
 int vmb_reset(struct vmb *v, char *msg, size_t msg_len);
 /** Stop VPs, guest time and device activity; returns when all stand still. */
 int vmb_pause(struct vmb *v);

@@ -105,13 +105,12 @@ static void *vp_main(void *arg)
 int vp_start(struct vmb *v)
 {
     struct run *r = &v->run;
-    sigset_t all, old;
+    sigset_t old;
     int err = 0;
 
     r->mode = RUN_PARK;
     r->parked = r->started = 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    board_block_signals(&old);
     for (unsigned i = 0; i < v->vps && !err; i++) {
         struct vp_arg arg = { v, i };
         char name[24];

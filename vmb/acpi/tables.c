@@ -300,6 +300,8 @@ int acpi_add(struct mobo_vdev *dev, const struct mobo_acpi *desc)
     struct acpi_item *it, **tail;
     unsigned same = 0, max;
 
+    if (vdev_creating(dev, "acpi_add"))
+        return -EPERM;
     if (desc->kind < MOBO_ACPI_IOAPIC || desc->kind >= COUNT(item_size) ||
         desc->size < item_size[desc->kind])
         return vdev_fail(dev, -EINVAL, "bad ACPI description of kind %u", desc->kind);
