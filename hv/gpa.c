@@ -16,7 +16,7 @@
 
 #include "hv/infra.h"
 
-enum { GPA_MAX_REGIONS = 16384 };
+enum { GPA_MAX_REGIONS = 16384, GPA_MAX_OVERLAYS = 4 * HV_MAX_VPS + 16 };
 #define RAM_RESERVE (1ull << 40)
 #define RAM_ALIGN (2ull << 20)
 
@@ -32,8 +32,12 @@ struct hv_gpa_space {
     uint64_t ram_reserved, ram_len;
     _Atomic uint32_t seq;           /* odd while the table changes */
     _Atomic uint32_t n;
-    struct gpa_region *tab;         /* sorted by gpa, no overlaps */
-    struct gpa_region *scratch;     /* the table to come, guarded by lock */
+    struct gpa_region *tab;         /* sorted by gpa, no overlaps: what the guest sees */
+    /* Guarded by lock: what is mapped, without the overlay pages; the overlays; tables under construction. */
+    struct gpa_region *base; /* second half: a base to come */
+    struct gpa_region *scratch, *scratch2;
+    uint32_t nbase, noverlays;
+    struct gpa_region overlay[GPA_MAX_OVERLAYS]; /* a page each, later ones on top */
     _Atomic uint64_t *dirty;        /* one bit a page of backing store */
 };
 
@@ -69,9 +73,11 @@ int hv_gpa_space_create(struct hv_partition *p)
             break;
     }
     s->tab = reserve(GPA_MAX_REGIONS * sizeof(*s->tab), PROT_READ | PROT_WRITE);
+    s->base = reserve(2 * GPA_MAX_REGIONS * sizeof(*s->tab), PROT_READ | PROT_WRITE);
     s->scratch = reserve(GPA_MAX_REGIONS * sizeof(*s->tab), PROT_READ | PROT_WRITE);
+    s->scratch2 = reserve(GPA_MAX_REGIONS * sizeof(*s->tab), PROT_READ | PROT_WRITE);
     s->dirty = s->ram ? reserve(dirty_bytes(s), PROT_READ | PROT_WRITE) : NULL;
-    if (!s->ram || !s->tab || !s->scratch || !s->dirty)
+    if (!s->ram || !s->tab || !s->base || !s->scratch || !s->scratch2 || !s->dirty)
         return hv_fail(-ENOMEM, "guest memory: not enough address space");
     madvise((void *)s->dirty, dirty_bytes(s), MADV_DONTDUMP);
     return 0;
@@ -85,10 +91,11 @@ void hv_gpa_space_destroy(struct hv_partition *p)
         return;
     if (s->dirty)
         munmap((void *)s->dirty, dirty_bytes(s));
-    if (s->tab)
-        munmap(s->tab, GPA_MAX_REGIONS * sizeof(*s->tab));
-    if (s->scratch)
-        munmap(s->scratch, GPA_MAX_REGIONS * sizeof(*s->tab));
+    struct gpa_region *tables[] = { s->tab, s->base, s->scratch, s->scratch2 };
+
+    for (unsigned i = 0; i < COUNT(tables); i++)
+        if (tables[i])
+            munmap(tables[i], (tables[i] == s->base ? 2 : 1) * GPA_MAX_REGIONS * sizeof(*s->tab));
     if (s->ram)
         munmap(s->ram, s->ram_reserved);
     if (s->fd >= 0)
@@ -200,10 +207,10 @@ bool hv_gpa_lookup(struct hv_partition *p, uint64_t gpa, struct hv_gpa_ref *ret)
     return true;
 }
 
-/* Append to the table to come, joined with its last entry where both are one.  false: full. */
-static bool put(struct hv_gpa_space *s, uint32_t *n, struct gpa_region r)
+/* Append to a table, joined with its last entry where both are one.  false: full. */
+static bool put(struct gpa_region *tab, uint32_t *n, struct gpa_region r)
 {
-    struct gpa_region *last = *n ? &s->scratch[*n - 1] : NULL;
+    struct gpa_region *last = *n ? &tab[*n - 1] : NULL;
 
     if (!r.len)
         return true;
@@ -213,18 +220,95 @@ static bool put(struct hv_gpa_space *s, uint32_t *n, struct gpa_region r)
     }
     if (*n == GPA_MAX_REGIONS)
         return false;
-    s->scratch[(*n)++] = r;
+    tab[(*n)++] = r;
     return true;
 }
 
 enum gpa_change { GPA_MAP, GPA_UNMAP, GPA_PROTECT };
 
+/* @to = @from with one change.  @return its number of regions, or UINT32_MAX: full. */
+static uint32_t gpa_apply(struct gpa_region *to, const struct gpa_region *from, uint32_t nfrom, enum gpa_change kind,
+                          struct gpa_region c)
+{
+    uint64_t end = c.gpa + c.len;
+    bool ok = true, placed = kind != GPA_MAP;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < nfrom && ok; i++) {
+        struct gpa_region r = from[i], part = r;
+        uint64_t rend = r.gpa + r.len, lo, hi;
+
+        if (!placed && r.gpa >= c.gpa) {
+            ok = put(to, &n, c);
+            placed = true;
+        }
+        if (rend <= c.gpa || r.gpa >= end) {
+            ok = ok && put(to, &n, r);
+            continue;
+        }
+        lo = r.gpa > c.gpa ? r.gpa : c.gpa;
+        hi = rend < end ? rend : end;
+        part.len = lo - r.gpa; /* what lies before the change */
+        ok = ok && put(to, &n, part);
+        if (!placed) {
+            ok = ok && put(to, &n, c);
+            placed = true;
+        }
+        if (kind == GPA_PROTECT) {
+            part.gpa = lo;
+            part.len = hi - lo;
+            part.offset = r.offset + (lo - r.gpa);
+            part.flags = c.flags;
+            ok = ok && put(to, &n, part);
+        }
+        part = r; /* and behind */
+        part.gpa = hi;
+        part.len = rend - hi;
+        part.offset = r.offset + (hi - r.gpa);
+        ok = ok && put(to, &n, part);
+    }
+    if (!placed)
+        ok = ok && put(to, &n, c);
+    return ok ? n : UINT32_MAX;
+}
+
+/* Lay the overlays over the table in @tab and show the result to the guest. */
+static int gpa_publish(struct hv_gpa_space *s, struct gpa_region *tab, uint32_t n, struct gpa_region *spare)
+{
+    for (uint32_t i = 0; i < s->noverlays; i++) {
+        struct gpa_region *swap = tab;
+
+        n = gpa_apply(spare, tab, n, GPA_MAP, s->overlay[i]);
+        if (n == UINT32_MAX)
+            return -ENOSPC;
+        tab = spare;
+        spare = swap;
+    }
+    atomic_fetch_add_explicit(&s->seq, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (uint32_t i = 0; i < n; i++) {
+        STORE(s->tab[i].gpa, tab[i].gpa);
+        STORE(s->tab[i].len, tab[i].len);
+        STORE(s->tab[i].offset, tab[i].offset);
+        STORE(s->tab[i].flags, tab[i].flags);
+    }
+    atomic_store_explicit(&s->n, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->seq, 1, memory_order_release);
+    return 0;
+}
+
+/* Nobody may go on with the old map; a VP that waits for a callback of ours is not in guest context. */
+static int gpa_changed(struct hv_partition *p)
+{
+    x86_tlb_shootdown(p);
+    return p->engine && p->engine->map_changed ? p->engine->map_changed(p) : 0;
+}
+
 static int gpa_change(struct hv_partition *p, enum gpa_change kind, struct gpa_region c)
 {
     struct hv_gpa_space *s = p->gpa;
     uint64_t end = c.gpa + c.len;
-    uint32_t n = 0, old;
-    bool ok = true, placed = kind != GPA_MAP;
+    uint32_t n;
 
     if (c.len == 0 || (c.gpa | c.len) % HV_PAGE_SIZE || end < c.gpa || end > 1ull << HV_MAXPHYADDR)
         return hv_fail(-EINVAL, "guest memory: range 0x%llx+0x%llx is not a page range below 2^%d",
@@ -238,61 +322,70 @@ static int gpa_change(struct hv_partition *p, enum gpa_change kind, struct gpa_r
         return hv_fail(-EINVAL, "guest memory: backing 0x%llx+0x%llx is not allocated",
                        (unsigned long long)c.offset, (unsigned long long)c.len);
     }
-    old = atomic_load(&s->n);
-    for (uint32_t i = 0; i < old && ok; i++) {
-        struct gpa_region r = s->tab[i], part = r;
-        uint64_t rend = r.gpa + r.len, from, to;
+    n = gpa_apply(s->scratch, s->base, s->nbase, kind, c);
+    if (n != UINT32_MAX) {
+        /* Publish first: the overlays may not fit any more. */
+        uint32_t nbase = n;
 
-        if (!placed && r.gpa >= c.gpa) {
-            ok = put(s, &n, c);
-            placed = true;
-        }
-        if (rend <= c.gpa || r.gpa >= end) {
-            ok = ok && put(s, &n, r);
-            continue;
-        }
-        from = r.gpa > c.gpa ? r.gpa : c.gpa;
-        to = rend < end ? rend : end;
-        part.len = from - r.gpa; /* what lies before the change */
-        ok = ok && put(s, &n, part);
-        if (!placed) {
-            ok = ok && put(s, &n, c);
-            placed = true;
-        }
-        if (kind == GPA_PROTECT) {
-            part.gpa = from;
-            part.len = to - from;
-            part.offset = r.offset + (from - r.gpa);
-            part.flags = c.flags;
-            ok = ok && put(s, &n, part);
-        }
-        part = r; /* and behind */
-        part.gpa = to;
-        part.len = rend - to;
-        part.offset = r.offset + (to - r.gpa);
-        ok = ok && put(s, &n, part);
+        memcpy(s->scratch2, s->scratch, n * sizeof(*s->tab));
+        memcpy(s->base + GPA_MAX_REGIONS, s->scratch, n * sizeof(*s->tab));
+        if (gpa_publish(s, s->scratch2, n, s->scratch))
+            n = UINT32_MAX;
+        else
+            memcpy(s->base, s->base + GPA_MAX_REGIONS, (s->nbase = nbase) * sizeof(*s->tab));
     }
-    if (!placed)
-        ok = ok && put(s, &n, c);
-    if (!ok) {
-        pthread_mutex_unlock(&s->lock);
-        return hv_fail(-ENOSPC, "guest memory: more than %d regions", GPA_MAX_REGIONS);
-    }
-    atomic_fetch_add_explicit(&s->seq, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-    for (uint32_t i = 0; i < n; i++) {
-        STORE(s->tab[i].gpa, s->scratch[i].gpa);
-        STORE(s->tab[i].len, s->scratch[i].len);
-        STORE(s->tab[i].offset, s->scratch[i].offset);
-        STORE(s->tab[i].flags, s->scratch[i].flags);
-    }
-    atomic_store_explicit(&s->n, n, memory_order_relaxed);
-    atomic_fetch_add_explicit(&s->seq, 1, memory_order_release);
     pthread_mutex_unlock(&s->lock);
+    if (n == UINT32_MAX)
+        return hv_fail(-ENOSPC, "guest memory: more than %d regions", GPA_MAX_REGIONS);
+    return gpa_changed(p);
+}
 
-    /* Nobody may go on with the old map; a VP that waits for a callback of ours is not in guest context. */
-    x86_tlb_shootdown(p);
-    return p->engine && p->engine->map_changed ? p->engine->map_changed(p) : 0;
+int hv_overlay_map(struct hv_partition *p, uint64_t gpa, uint64_t offset, unsigned flags)
+{
+    struct hv_gpa_space *s = p->gpa;
+    int err = 0;
+
+    if (gpa % HV_PAGE_SIZE || gpa >= 1ull << HV_MAXPHYADDR)
+        return hv_fail(-EINVAL, "overlay page at 0x%llx", (unsigned long long)gpa);
+    pthread_mutex_lock(&s->lock);
+    for (uint32_t i = 0; i < s->noverlays; i++)
+        if (s->overlay[i].offset == offset) {
+            memmove(&s->overlay[i], &s->overlay[i + 1], (s->noverlays - i - 1) * sizeof(s->overlay[0]));
+            s->noverlays--;
+            break;
+        }
+    if (s->noverlays == GPA_MAX_OVERLAYS) {
+        err = hv_fail(-ENOSPC, "more than %d overlay pages", GPA_MAX_OVERLAYS);
+    } else {
+        s->overlay[s->noverlays++] = (struct gpa_region){ gpa, HV_PAGE_SIZE, offset, flags, 0 };
+        memcpy(s->scratch, s->base, s->nbase * sizeof(*s->tab));
+        err = gpa_publish(s, s->scratch, s->nbase, s->scratch2);
+        if (err)
+            s->noverlays--;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return err ? err : gpa_changed(p);
+}
+
+void hv_overlay_unmap(struct hv_partition *p, uint64_t offset)
+{
+    struct hv_gpa_space *s = p->gpa;
+    bool found = false;
+
+    pthread_mutex_lock(&s->lock);
+    for (uint32_t i = 0; i < s->noverlays && !found; i++)
+        if (s->overlay[i].offset == offset) {
+            memmove(&s->overlay[i], &s->overlay[i + 1], (s->noverlays - i - 1) * sizeof(s->overlay[0]));
+            s->noverlays--;
+            found = true;
+        }
+    if (found) {
+        memcpy(s->scratch, s->base, s->nbase * sizeof(*s->tab));
+        gpa_publish(s, s->scratch, s->nbase, s->scratch2); /* fewer regions than before: fits */
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (found)
+        gpa_changed(p);
 }
 
 int hv_gpa_map(struct hv_partition *p, uint64_t gpa, uint64_t len, uint64_t offset, unsigned flags)

@@ -154,6 +154,11 @@ void hv_mmio_write(struct hv_vp *vp, uint64_t gpa, unsigned len, uint64_t val);
 struct hv_gpa_ref { void *hva; unsigned flags; uint64_t ram_page; /* RAM offset / 4096 */ };
 /** Translate one page.  @return false when nothing is mapped at @gpa (MMIO).  Any thread, lock-free. */
 bool hv_gpa_lookup(struct hv_partition *p, uint64_t gpa, struct hv_gpa_ref *ret);
+/** Lay one page of backing memory over whatever is mapped at @gpa, whose contents stay (TLFS 3.5, 5.2.1);
+ * @offset identifies the overlay: mapping it again moves it.  Not while the calling VP is in the guest
+ * (x86_mmu_leave).  @return 0, -EINVAL, -ENOSPC. */
+int hv_overlay_map(struct hv_partition *p, uint64_t gpa, uint64_t offset, unsigned flags);
+void hv_overlay_unmap(struct hv_partition *p, uint64_t offset);
 /** Note a guest store for the dirty log (only called when the region logs). */
 void hv_gpa_mark_dirty(struct hv_partition *p, uint64_t gpa);
 
