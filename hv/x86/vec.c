@@ -210,7 +210,7 @@ static void normalise(const struct x86_insn *in, struct form *f)
         f->rex &= 0x0d;
     }
     for (unsigned i = 0; i < in->nops; i++) {
-        if (in->o[i].kind != X86_O_GPR)
+        if (in->o[i].kind != X86_O_GPR || !in->map) /* FNSTSW AX: not in ModRM */
             continue;
         f->gpr = in->o[i].reg;
         f->gpr_acc = in->o[i].flags & X86_RW;
@@ -297,7 +297,12 @@ static size_t emit_stub(uint8_t *p, const struct x86_insn *in, const struct form
     for (unsigned i = 0; i < in->nops; i++) {
         const struct x86_operand *o = &in->o[i];
 
-        if (o->kind != X86_O_VEC)
+        bool wider = false; /* the same register as a larger source: that load does */
+
+        for (unsigned j = 0; j < in->nops; j++)
+            wider |= in->o[j].kind == X86_O_VEC && in->o[j].reg == o->reg && (in->o[j].flags & X86_RD) &&
+                     in->o[j].size > o->size && in->o[j].size > 16;
+        if (o->kind != X86_O_VEC || wider)
             continue;
         /* a legacy destination keeps what the operation does not write */
         if ((o->flags & X86_RD) || (!vex && o->size < 16))
@@ -492,7 +497,11 @@ void x86_vec_bind(struct hv_vp *vp, const struct x86_insn *in, struct x86_vec_bo
     ret->mem_acc = (uint8_t)m.acc;
     ret->mem_align = (in->attr & X86_A_ALIGN) && m.len ? (uint8_t)m.len : 1;
     ret->need = (uint8_t)vec_need(in);
-    ret->stub = x86_vec_full(vp) ? NULL : vec_stub_get(vp, in);
+    ret->stub = NULL;
+    if (x86_vec_full(vp) || (in->feature != X86_FEAT_NONE && !hv_feature(vp->p, in->feature)) ||
+        ((in->attr & X86_A_SSE) && !(vp->cpu.cr4 & CR4_OSFXSR))) /* the block key has it */
+        return;
+    ret->stub = vec_stub_get(vp, in);
     if (ret->stub == c_undefined)
         ret->stub = NULL;
 }
