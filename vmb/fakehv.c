@@ -180,28 +180,49 @@ static uint64_t host_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-uint64_t hv_time_ns(const struct hv_partition *p)
+static pthread_mutex_t time_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static uint64_t time_locked(const struct hv_partition *p)
 {
     return p->paused ? p->paused_at : p->paused_at + host_ns() - p->started_host;
 }
 
+uint64_t hv_time_ns(const struct hv_partition *p)
+{
+    uint64_t ns;
+
+    pthread_mutex_lock(&time_lock);
+    ns = time_locked(p);
+    pthread_mutex_unlock(&time_lock);
+    return ns;
+}
+
 void hv_time_set_ns(struct hv_partition *p, uint64_t ns)
 {
+    pthread_mutex_lock(&time_lock);
     p->paused_at = ns;
+    pthread_mutex_unlock(&time_lock);
 }
 
 uint64_t hv_time_to_host_ns(const struct hv_partition *p, uint64_t guest_ns)
 {
-    return p->paused ? UINT64_MAX : guest_ns - p->paused_at + p->started_host;
+    uint64_t ns;
+
+    pthread_mutex_lock(&time_lock);
+    ns = p->paused ? UINT64_MAX : guest_ns - p->paused_at + p->started_host;
+    pthread_mutex_unlock(&time_lock);
+    return ns;
 }
 
 void hv_time_pause(struct hv_partition *p, bool paused)
 {
+    pthread_mutex_lock(&time_lock);
     if (paused && !p->paused)
-        p->paused_at = hv_time_ns(p);
+        p->paused_at = time_locked(p);
     if (!paused && p->paused)
         p->started_host = host_ns();
     p->paused = paused;
+    pthread_mutex_unlock(&time_lock);
 }
 
 int hv_vp_run(struct hv_partition *p, unsigned vp, struct hv_exit *ret)
