@@ -382,7 +382,7 @@ static void triple_fault(struct hv_vp *vp, const struct x86_pending *last)
 
         end = line + len + (line[len] != 0);
         if (len)
-            hv_log(vp->p, 0, "%.*s", (int)len, line);
+            hv_log(vp->p, 3, "%.*s", (int)len, line);
     }
     hv_vp_exit(vp, HV_EXIT_TRIPLE_FAULT,
                "vp %u: triple fault: exception %u while delivering a double fault at %04x:%016llx",
