@@ -128,7 +128,7 @@ static void act(struct worker *w, const struct worker_req *r)
         worker_end(w, STATUS_CRASH);
         break;
     case VMB_REQ_TRIPLE_FAULT:
-        log_write(LOGL_ERROR, r->from, "triple fault%s%s", *text ? ": " : "", text);
+        log_write(LOGL_ERROR, r->from, "%s", *text ? text : "triple fault");
         if (r->dump)
             log_block(LOGL_ERROR, r->from, r->dump);
         worker_end(w, STATUS_CRASH);
