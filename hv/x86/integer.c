@@ -772,8 +772,12 @@ static void exec_string(struct hv_vp *vp, const struct x86_insn *in)
                         } else if (dp <= sp || dp >= sp + bytes) {
                             memmove(dp, sp, bytes);
                         } else {
-                            for (uint64_t i = 0; i < n; i++)
-                                memcpy(dp + i * size, sp + i * size, size);
+                            for (uint64_t i = 0; i < n; i++) { /* an element is read before it is written */
+                                uint64_t v;
+
+                                memcpy(&v, sp + i * size, size);
+                                memcpy(dp + i * size, &v, size);
+                            }
                         }
                         goto advance;
                     }

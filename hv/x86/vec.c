@@ -174,7 +174,7 @@ static bool w_is_gpr_size(const struct x86_insn *in)
 {
     if (in->map == 1)
         return in->opcode == 0x6e || in->opcode == 0x7e || in->opcode == 0x2a || in->opcode == 0x2c || in->opcode == 0x2d;
-    return in->map == 3 && (in->opcode == 0x16 || in->opcode == 0x22);
+    return in->map == 3 && (in->opcode == 0x16 || in->opcode == 0x22 || in->opcode == 0x60 || in->opcode == 0x61);
 }
 
 static void normalise(const struct x86_insn *in, struct form *f)
@@ -550,7 +550,9 @@ void x86_vec_check(struct hv_vp *vp, const struct x86_insn *in)
         if (c->cr0 & CR0_TS)
             x86_raise(vp, X86_EXC_NM);
     }
-    if ((in->attr & (X86_A_WAIT | X86_A_MMX)) && x87_pending(c)) {
+    /* CVTPI2PS and CVTPI2PD with a memory source leave the x87 state alone (SDM 2A CVTPI2PD) */
+    if ((in->attr & (X86_A_WAIT | X86_A_MMX)) && !(in->map == 1 && in->opcode == 0x2a && in->o[1].kind == X86_O_MEM) &&
+        x87_pending(c)) {
         if (c->cr0 & CR0_NE)
             x86_raise(vp, X86_EXC_MF);
         if (!vp->vec->warned_ferr)
@@ -670,6 +672,8 @@ static void exec_stub(struct hv_vp *vp, const struct x86_insn *in)
     lin = vec_lin(vp, in, m.len, in->attr & X86_A_ALIGN ? m.len : 1, acc);
     hva = x86_lin_hva(vp, lin, m.len, acc);
     if (!hva) {
+        if (in->attr & X86_A_FPU)
+            x87_enter(vp);
         /* what an x87 store with an unmasked exception leaves alone is written back as it was */
         if (m.acc & X86_WR)
             x86_lin_probe(vp, lin, m.len, X86_ACC_WRITE);

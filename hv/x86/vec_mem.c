@@ -51,7 +51,7 @@ static void vmaskmov(struct hv_vp *vp, const struct x86_insn *in)
 
             if (!(mask[i + size - 1] >> 7))
                 continue;
-            lin = x86_seg_lin(vp, in->seg, (ea + i) & asize_mask(in), size, acc);
+            lin = x86_seg_lin(vp, in->seg, ea + i, size, acc); /* one operand: no wrap inside */
             if (load)
                 x86_lin_read(vp, lin, buf + i, size, X86_ACC_READ);
             else if (pass)

@@ -141,7 +141,7 @@ static void xsave(struct hv_vp *vp, const struct x86_insn *in)
     if (write & XS_AVX)
         x86_lin_write(vp, lin + XS_YMM, buf + XS_YMM, 16 * n, X86_ACC_WRITE);
     if (compact) {
-        uint8_t header[64] = { 0 };
+        uint8_t header[16]; /* the rest of it is not written (13.10) */
 
         st64(header, want & use);
         st64(header + 8, want | XS_COMPACT);

@@ -353,9 +353,17 @@ static void prepare(struct gen *g, const struct x86_insn *in, uint64_t t)
         mov_reg(g, X86_RBX, pick_target(g, 1, 1) - (in->seg == X86_GS ? OR_GS_BASE : 0));
         break;
     case X86_OP_MASKMOVQ: case X86_OP_MASKMOVDQU:
-        mov_reg(g, X86_RDI, pick_target(g, 16, 1) - (in->seg == X86_GS ? OR_GS_BASE : 0));
+        /* inside: which bytes that the mask leaves out may fault is up to the processor */
+        mov_reg(g, X86_RDI, OR_WIN + or_below(r, OR_DATA_SIZE - 16) - (in->seg == X86_GS ? OR_GS_BASE : 0));
         break;
-    case X86_OP_PUSH: case X86_OP_POP: case X86_OP_PUSHF: case X86_OP_PUSHA: case X86_OP_POPA:
+    case X86_OP_PUSHA: case X86_OP_POPA: /* what is done before a fault is up to the processor */
+        mov_reg(g, X86_RSP, OR_WIN + 64 + or_below(r, OR_DATA_SIZE - 128));
+        break;
+    case X86_OP_CMPXCHG: /* AMD leaves the upper half of an unequal 32-bit destination register, Intel clears it */
+        if (in->o[0].kind == X86_O_GPR && in->osize == 4)
+            mov_reg(g, in->o[0].reg, (uint32_t)value(r));
+        break;
+    case X86_OP_PUSH: case X86_OP_POP: case X86_OP_PUSHF:
     case X86_OP_PUSH_SREG: case X86_OP_CALL_NEAR: case X86_OP_CALL_IND:
         if (in->base != X86_RSP)
             mov_reg(g, X86_RSP, pick_target(g, 8, 8) + 64);
@@ -369,7 +377,7 @@ static void prepare(struct gen *g, const struct x86_insn *in, uint64_t t)
     }
     case X86_OP_ENTER:
         mov_reg(g, X86_RSP, OR_WIN + 1024 + (or_below(r, 1024) & ~7u));
-        mov_reg(g, X86_RBP, OR_WIN + 2048 + (or_below(r, 1024) & ~7u));
+        mov_reg(g, X86_RBP, OR_WIN + 4096 + (or_below(r, 1024) & ~7u)); /* apart from what is pushed */
         break;
     case X86_OP_LEAVE:
         mov_reg(g, X86_RBP, pick_target(g, 8, 8));
@@ -611,6 +619,13 @@ static bool one(struct gen *g, struct row *row)
         is_load_state(in.op) || (in.op >= X86_OP_FXSAVE && in.op <= X86_OP_XRSTORS))
         if (t < OR_WIN || t > OR_WIN + OR_DATA_SIZE - 1000)
             t = OR_WIN + or_below(r, 64) * 64; /* prepared memory has to be writable */
+    if (in.feature == X86_FEAT_SHA && (in.base == in.index || in.asize == 2))
+        return false;
+    if ((in.op == X86_OP_MASKMOVQ || in.op == X86_OP_MASKMOVDQU) && in.asize == 2)
+        return false; /* would fault: see prepare() */
+    if (in.base == in.index && in.base != X86_REG_NONE &&
+        (in.op == X86_OP_FNSAVE || in.op == X86_OP_FNSTENV || (in.op >= X86_OP_FXSAVE && in.op <= X86_OP_XRSTORS)))
+        return false; /* the address is not exactly the target then */
     if (in.feature == X86_FEAT_SHA)
         t &= ~15ull; /* some AMD processors do not insist on alignment here */
     prepare(g, &in, t);
