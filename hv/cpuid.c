@@ -295,8 +295,11 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
     const struct hv_partition *p = vp->p;
 
     memset(r, 0, 4 * sizeof(r[0]));
-    if (leaf >= 0x40000000u && leaf <= 0x4fffffffu)
-        return; /* no hypervisor interface */
+    if (leaf >= 0x40000000u && leaf <= 0x4fffffffu) {
+        if (p->hyperv)
+            hv_hyperv_cpuid(vp, leaf, r);
+        return;
+    }
     if (leaf >= 0x80000000u && leaf <= MAX_EXTENDED) {
         query_extended(vp, leaf, r);
         return;
@@ -317,6 +320,8 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
         r[2] = bits_of(p, leaf1_ecx, COUNT(leaf1_ecx), LEAF1_ECX);
         if (vp->cpu.cr4 & CR4_OSXSAVE)
             r[2] |= 1u << 27;
+        if (p->hyperv)
+            r[2] |= 1u << 31; /* a hypervisor is there */
         r[3] = LEAF1_EDX;
         if (atomic_load_explicit(&vp->lapic.base, memory_order_relaxed) & APIC_BASE_EN)
             r[3] |= 1u << 9;
@@ -335,9 +340,12 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
         break;
     case 7:
         if (sub == 0) {
+            r[0] = 2; /* highest subleaf */
             r[1] = bits_of(p, leaf7_ebx, COUNT(leaf7_ebx), LEAF7_EBX);
             r[2] = bits_of(p, leaf7_ecx, COUNT(leaf7_ecx), 0);
             r[3] = LEAF7_EDX;
+        } else if (sub == 2) {
+            r[3] = 1u << 4; /* BHI_CTRL: one MSR bit, where guests would else clear branch history by loops */
         }
         break;
     case 0x0b:

@@ -14,6 +14,7 @@
 
 #include "hv/x86/cpu.h"
 #include "hv/x86/mmu.h"
+#include "hv/hyperv/hyperv.h"
 #include "hv/lapic.h"
 
 enum {
@@ -68,6 +69,8 @@ struct hv_vp {
     struct hv_partition *p;
     unsigned index;
     struct hv_lapic lapic;
+    struct hv_hyperv_vp hyperv;
+    uint8_t idle;                     /* halted by the guest idle MSR: any interrupt ends it, IF or not */
     enum hv_run_state run_state;      /* RUNNING, HALTED, WAIT_SIPI, SHUTDOWN */
     _Atomic bool running;             /* a thread is inside hv_vp_run */
     void *engine_data;                /* owned by the engine */
@@ -93,6 +96,7 @@ struct hv_partition {
     struct hv_gpa_space *gpa;         /* gpa.c */
     struct hv_clock *clock;           /* clock.c */
     struct hv_timer_thread *timers;   /* timer.c: kicks VPs at their deadlines */
+    struct hv_hyperv *hyperv;         /* NULL when not enlightened */
     _Atomic bool extint;              /* the 8259 pair's INTR */
     _Atomic bool a20_masked;
     struct x86_page *pages;           /* by RAM page number, lazily backed (mmu.c) */
@@ -122,6 +126,15 @@ static inline void hv_vp_window(struct hv_vp *vp)
 {
     if (vp->want_window)
         atomic_fetch_or_explicit(&vp->attention, HV_ATT_INTR, memory_order_relaxed);
+}
+
+/** Guest time at which this VP has to look at its timers, UINT64_MAX: never. */
+static inline uint64_t hv_vp_deadline_ns(const struct hv_vp *vp)
+{
+    uint64_t a = hv_lapic_deadline_ns(&vp->lapic);
+    uint64_t b = atomic_load_explicit(&vp->hyperv.deadline_ns, memory_order_relaxed);
+
+    return a < b ? a : b;
 }
 
 /** Leave hv_vp_run with @reason; formats vp->exit.text, sets HV_ATT_EXIT.  Returns. */

@@ -103,8 +103,26 @@ int hv_lapic_ack(struct hv_vp *vp)
     if (vec < 0)
         return -1;
     bit_clear(&vp->lapic, APIC_IRR, (unsigned)vec);
-    bit_set(&vp->lapic, APIC_ISR, (unsigned)vec);
+    /* A SINT with auto-EOI is never in service (TLFS 11.5). */
+    if (!(atomic_load_explicit(&vp->hyperv.auto_eoi[vec / 32], memory_order_relaxed) & (1u << (vec % 32))))
+        bit_set(&vp->lapic, APIC_ISR, (unsigned)vec);
     return vec;
+}
+
+bool hv_lapic_irr_any(const struct hv_vp *vp)
+{
+    return highest(&vp->lapic, APIC_IRR) >= 0;
+}
+
+bool hv_lapic_only_edge(const struct hv_vp *vp, unsigned vector)
+{
+    const struct hv_lapic *a = &vp->lapic;
+    uint32_t bit = 1u << (vector % 32);
+
+    for (unsigned i = 0; i < 8; i++)
+        if (rd(a, APIC_ISR + i) != (i == vector / 32 ? bit : 0))
+            return false;
+    return !(rd(a, APIC_TMR + vector / 32) & bit);
 }
 
 /* ---- accepting (any thread) ---- */
@@ -132,6 +150,12 @@ static void accept_fixed(struct hv_vp *vp, unsigned vector, bool level)
         bit_clear(a, APIC_TMR, vector);
     bit_set(a, APIC_IRR, vector);
     hv_vp_kick(vp, HV_ATT_INTR);
+}
+
+void hv_lapic_fixed(struct hv_vp *vp, unsigned vector)
+{
+    if (hw_enabled(&vp->lapic) && sw_enabled(&vp->lapic))
+        accept_fixed(vp, vector, false);
 }
 
 static void raise_flag(struct hv_vp *vp, _Atomic uint8_t *flag)
@@ -477,6 +501,7 @@ static void eoi(struct hv_vp *vp)
     struct hv_lapic *a = &vp->lapic;
     int vec = highest(a, APIC_ISR);
 
+    vp->hyperv.lazy_eoi = false;
     if (vec < 0)
         return;
     bit_clear(a, APIC_ISR, (unsigned)vec);
@@ -489,6 +514,11 @@ static void eoi(struct hv_vp *vp)
     x86_mmu_leave(vp);
     vp->p->ops.eoi(vp->p->ctx, vp->index, (unsigned)vec);
     x86_mmu_enter(vp);
+}
+
+void hv_lapic_eoi(struct hv_vp *vp)
+{
+    eoi(vp);
 }
 
 uint8_t hv_lapic_tpr_get(const struct hv_vp *vp)
@@ -767,6 +797,24 @@ int hv_lapic_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     if (val & ~allowed)
         return -1;
     reg_write(vp, n, (uint32_t)val);
+    return 0;
+}
+
+int hv_lapic_icr_read(struct hv_vp *vp, uint64_t *val)
+{
+    if (!hw_enabled(&vp->lapic))
+        return -1;
+    *val = (uint64_t)rd(&vp->lapic, APIC_ICR_HI) << 32 | rd(&vp->lapic, APIC_ICR);
+    return 0;
+}
+
+int hv_lapic_icr_write(struct hv_vp *vp, uint64_t val)
+{
+    if (!hw_enabled(&vp->lapic))
+        return -1;
+    wr(&vp->lapic, APIC_ICR_HI, (uint32_t)(val >> 32));
+    wr(&vp->lapic, APIC_ICR, (uint32_t)val & 0xccfff & ~(1u << 12));
+    icr_send(vp, (uint32_t)val, (uint32_t)(val >> 32));
     return 0;
 }
 

@@ -72,6 +72,17 @@ void hv_lapic_tpr_set(struct hv_vp *vp, uint8_t tpr);
 int hv_lapic_pending(const struct hv_vp *vp);
 int hv_lapic_ack(struct hv_vp *vp);
 
+/** A fixed, edge-triggered interrupt to this very VP, if its local APIC is on.  Any thread. */
+void hv_lapic_fixed(struct hv_vp *vp, unsigned vector);
+/** What a write of the EOI register does. */
+void hv_lapic_eoi(struct hv_vp *vp);
+/** Does any interrupt wait in IRR?  Is @vector the only one in service, and edge-triggered? */
+bool hv_lapic_irr_any(const struct hv_vp *vp);
+bool hv_lapic_only_edge(const struct hv_vp *vp, unsigned vector);
+/** ICR as one 64-bit register, in either mode of the local APIC (TLFS 10.2.1).  @return 0 or -1. */
+int hv_lapic_icr_read(struct hv_vp *vp, uint64_t *val);
+int hv_lapic_icr_write(struct hv_vp *vp, uint64_t val);
+
 /** Does the INTR input reach the processor as ExtINT through this local APIC? */
 bool hv_lapic_takes_extint(const struct hv_vp *vp);
 /** Drive local interrupt pin 0 or 1 with an edge.  Any thread. */

@@ -175,6 +175,8 @@ int hv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
         *val = c->tsc_aux;
         return 0;
     }
+    if (msr >= 0x40000000u && msr <= 0x400001ffu && vp->p->hyperv)
+        return hv_hyperv_msr_read(vp, msr, val) ? unknown(vp, msr, "read", 0) : 0;
     if (msr >= MSR_X2APIC && msr <= MSR_X2APIC_END)
         return hv_lapic_msr_read(vp, msr, val);
     if (msr >= MSR_MTRR_VAR && msr < MSR_MTRR_VAR + 16) {
@@ -249,8 +251,8 @@ int hv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
         if (!err) /* the register page may have moved under a cached translation */
             x86_tlb_flush_all(vp);
         return err;
-    case MSR_SPEC_CTRL: /* IBRS, STIBP, SSBD: nothing to do */
-        return masked(&c->spec_ctrl, val, 7);
+    case MSR_SPEC_CTRL: /* IBRS, STIBP, SSBD, BHI_DIS_S: nothing to do */
+        return masked(&c->spec_ctrl, val, 0x407);
     case MSR_PRED_CMD:
         return val & ~1ull ? -1 : 0;
     case MSR_BIOS_UPDT_TRIG:
@@ -309,6 +311,8 @@ int hv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     case MSR_TSC_AUX:
         return masked(&c->tsc_aux, val, 0xffffffff);
     }
+    if (msr >= 0x40000000u && msr <= 0x400001ffu && vp->p->hyperv)
+        return hv_hyperv_msr_write(vp, msr, val) ? unknown(vp, msr, "write", val) : 0;
     if (msr >= MSR_X2APIC && msr <= MSR_X2APIC_END)
         return hv_lapic_msr_write(vp, msr, val);
     if (msr >= MSR_MTRR_VAR && msr < MSR_MTRR_VAR + 16) {

@@ -177,8 +177,6 @@ int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
         memcpy(&p->ops, c.ops, c.ops->size < sizeof(p->ops) ? c.ops->size : sizeof(p->ops));
     ops_defaults(&p->ops);
     hv_features_log(p);
-    if (c.enlightened)
-        hv_log(p, 2, "enlightenments are not implemented yet: the guest sees no hypervisor");
 
     p->clock = hv_clock_create();
     if (!p->clock) {
@@ -197,6 +195,11 @@ int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
         if (err)
             goto fail;
         p->nvps = i + 1;
+    }
+    if (c.enlightened) {
+        err = hv_hyperv_create(p);
+        if (err)
+            goto fail;
     }
     hv_partition_reset(p);
     err = hv_timers_create(p);
@@ -218,6 +221,7 @@ void hv_partition_destroy(struct hv_partition *p)
         hv_vp_destroy(p->vps[i]);
     if (p->gpa)
         x86_pages_fini(p);
+    hv_hyperv_destroy(p);
     hv_gpa_space_destroy(p);
     hv_clock_destroy(p->clock);
     free(p);
@@ -226,6 +230,7 @@ void hv_partition_destroy(struct hv_partition *p)
 void hv_partition_reset(struct hv_partition *p)
 {
     atomic_store(&p->a20_masked, false);
+    hv_hyperv_reset(p);
     for (unsigned i = 0; i < p->nvps; i++)
         hv_vp_reset(p->vps[i], false);
     x86_tlb_shootdown(p);

@@ -41,7 +41,7 @@ static uint64_t timers_scan(struct hv_partition *p)
 
     for (unsigned i = 0; i < p->nvps; i++) {
         struct hv_vp *vp = p->vps[i];
-        uint64_t d = atomic_load(&vp->lapic.timer_deadline_ns);
+        uint64_t d = hv_vp_deadline_ns(vp);
 
         if (d == UINT64_MAX || d == atomic_load(&vp->lapic.timer_told_ns) || atomic_load(&vp->lapic.timer_own))
             continue;
@@ -92,7 +92,7 @@ void hv_timers_update(struct hv_vp *vp)
 {
     struct hv_timer_thread *t = vp->p->timers;
 
-    if (t && atomic_load(&vp->lapic.timer_deadline_ns) < atomic_load(&t->until_ns))
+    if (t && hv_vp_deadline_ns(vp) < atomic_load(&t->until_ns))
         timers_wake(t);
 }
 

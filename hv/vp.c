@@ -89,6 +89,8 @@ static bool take_event(struct hv_vp *vp)
         }
         want = true;
     }
+    if (vp->hyperv.lazy_eoi)
+        hv_lazy_eoi_check(vp);
     line = (vp->index == 0 && atomic_load_explicit(&p->extint, memory_order_relaxed) && hv_lapic_takes_extint(vp)) ||
            atomic_load_explicit(&a->extint_pending, memory_order_relaxed);
     if (line || hv_lapic_pending(vp) >= 0) {
@@ -104,8 +106,11 @@ static bool take_event(struct hv_vp *vp)
             vec = p->ops.extint_ack(p->ctx, vp->index);
             x86_mmu_enter(vp);
         }
-        if (vec < 0)
+        if (vec < 0) {
             vec = hv_lapic_ack(vp);
+            if (vec >= 0 && (vp->hyperv.assist & 1))
+                hv_lazy_eoi_offer(vp, (unsigned)vec);
+        }
         if (vec >= 0) {
             vp->want_window = want;
             vp->run_state = HV_VP_RUNNING;
@@ -141,8 +146,13 @@ bool hv_vp_events(struct hv_vp *vp)
             x86_mmu_sync(vp);
         if (att & (HV_ATT_CANCEL | HV_ATT_EXIT))
             return true;
-        if (hv_lapic_deadline_ns(a) != UINT64_MAX && ((att & HV_ATT_TIMER) || vp->run_state != HV_VP_RUNNING))
-            hv_lapic_timer_poll(vp, hv_time_ns(vp->p));
+        if (hv_vp_deadline_ns(vp) != UINT64_MAX && ((att & HV_ATT_TIMER) || vp->run_state != HV_VP_RUNNING)) {
+            uint64_t now = hv_time_ns(vp->p);
+
+            if (hv_lapic_deadline_ns(a) != UINT64_MAX)
+                hv_lapic_timer_poll(vp, now);
+            hv_stimer_poll(vp, now);
+        }
         if (atomic_load_explicit(&a->init_pending, memory_order_relaxed)) {
             atomic_store(&a->init_pending, 0);
             hv_vp_reset(vp, true);
@@ -164,18 +174,21 @@ bool hv_vp_events(struct hv_vp *vp)
             }
             if (take_event(vp))
                 continue;
+            if (vp->idle && vp->want_window)
+                vp->run_state = HV_VP_RUNNING;
         } else if (vp->run_state == HV_VP_SHUTDOWN && atomic_load(&a->nmi_pending) && !vp->cpu.nmi_masked) {
             vp->run_state = HV_VP_HALTED; /* 6.15: NMI ends the shutdown state */
             continue;
         }
         if (vp->run_state == HV_VP_RUNNING) {
+            vp->idle = 0;
             if (!atomic_load_explicit(&vp->attention, memory_order_relaxed))
                 return false;
             continue;
         }
         x86_x87_spill(vp);
         x86_mmu_leave(vp);
-        vp_sleep(vp, vp->run_state == HV_VP_HALTED ? hv_lapic_deadline_ns(a) : UINT64_MAX);
+        vp_sleep(vp, vp->run_state == HV_VP_HALTED ? hv_vp_deadline_ns(vp) : UINT64_MAX);
         x86_mmu_enter(vp);
     }
 }
@@ -296,6 +309,8 @@ int hv_vp_create(struct hv_partition *p, unsigned index)
     vp->p = p;
     vp->index = index;
     atomic_store(&vp->lapic.timer_deadline_ns, UINT64_MAX);
+    atomic_store(&vp->hyperv.deadline_ns, UINT64_MAX);
+    pthread_mutex_init(&vp->hyperv.lock, NULL);
     p->vps[index] = vp;
     if (x86_mmu_init(vp) < 0 || x86_vec_init(vp) < 0 || p->engine->vp_create(vp) < 0)
         return hv_fail(-ENOMEM, "processor %u: out of memory for the engine", index);
@@ -310,6 +325,8 @@ void hv_vp_destroy(struct hv_vp *vp)
     vp->p->engine->vp_destroy(vp);
     x86_vec_fini(vp);
     x86_mmu_fini(vp);
+    hv_synic_fini(vp);
+    pthread_mutex_destroy(&vp->hyperv.lock);
     munmap(vp, vp_size());
 }
 
@@ -356,6 +373,8 @@ void hv_vp_reset(struct hv_vp *vp, bool init)
     memset(&vp->delivering, 0, sizeof(vp->delivering));
     vp->want_window = 0;
     hv_lapic_reset(vp, init);
+    hv_hyperv_vp_reset(vp);
+    vp->idle = 0;
     vp->run_state = vp->index == 0 ? HV_VP_RUNNING : HV_VP_WAIT_SIPI;
     x86_tlb_flush_all(vp);
     x86_update_mode(vp);

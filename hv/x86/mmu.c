@@ -226,7 +226,7 @@ static void request(struct hv_vp *to, uint32_t what, uint64_t ram_page)
     }
     atomic_fetch_or(&m->requests, what);
     pthread_mutex_unlock(&m->req_lock);
-    hv_vp_kick(to, HV_ATT_SYNC);
+    atomic_fetch_or(&to->attention, HV_ATT_SYNC); /* a VP that sleeps need not wake for it */
 }
 
 /* Until @to has taken its TLB requests or is out of the guest. */
@@ -292,6 +292,25 @@ void x86_mmu_exclusive_end(struct hv_vp *vp)
     vp->p->excl_owner = NULL;
     atomic_store(&vp->p->excl_active, false);
     pthread_mutex_unlock(&vp->p->excl_lock);
+}
+
+void x86_tlb_flush_vps(struct hv_vp *self, uint64_t mask)
+{
+    struct hv_partition *p = self->p;
+
+    if (mask & (1ull << self->index))
+        x86_tlb_flush_all(self);
+    mask &= ~(1ull << self->index);
+    if (!mask)
+        return;
+    x86_mmu_leave(self);
+    for (unsigned i = 0; i < p->nvps; i++)
+        if (mask & (1ull << i))
+            request(p->vps[i], REQ_FLUSH, 0);
+    for (unsigned i = 0; i < p->nvps; i++)
+        if (mask & (1ull << i))
+            wait_taken(p->vps[i]);
+    x86_mmu_enter(self);
 }
 
 void x86_tlb_shootdown(struct hv_partition *p)

@@ -100,6 +100,8 @@ void x86_mmu_exclusive_end(struct hv_vp *vp);
 void x86_tlb_flush_all(struct hv_vp *vp);            /* with global pages */
 void x86_tlb_flush_nonglobal(struct hv_vp *vp);
 void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin);
+/** Drop the TLBs of the VPs in @mask before returning (flush hypercalls). */
+void x86_tlb_flush_vps(struct hv_vp *self, uint64_t mask);
 /** Drop every VP's TLB (map changes, A20).  Any thread; complete when no VP can use an old translation. */
 struct hv_partition;
 void x86_tlb_shootdown(struct hv_partition *p);

@@ -662,9 +662,13 @@ bool x86_exec_system(struct hv_vp *vp, const struct x86_insn *in)
     case X86_OP_PAUSE:
         done(vp, in);
         return true;
-    case X86_OP_MONITOR: /* not shown in CPUID; no hypercalls */
-    case X86_OP_MWAIT:
     case X86_OP_VMCALL:
+        if (!hv_hypercall(vp))
+            x86_raise(vp, X86_EXC_UD);
+        done(vp, in);
+        return true;
+    case X86_OP_MONITOR: /* not shown in CPUID */
+    case X86_OP_MWAIT:
     case X86_OP_VMMCALL:
     case X86_OP_UD0:
     case X86_OP_UD1:

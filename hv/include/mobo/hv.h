@@ -51,6 +51,13 @@ struct hv_ops {
 
     /* A line for the embedder's log; @level 0 error, 1 warning, 2 info, 3 debug. */
     void (*log)(void *ctx, int level, const char *line);
+
+    /* Hypercalls PostMessage and SignalEvent (TLFS 11.10, 11.11) of an enlightened guest; @payload is a copy of
+     * @len (at most 240) bytes.  @return a hypercall status (TLFS appendix B): 0 success, 18 invalid connection
+     * id, 19 insufficient buffers.  NULL: every connection id is invalid. */
+    uint16_t (*post_message)(void *ctx, unsigned vp, uint32_t connection, uint32_t type, const void *payload,
+                             unsigned len);
+    uint16_t (*signal_event)(void *ctx, unsigned vp, uint32_t connection, uint16_t flag);
 };
 
 /* ---- engines --------------------------------------------------------------------------------- */
@@ -189,6 +196,15 @@ HV_API int hv_msi(struct hv_partition *p, uint64_t addr, uint32_t data);
 HV_API void hv_extint_set(struct hv_partition *p, bool level);
 /** Pulse NMI (LINT1 of every local APIC).  Thread: any. */
 HV_API void hv_nmi(struct hv_partition *p);
+
+/* ---- synthetic interrupts of an enlightened guest (TLFS 11) --------------------------------------- */
+
+/** Post a message of @len (at most 240) bytes to @sint of VP @vp; waits in a queue while the slot is taken.
+ * @return 0; -EINVAL; -ENXIO: the guest has no SynIC on; -ENOBUFS: too many wait.  Thread: any. */
+HV_API int hv_message_post(struct hv_partition *p, unsigned vp, unsigned sint, uint32_t type, const void *payload,
+                           unsigned len);
+/** Set event flag @flag (0-2047) of @sint; interrupts when it was clear.  @return as above.  Thread: any. */
+HV_API int hv_event_signal(struct hv_partition *p, unsigned vp, unsigned sint, unsigned flag);
 
 /* ---- register state ----------------------------------------------------------------------------
  * One structure a VP, version HV_STATE_VERSION, same for all engines.  Little-endian host layout. */

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Hyper-V CPUID leaves, synthetic MSRs, overlay pages other than those of the SynIC (TLFS 2, 3.13, 5, 12). */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hv/hyperv/hyperv.h"
+#include "hv/infra.h"
+#include "hv/x86/exec.h"
+#include "hv/x86/vec.h"
+
+enum {
+    MSR_OS_ID = 0x40000000, MSR_HYPERCALL = 0x40000001, MSR_VP_INDEX = 0x40000002, MSR_RESET = 0x40000003,
+    MSR_VP_RUNTIME = 0x40000010, MSR_REF_COUNT = 0x40000020, MSR_REF_TSC = 0x40000021,
+    MSR_TSC_FREQ = 0x40000022, MSR_APIC_FREQ = 0x40000023, MSR_EOI = 0x40000070, MSR_ICR = 0x40000071,
+    MSR_TPR = 0x40000072, MSR_ASSIST = 0x40000073, MSR_SCONTROL = 0x40000080, MSR_SINT15 = 0x4000009f,
+    MSR_STIMER0 = 0x400000b0, MSR_STIMER3_COUNT = 0x400000b7, MSR_IDLE = 0x400000f0,
+    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_P4 = 0x40000104, MSR_CRASH_CTL = 0x40000105,
+    MSR_TSC_INVARIANT = 0x40000118
+};
+#define CRASH_NOTIFY (1ull << 63)
+#define CRASH_MESSAGE (1ull << 62)
+
+/* Partition privileges, TLFS 4.2.2: what is served, and nothing else. */
+enum {
+    PRIV_EAX = 1u << 0 /* VP_RUNTIME */ | 1u << 1 /* reference counter */ | 1u << 2 /* SynIC */ |
+               1u << 3 /* synthetic timers */ | 1u << 4 /* APIC MSRs */ | 1u << 5 /* hypercall MSRs */ |
+               1u << 6 /* VP index */ | 1u << 7 /* reset */ | 1u << 9 /* reference TSC */ | 1u << 10 /* idle */ |
+               1u << 11 /* frequencies */ | 1u << 15 /* TSC invariant control */,
+    PRIV_EBX = 1u << 4 /* PostMessages */ | 1u << 5 /* SignalEvents */,
+    FEAT_EDX = 1u << 4 /* XMM hypercall input */ | 1u << 5 /* guest idle */ | 1u << 8 /* frequency MSRs */ |
+               1u << 10 /* crash MSRs */ | 1u << 19 /* direct synthetic timers */
+};
+
+uint64_t hv_reference_time(const struct hv_partition *p) { return hv_time_ns(p) / 100; }
+
+bool hv_hyperv_cpuid(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
+{
+    const struct hv_partition *p = vp->p;
+
+    switch (leaf) {
+    case 0x40000000u:
+        r[0] = 0x4000000au;
+        memcpy(&r[1], "Micr", 4);
+        memcpy(&r[2], "osof", 4);
+        memcpy(&r[3], "t Hv", 4);
+        return true;
+    case 0x40000001u:
+        memcpy(&r[0], "Hv#1", 4);
+        return true;
+    case 0x40000002u: /* 10.0, build 20348 */
+        r[0] = 20348;
+        r[1] = 10u << 16;
+        return true;
+    case 0x40000003u:
+        r[0] = PRIV_EAX;
+        r[1] = PRIV_EBX;
+        r[3] = FEAT_EDX;
+        return true;
+    case 0x40000004u:
+        /* Remote flushes and IPIs by hypercall, also of sets; relaxed timing; no auto-EOI. */
+        r[0] = 1u << 5 | 1u << 9 | (p->nvps > 1 ? 1u << 2 | 1u << 10 | 1u << 11 : 0);
+        r[1] = 0xffffffffu; /* never tell us of spinning */
+        return true;
+    case 0x40000005u:
+        r[0] = HV_MAX_VPS;
+        r[1] = HV_MAX_VPS;
+        return true;
+    case 0x40000006u: /* no hardware features that a guest has to know of */
+    case 0x40000007u:
+    case 0x40000008u:
+    case 0x40000009u:
+    case 0x4000000au:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* ---- overlays ----------------------------------------------------------------------------------------- */
+
+void hv_overlay_place(struct hv_vp *vp, struct hv_partition *p, uint64_t val, uint64_t offset, unsigned flags)
+{
+    bool inside = vp && atomic_load(&vp->mmu.in_guest);
+
+    if (inside)
+        x86_mmu_leave(vp);
+    if (val & 1)
+        hv_overlay_map(p, val & ~0xfffull & ((1ull << HV_MAXPHYADDR) - 1), offset, flags);
+    else
+        hv_overlay_unmap(p, offset);
+    if (inside)
+        x86_mmu_enter(vp);
+}
+
+static void hypercall_write(struct hv_vp *vp, uint64_t val)
+{
+    /* vmcall; ret */
+    static const uint8_t code[] = { 0x0f, 0x01, 0xc1, 0xc3 };
+    struct hv_hyperv *h = vp->p->hyperv;
+    uint64_t old = atomic_load(&h->hypercall);
+
+    if (old & 2) /* locked until reset */
+        return;
+    if (!atomic_load(&h->guest_os_id))
+        val &= ~1ull;
+    memcpy(hv_ram_hva(vp->p, h->hypercall_off, HV_PAGE_SIZE), code, sizeof(code));
+    atomic_store(&h->hypercall, val);
+    hv_overlay_place(vp, vp->p, val, h->hypercall_off, HV_MAP_READ | HV_MAP_EXEC);
+}
+
+/* TLFS 12.6.3: reference time = (tsc * scale >> 64) + offset. */
+static void reference_tsc_write(struct hv_vp *vp, uint64_t val)
+{
+    struct hv_hyperv *h = vp->p->hyperv;
+    struct { uint32_t seq, reserved; uint64_t scale; int64_t offset; } *page;
+
+    page = hv_ram_hva(vp->p, h->tsc_off, HV_PAGE_SIZE);
+    pthread_mutex_lock(&h->lock);
+    if (val & 1) {
+        uint64_t scale = (uint64_t)(((__uint128_t)10000000 << 64) / HV_TSC_HZ);
+        uint64_t tsc = hv_tsc_read(vp), ref = hv_reference_time(vp->p);
+
+        page->seq = 0;
+        atomic_thread_fence(memory_order_release);
+        page->scale = scale;
+        page->offset = (int64_t)(ref - (uint64_t)(((__uint128_t)tsc * scale) >> 64));
+        atomic_thread_fence(memory_order_release);
+        page->seq = 1;
+    }
+    h->reference_tsc = val;
+    pthread_mutex_unlock(&h->lock);
+    hv_overlay_place(vp, vp->p, val, h->tsc_off, HV_MAP_READ);
+}
+
+void hv_assist_write(struct hv_vp *vp, uint64_t val)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv;
+
+    if ((val & 1) && !(v->assist & 1))
+        memset(hv_ram_hva(vp->p, v->assist_off, HV_PAGE_SIZE), 0, HV_PAGE_SIZE);
+    v->assist = val;
+    v->lazy_eoi = false;
+    hv_overlay_place(vp, vp->p, val, v->assist_off, HV_MAP_READ | HV_MAP_WRITE);
+}
+
+/* ---- lazy EOI (TLFS 10.3.5) -------------------------------------------------------------------------------- */
+
+static _Atomic uint32_t *assist_word(struct hv_vp *vp)
+{
+    return hv_ram_hva(vp->p, vp->hyperv.assist_off, HV_PAGE_SIZE);
+}
+
+void hv_lazy_eoi_check(struct hv_vp *vp)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv;
+
+    if (!v->lazy_eoi)
+        return;
+    if (!(atomic_load(assist_word(vp)) & 1)) {
+        v->lazy_eoi = false;
+        hv_lapic_eoi(vp);
+    } else if (hv_lapic_irr_any(vp)) {
+        /* Something waits that an EOI may let through: the guest has to write it. */
+        v->lazy_eoi = false;
+        if (!(atomic_fetch_and(assist_word(vp), ~1u) & 1))
+            hv_lapic_eoi(vp);
+    }
+}
+
+void hv_lazy_eoi_offer(struct hv_vp *vp, unsigned vector)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv;
+
+    if (!(v->assist & 1) || v->lazy_eoi || hv_lapic_irr_any(vp) || !hv_lapic_only_edge(vp, vector))
+        return;
+    v->lazy_eoi = true;
+    atomic_fetch_or(assist_word(vp), 1u);
+}
+
+/* ---- crash (TLFS 2.5.x, crash enlightenment) ------------------------------------------------------------------ */
+
+static void crash(struct hv_vp *vp, uint64_t ctl)
+{
+    struct hv_hyperv *h = vp->p->hyperv;
+    char text[160] = "";
+
+    if (!(ctl & CRASH_NOTIFY))
+        return;
+    if (ctl & CRASH_MESSAGE) {
+        uint64_t len = h->crash[4];
+
+        if (len > sizeof(text) - 1) { /* the end says most */
+            h->crash[3] += len - (sizeof(text) - 1);
+            len = sizeof(text) - 1;
+        }
+        if (hv_gpa_read(vp->p, h->crash[3], text, len))
+            text[0] = 0;
+        for (uint64_t i = 0; i < len; i++)
+            if ((unsigned char)text[i] < ' ' || (unsigned char)text[i] > '~')
+                text[i] = text[i] ? ' ' : 0;
+    }
+    for (unsigned i = 0; i < 5; i++)
+        vp->exit.param[i] = h->crash[i];
+    hv_vp_exit(vp, HV_EXIT_CRASH, "the guest crashed: 0x%llx 0x%llx 0x%llx%s%s", (unsigned long long)h->crash[0],
+               (unsigned long long)h->crash[1], (unsigned long long)h->crash[2], text[0] ? ": " : "", text);
+}
+
+/* ---- MSRs -------------------------------------------------------------------------------------------------------- */
+
+int hv_hyperv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
+{
+    struct hv_hyperv *h = vp->p->hyperv;
+    struct timespec ts;
+
+    if (msr >= MSR_SCONTROL && msr <= MSR_SINT15)
+        return hv_synic_read(vp, msr, val);
+    if (msr >= MSR_STIMER0 && msr <= MSR_STIMER3_COUNT) {
+        const struct hv_stimer *t = &vp->hyperv.stimer[(msr - MSR_STIMER0) / 2];
+
+        *val = (msr - MSR_STIMER0) & 1 ? t->count : t->config;
+        return 0;
+    }
+    if (msr >= MSR_CRASH_P0 && msr <= MSR_CRASH_P4) {
+        *val = h->crash[msr - MSR_CRASH_P0];
+        return 0;
+    }
+    switch (msr) {
+    case MSR_OS_ID: *val = atomic_load(&h->guest_os_id); return 0;
+    case MSR_HYPERCALL: *val = atomic_load(&h->hypercall); return 0;
+    case MSR_VP_INDEX: *val = vp->index; return 0;
+    case MSR_RESET: *val = 0; return 0;
+    case MSR_VP_RUNTIME:
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+        *val = (uint64_t)ts.tv_sec * 10000000 + (uint64_t)ts.tv_nsec / 100;
+        return 0;
+    case MSR_REF_COUNT: *val = hv_reference_time(vp->p); return 0;
+    case MSR_REF_TSC: *val = h->reference_tsc; return 0;
+    case MSR_TSC_FREQ: *val = HV_TSC_HZ; return 0;
+    case MSR_APIC_FREQ: *val = APIC_TIMER_HZ; return 0;
+    case MSR_EOI: return -1; /* write only */
+    case MSR_ICR: return hv_lapic_icr_read(vp, val);
+    case MSR_TPR: *val = hv_lapic_tpr_get(vp); return 0;
+    case MSR_ASSIST: *val = vp->hyperv.assist; return 0;
+    case MSR_IDLE: /* sleeps until an interrupt, even with IF clear (TLFS 10.1.4) */
+        vp->run_state = HV_VP_HALTED;
+        vp->idle = 1;
+        *val = 0;
+        return 0;
+    case MSR_CRASH_CTL: *val = CRASH_NOTIFY | CRASH_MESSAGE; return 0;
+    case MSR_TSC_INVARIANT: *val = 1; return 0;
+    default: return -1;
+    }
+}
+
+int hv_hyperv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
+{
+    struct hv_hyperv *h = vp->p->hyperv;
+
+    if (msr >= MSR_SCONTROL && msr <= MSR_SINT15)
+        return hv_synic_write(vp, msr, val);
+    if (msr >= MSR_STIMER0 && msr <= MSR_STIMER3_COUNT) {
+        if ((msr - MSR_STIMER0) & 1)
+            hv_stimer_count(vp, (msr - MSR_STIMER0) / 2, val);
+        else
+            hv_stimer_config(vp, (msr - MSR_STIMER0) / 2, val);
+        return 0;
+    }
+    if (msr >= MSR_CRASH_P0 && msr <= MSR_CRASH_P4) {
+        h->crash[msr - MSR_CRASH_P0] = val;
+        return 0;
+    }
+    switch (msr) {
+    case MSR_OS_ID:
+        atomic_store(&h->guest_os_id, val);
+        if (!val) { /* TLFS 3.13: the hypercall page goes with the identity */
+            atomic_fetch_and(&h->hypercall, ~3ull);
+            hypercall_write(vp, 0);
+        }
+        return 0;
+    case MSR_HYPERCALL: hypercall_write(vp, val); return 0;
+    case MSR_RESET:
+        if (val & 1)
+            hv_vp_exit(vp, HV_EXIT_RESET, "the guest asked for a reset by its hypervisor MSR");
+        return 0;
+    case MSR_REF_TSC: reference_tsc_write(vp, val); return 0;
+    case MSR_EOI: vp->hyperv.lazy_eoi = false; hv_lapic_eoi(vp); return val >> 32 ? -1 : 0;
+    case MSR_ICR: return hv_lapic_icr_write(vp, val);
+    case MSR_TPR:
+        if (val & ~0xffull)
+            return -1;
+        hv_lapic_tpr_set(vp, (uint8_t)val);
+        return 0;
+    case MSR_ASSIST: hv_assist_write(vp, val); return 0;
+    case MSR_CRASH_CTL: crash(vp, val); return 0;
+    case MSR_TSC_INVARIANT: return val & ~1ull ? -1 : 0;
+    default: return -1; /* VP_INDEX, times, frequencies, IDLE: read only */
+    }
+}
+
+/* ---- life cycle ------------------------------------------------------------------------------------------------------ */
+
+void hv_hyperv_vp_reset(struct hv_vp *vp)
+{
+    if (!vp->p->hyperv)
+        return;
+    hv_assist_write(vp, 0);
+    hv_stimer_reset(vp);
+    hv_synic_reset(vp);
+}
+
+void hv_hyperv_reset(struct hv_partition *p)
+{
+    struct hv_hyperv *h = p->hyperv;
+
+    if (!h)
+        return;
+    atomic_store(&h->guest_os_id, 0);
+    atomic_store(&h->hypercall, 0);
+    h->reference_tsc = 0;
+    memset(h->crash, 0, sizeof(h->crash));
+    hv_overlay_unmap(p, h->hypercall_off);
+    hv_overlay_unmap(p, h->tsc_off);
+}
+
+int hv_hyperv_create(struct hv_partition *p)
+{
+    struct hv_hyperv *h = calloc(1, sizeof(*h));
+    uint64_t off;
+    int err;
+
+    if (!h)
+        return hv_fail(-ENOMEM, "Hyper-V interface: out of memory");
+    pthread_mutex_init(&h->lock, NULL);
+    p->hyperv = h;
+    err = hv_ram_alloc(p, (2 + 3 * (uint64_t)p->nvps) * HV_PAGE_SIZE, &off);
+    if (err)
+        return err;
+    h->hypercall_off = off;
+    h->tsc_off = off + HV_PAGE_SIZE;
+    for (unsigned i = 0; i < p->nvps; i++) {
+        struct hv_hyperv_vp *v = &p->vps[i]->hyperv;
+
+        v->simp_off = off + (2 + 3 * (uint64_t)i) * HV_PAGE_SIZE;
+        v->siefp_off = v->simp_off + HV_PAGE_SIZE;
+        v->assist_off = v->siefp_off + HV_PAGE_SIZE;
+    }
+    return 0;
+}
+
+void hv_hyperv_destroy(struct hv_partition *p)
+{
+    if (!p->hyperv)
+        return;
+    pthread_mutex_destroy(&p->hyperv->lock);
+    free(p->hyperv);
+    p->hyperv = NULL;
+}
