@@ -164,6 +164,8 @@ void rt_init(void)
 {
     ulong top = (ulong)tss_stack + sizeof(tss_stack);
 
+    outb(0x21, 0xff); /* no interrupts but those that a test asks for */
+    outb(0xa1, 0xff);
     pool = (char *)(((ulong)end + 4095) & ~4095ul);
     for (unsigned v = 0; v < 256; v++)
         reset_gate(v);
