@@ -360,11 +360,8 @@ void io_stop(struct vmb *v)
 {
     if (!v->io.running)
         return;
-    if (on_io_thread(v)) /* tolerated: the thread ends when it comes back to its loop */
-        pthread_detach(v->io.thread);
     io_post(v, NULL, io_break, v);
-    if (!on_io_thread(v))
-        pthread_join(v->io.thread, NULL);
+    pthread_join(v->io.thread, NULL);
     v->io.running = false;
 }
 

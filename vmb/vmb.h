@@ -3,7 +3,7 @@
  *
  * Life: vmb_create, vmb_power_on, any of (vmb_pause, vmb_resume, vmb_reset, vmb_save), vmb_power_off,
  * vmb_destroy.  These are called from one control thread, which is neither a VP thread nor the
- * board's I/O thread (the latter is tolerated); struct vmb_ops says where its callbacks run.
+ * board's I/O thread; struct vmb_ops says where its callbacks run.
  *
  * Functions return 0 or a negative errno and, where they have `msg`, one line without a line feed
  * that is fit for the user, with "FILE:LINE: " in front where the configuration is to blame. */
