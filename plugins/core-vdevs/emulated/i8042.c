@@ -101,6 +101,7 @@ void kbc_work(struct kbc *k)
 {
     kbc_input_pump(k);
     fill(k);
+    kbc_input_ready(k);
 }
 
 static void kbc_fired(void *self, uint64_t now)

@@ -25,7 +25,8 @@ struct kbc_state {
 struct kbc_input {
     char line[INPUT_LINE];
     unsigned len, typed; /* of `type TEXT`: what has been typed */
-    uint8_t typing, skip; /* skip: the rest of a line that is too long */
+    uint8_t typing, waiting;
+    uint8_t skip; /* the line is too long */
 };
 
 struct kbc {
@@ -43,6 +44,8 @@ struct kbc {
 int kbc_input_open(struct kbc *k);
 /** Go on typing when there is room in the keyboard's queue. */
 void kbc_input_pump(struct kbc *k);
+/** Fetch more input when it was held up and there is room. */
+void kbc_input_ready(struct kbc *k);
 /** Something new may be in the queues. */
 void kbc_work(struct kbc *k);
 

@@ -126,8 +126,15 @@ void kbc_input_pump(struct kbc *k)
     if (k->in.typed >= k->in.len) {
         k->in.typing = 0;
         k->in.len = 0;
-        k->host->char_ready(k->chr);
     }
+}
+
+void kbc_input_ready(struct kbc *k)
+{
+    if (!k->in.waiting || k->in.typing || !room(k))
+        return;
+    k->in.waiting = 0;
+    k->host->char_ready(k->chr);
 }
 
 static uint32_t input_can_read(void *self)
@@ -135,7 +142,10 @@ static uint32_t input_can_read(void *self)
     struct kbc *k = self;
 
     /* byte by byte: the end of a line decides whether there may be more */
-    return !k->in.typing && room(k);
+    if (!k->in.typing && room(k))
+        return 1;
+    k->in.waiting = 1;
+    return 0;
 }
 
 static void input_read(void *self, const uint8_t *buf, uint32_t len)

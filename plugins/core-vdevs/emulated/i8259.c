@@ -322,8 +322,8 @@ static void pic_reset(void *self)
     MOBO_FIELD((tag) + 14, struct pic_state, chip[n].elcr)
 
 static const struct mobo_field pic_fields[] = {
-    CHIP_FIELDS(1, MASTER),
-    CHIP_FIELDS(33, SLAVE),
+    CHIP_FIELDS(1, 0),
+    CHIP_FIELDS(33, 1),
 };
 
 static int pic_save(void *self, struct mobo_writer *out)
