@@ -41,7 +41,7 @@ struct walk {
     uint8_t rights;    /* R_* joined over the levels */
     bool dirty;        /* the last entry has D set (or there is no paging) */
     bool global;
-    bool large;
+    uint8_t large;     /* 0, or log2 of the size of a large page */
 };
 
 /* ---- the TLB itself ---------------------------------------------------------------------------- */
@@ -93,6 +93,8 @@ void x86_tlb_flush_all(struct hv_vp *vp)
         tlb_clear_log(m, 0);
         tlb_clear_log(m, 1);
     }
+    memset(m->large, 0, sizeof(m->large));
+    m->huge = 0;
     pdc_flush(m);
     fetch_flush(m);
 }
@@ -111,16 +113,42 @@ void x86_tlb_flush_nonglobal(struct hv_vp *vp)
     fetch_flush(m);
 }
 
+/* INVLPG drops a large page whichever of its addresses is named (4.10.4.1): 2 MB and 1 GB regions that have
+ * been filled from large pages are remembered. */
+static void note_large(struct x86_mmu *m, uint64_t lin, unsigned shift)
+{
+    uint64_t r = lin >> 21;
+
+    m->large[(r >> 6) & 63] |= 1ull << (r & 63);
+    if (shift == 22)
+        m->large[((r ^ 1) >> 6) & 63] |= 1ull << ((r ^ 1) & 63);
+    if (shift > 22)
+        m->huge |= 1ull << ((lin >> 30) & 63);
+}
+
+static void flush_large(struct x86_mmu *m, uint64_t lin)
+{
+    unsigned first = (lin >> 12) & (X86_TLB_SIZE - 1) & ~1023u;
+
+    for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
+        for (unsigned i = first; i < first + 1024; i++)
+            if (m->views[v].e[i].info & X86_TLB_LARGE)
+                tlb_clear_slot(&m->views[v].e[i], i);
+    for (unsigned i = 0; i < X86_ITLB_SIZE; i++)
+        m->itlb[i].tag = ~0ull;
+}
+
 void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin)
 {
     struct x86_mmu *m = &vp->mmu;
     unsigned slot = (lin >> 12) & (X86_TLB_SIZE - 1);
 
-    for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
-        if (m->views[v].e[slot].info & X86_TLB_LARGE) {
-            x86_tlb_flush_all(vp); /* the page was part of a large one: all of it has to go */
-            return;
-        }
+    if ((m->huge >> ((lin >> 30) & 63)) & 1) {
+        x86_tlb_flush_all(vp);
+        return;
+    }
+    if ((m->large[(lin >> 27) & 63] >> ((lin >> 21) & 63)) & 1)
+        flush_large(m, lin);
     for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
         tlb_clear_slot(&m->views[v].e[slot], slot);
     m->fetch_gen++;
@@ -496,7 +524,7 @@ static uint32_t walk32(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, 
             w->rights = ((pde & PE_U) ? R_USER : 0) | ((pde & PE_W) ? R_WRITE : 0);
             w->gpa = (pde & 0xffc00000u) | ((uint64_t)((pde >> 13) & 0xff) << 32) | (lin & 0x3fffff);
             w->global = (pde & PE_G) && (c->cr4 & CR4_PGE);
-            w->large = true;
+            w->large = 22;
             if (!rights_allow(vp, w->rights, acc, user))
                 return WALK_FAULT | PF_P;
             if ((pde & set) != set && pde_p) {
@@ -517,7 +545,7 @@ static uint32_t walk32(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, 
         w->rights = ((pde & pte & PE_U) ? R_USER : 0) | ((pde & pte & PE_W) ? R_WRITE : 0);
         w->gpa = (pte & 0xfffff000u) | (lin & 0xfff);
         w->global = (pte & PE_G) && (c->cr4 & CR4_PGE);
-        w->large = false;
+        w->large = 0;
         if (!rights_allow(vp, w->rights, acc, user))
             return WALK_FAULT | PF_P;
         if (!(pde & PE_A)) {
@@ -599,7 +627,7 @@ again:
             w->rights = (uint8_t)rights;
             w->gpa = (e & PE_ADDR & ~((1ull << shift) - 1)) | (lin & ((1ull << shift) - 1));
             w->global = (e & PE_G) && (c->cr4 & CR4_PGE);
-            w->large = level != 3;
+            w->large = level == 3 ? 0 : (uint8_t)shift;
             if (!rights_allow(vp, rights, acc, user))
                 return WALK_FAULT | PF_P;
             for (unsigned l = first; l <= level; l++) {
@@ -694,6 +722,8 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
 
     if (unlikely(err))
         x86_raise_pf(vp, lin, pf_error(vp, acc, user, err & ~WALK_FAULT));
+    if (w.large)
+        note_large(m, lin, w.large);
     x->gpa = w.gpa;
     x->hva = NULL;
     if (!hv_gpa_lookup(vp->p, w.gpa & ~4095ull, &ref))

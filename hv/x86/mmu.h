@@ -60,6 +60,8 @@ struct x86_mmu {
     struct x86_pdc_entry pdc[X86_PDC_SIZE];
     uint16_t log[2][X86_TLB_LOG];   /* view << 13 | slot filled since the last flush: non-global, global */
     unsigned nlog[2];               /* X86_TLB_LOG: overflown */
+    uint64_t large[64];             /* 2 MB regions with entries from large pages, hashed */
+    uint64_t huge;                  /* 1 GB regions with entries from 1 GB pages, hashed */
     uint64_t dr6_hits;              /* data breakpoints hit by the current instruction */
 
     /* Requests from other threads; see x86_mmu_sync. */
