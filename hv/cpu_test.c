@@ -14,7 +14,7 @@
 
 static struct hv_partition *p;
 static struct hv_vp *vp;
-static uint64_t fake_ns;
+static _Atomic uint64_t fake_ns;
 
 static uint64_t fake_clock(void)
 {

@@ -13,7 +13,7 @@
 enum { NVPS = 4 };
 
 static struct hv_partition *p;
-static uint64_t fake_ns;
+static _Atomic uint64_t fake_ns;
 static unsigned eois[256], last_eoi_vp;
 
 static uint64_t fake_clock(void)
