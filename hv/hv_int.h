@@ -44,7 +44,7 @@ struct hv_engine {
     int (*get_state)(struct hv_vp *vp);
     int (*set_state)(struct hv_vp *vp);
 };
-extern const struct hv_engine hv_engine_interp;
+extern const struct hv_engine hv_engine_interp, hv_engine_jit;
 
 /* An exception on its way: filled by x86_raise, consumed by x86_exception_entry. */
 struct x86_pending {
@@ -73,7 +73,8 @@ struct hv_vp {
     uint8_t idle;                     /* halted by the guest idle MSR: any interrupt ends it, IF or not */
     enum hv_run_state run_state;      /* RUNNING, HALTED, WAIT_SIPI, SHUTDOWN */
     _Atomic bool running;             /* a thread is inside hv_vp_run */
-    void *engine_data;                /* owned by the engine */
+    void *engine_data;                /* owned by the engine (the interpreter's, when it is the translator) */
+    struct jit *jit;                  /* hv/jit: owned by the translator */
 
     /* Exceptions leave instruction code by longjmp to here; the engine's run loop sets it. */
     jmp_buf jmp;

@@ -393,6 +393,37 @@ static void run_step(struct hv_vp *vp)
         x86_debug_trap(vp, dr6);
 }
 
+void interp_abandon(struct hv_vp *vp)
+{
+    struct interp *it = interp_of(vp);
+
+    if (it->cur) {
+        /* The block counted as a whole: take back what was not done. */
+        struct block *b = op_block(it->cur);
+
+        if (b->ninsns > it->cur->done)
+            vp->counters[HV_CTR_INSNS] -= (uint64_t)(b->ninsns - it->cur->done);
+    }
+    it->cur = NULL;
+    it->link_from = NULL;
+}
+
+void interp_between(struct hv_vp *vp)
+{
+    struct interp *it = interp_of(vp);
+
+    it->cur = NULL;
+    it->link_from = NULL;
+}
+
+void interp_once(struct hv_vp *vp)
+{
+    if (vp->cpu.key & X86_KEY_STEP)
+        run_step(vp);
+    else
+        run_block(vp, find(vp));
+}
+
 static void interp_run(struct hv_vp *vp)
 {
     struct interp *it = interp_of(vp);
@@ -401,15 +432,7 @@ static void interp_run(struct hv_vp *vp)
     if (_setjmp(vp->jmp)) {
         if (vp->p->excl_owner == vp)
             x86_mmu_exclusive_end(vp);
-        if (it->cur) {
-            /* The block counted as a whole: take back what was not done. */
-            struct block *b = op_block(it->cur);
-
-            if (b->ninsns > it->cur->done)
-                vp->counters[HV_CTR_INSNS] -= (uint64_t)(b->ninsns - it->cur->done);
-        }
-        it->cur = NULL;
-        it->link_from = NULL;
+        interp_abandon(vp);
         vp->mmu.dr6_hits = 0;
         vp->cpu.int_shadow = 0;
         vp->counters[HV_CTR_EXCEPTIONS]++;

@@ -104,4 +104,13 @@ unsigned interp_bind(struct hv_vp *vp, struct op *op, const struct x86_insn *in,
 void interp_bind_fall(struct op *op, uint64_t rip);
 op_fn interp_resync_fn(void);
 
+/* For the translator, which lets the interpreter run what it does not translate. */
+/** An exception left a record by longjmp: account for it. */
+void interp_abandon(struct hv_vp *vp);
+/** At an instruction boundary: nothing is under way, no link to make. */
+void interp_between(struct hv_vp *vp);
+/** Run from cpu.rip until the interpreter leaves its chain of blocks (a mode change, attention), or one
+ * instruction when X86_KEY_STEP is set. */
+void interp_once(struct hv_vp *vp);
+
 #endif

@@ -976,7 +976,7 @@ void *x86_lin_hva(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
     if ((lin & 4095) + len > 4096)
         return NULL;
     lin_canonical(vp, lin, len);
-    if (unlikely(vp->mmu.watch) || vp->mmu.view == X86_VIEW_CHECKED)
+    if (unlikely(vp->mmu.watch) || vp->mmu.tlb == &vp->mmu.views[X86_VIEW_CHECKED])
         return NULL;
     translate(vp, lin, acc, &x);
     if (!x.hva)
@@ -1088,7 +1088,11 @@ int x86_mmu_init(struct hv_vp *vp)
 {
     struct x86_mmu *m = &vp->mmu;
 
-    m->views = mmap(NULL, X86_VIEWS * sizeof(*m->views), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    /* Low, as translated code addresses it with 32 bits. */
+    m->views = mmap(NULL, X86_VIEWS * sizeof(*m->views), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | 0x40 /* MAP_32BIT */,
+                    -1, 0);
+    if (m->views == MAP_FAILED)
+        m->views = mmap(NULL, X86_VIEWS * sizeof(*m->views), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (m->views == MAP_FAILED) {
         m->views = NULL;
         return -ENOMEM;

@@ -14,8 +14,8 @@ struct hv_vp;
 
 /* Direct-mapped TLB.  Tags are negated page addresses, so that one unsigned compare finds hit, miss and
  * page crossing at once: with t = ea + tag, the access of n bytes hits when t <= 4096 - n.  An entry that
- * is no use holds the tag of a page that belongs to another slot (x86_tlb_never), which no address that
- * selects this slot can match.  Pages that need attention on each store (code, dirty log, read-only, MMIO,
+ * is no use holds the tag of a page that belongs to a slot far away (x86_tlb_never), which no access that
+ * selects this slot can match, not even by its last byte.  Pages that need attention on each store (code, dirty log, read-only, MMIO,
  * breakpoints, alignment checks) have no write tag and take the slow path. */
 enum { X86_TLB_BITS = 13, X86_TLB_SIZE = 1 << X86_TLB_BITS, X86_TLB_LOG = 2048 };
 
@@ -27,7 +27,7 @@ struct x86_tlb_entry {
 };
 enum { X86_TLB_GLOBAL = 1, X86_TLB_LARGE = 2 };
 
-static inline uint64_t x86_tlb_never(unsigned slot) { return 0 - ((uint64_t)(slot ^ 1u) << 12); }
+static inline uint64_t x86_tlb_never(unsigned slot) { return 0 - ((uint64_t)(slot ^ (X86_TLB_SIZE / 2)) << 12); }
 
 /* Views: which privilege a data access has.  CHECKED is always empty: every access takes the slow path. */
 enum { X86_VIEW_USER, X86_VIEW_SUPER, X86_VIEW_SUPER_AC /* SMAP off or EFLAGS.AC */, X86_VIEW_CHECKED, X86_VIEWS };

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The translator engine: finding, linking and dropping blocks, helpers of translated code, run loop.
+ *
+ * A block is found by physical address, RIP and key, so that it survives changes of CR3.  Whether RIP still
+ * means that physical page is what fsig[] says: one word for each of 2048 virtual pages, holding the number
+ * of (virtual page, physical page, key) that was last found to be true; all entries but those reached from
+ * the same page compare it.
+ *
+ * 16-bit code, segments that are not flat, single-stepping and alignment checks are run by the interpreter,
+ * whose state is kept beside (vp->engine_data). */
+#define _GNU_SOURCE
+#include "hv/jit/jit.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "hv/interp/interp.h"
+
+#ifndef MAP_32BIT
+#define MAP_32BIT 0x40
+#endif
+
+static unsigned page_bucket(uint64_t ram_page) { return (unsigned)(ram_page & (JIT_PAGES - 1)); }
+static unsigned hash_bucket(uint64_t phys) { return (unsigned)((phys ^ (phys >> 16)) & (JIT_HASH - 1)); }
+
+/* May the code at CS:RIP be translated, as far as the mode goes? */
+static bool jittable(const struct hv_vp *vp)
+{
+    const struct x86_cpu *c = &vp->cpu;
+
+    if (c->key & (X86_KEY_STEP | X86_KEY_AC | X86_KEY_MODE16 | X86_KEY_REAL | X86_KEY_VM86))
+        return false;
+    if (c->key & X86_KEY_MODE64)
+        return true;
+    return (c->key & (X86_KEY_FLAT | X86_KEY_SS32)) == (X86_KEY_FLAT | X86_KEY_SS32) && !c->seg[X86_CS].base &&
+           c->seg[X86_CS].limit == 0xffffffff;
+}
+
+/* ---- dropping ---------------------------------------------------------------------------------------- */
+
+static void patch_jmp(struct jit *j, uint32_t at, uint32_t to)
+{
+    int32_t d = (int32_t)(to - (at + 5));
+
+    j->rw[at] = 0xe9;
+    memcpy(j->rw + at + 1, &d, 4);
+}
+
+static void block_drop(struct jit *j, struct jblock *b)
+{
+    uint32_t n = (uint32_t)(b - j->blocks), *pp = &j->hash[hash_bucket(b->phys)];
+
+    while (*pp && *pp != n)
+        pp = &j->blocks[*pp].hash_next;
+    if (*pp)
+        *pp = b->hash_next;
+    b->dead = 1;
+    /* Whoever still jumps in leaves at once.  Nobody returns into these bytes: see leave. */
+    patch_jmp(j, b->main, b->drop);
+    if (b == j->cur)
+        j->leave = true;
+}
+
+static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page)
+{
+    struct jit *j = jit_of(vp);
+    uint32_t *pp = &j->page[page_bucket(ram_page)];
+
+    while (*pp) {
+        struct jblock *b = &j->blocks[*pp];
+
+        if (b->phys >> 12 == ram_page) {
+            block_drop(j, b);
+            *pp = b->page_next;
+        } else {
+            pp = &b->page_next;
+        }
+    }
+    hv_engine_interp.code_drop(vp, ram_page);
+}
+
+static void fsig_clear(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    memset(j->fsig, 0, sizeof(j->fsig));
+    j->seen_gen = vp->mmu.fetch_gen;
+}
+
+/* Forget all translations.  Not while translated code is on the stack. */
+static void reset_now(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    j->want_reset = false;
+    j->used = j->first;
+    j->nblocks = 1;
+    j->npool = 0;
+    j->next_sig = 1;
+    memset(j->hash, 0, sizeof(j->hash));
+    memset(j->page, 0, sizeof(j->page));
+    memset(j->sigs, 0, sizeof(j->sigs));
+    for (unsigned c = 0; c < JIT_CLASSES; c++)
+        for (unsigned i = 0; i < JIT_JC; i++)
+            j->jc[c][i] = j->t_dispatch;
+    fsig_clear(vp);
+}
+
+static void jit_reset(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    hv_engine_interp.reset(vp);
+    if (j->in_code) {
+        j->want_reset = true;
+        j->leave = true;
+        return;
+    }
+    reset_now(vp);
+}
+
+static void jit_stop_block(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    j->leave = true;
+    if (!j->in_code)
+        hv_engine_interp.stop_block(vp);
+}
+
+/* ---- finding -------------------------------------------------------------------------------------------- */
+
+uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key)
+{
+    uint64_t va = rip >> 12, h = (va * 0x9e3779b97f4a7c15ull) ^ (ram_page * 0xff51afd7ed558ccdull) ^ key;
+
+    for (unsigned i = 0; i < 64; i++) {
+        struct jsig *s = &j->sigs[((h ^ (h >> 29)) + i) & (JIT_SIGS - 1)];
+
+        if (!s->id) {
+            *s = (struct jsig){ va, ram_page, key, j->next_sig++ };
+            return s->id;
+        }
+        if (s->va_page == va && s->phys_page == ram_page && s->key == key)
+            return s->id;
+    }
+    j->want_reset = true;
+    return 0;
+}
+
+/* The block at cpu.rip; NULL: execute one instruction, or reset.  Raises fetch faults. */
+static struct jblock *find(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+    struct x86_cpu *c = &vp->cpu;
+    uint32_t key = jit_key(vp), n;
+    uint64_t lin = c->rip, ram_page, phys;
+    const uint8_t *page;
+    struct jblock *b = NULL;
+
+    if (unlikely(j->seen_gen != vp->mmu.fetch_gen))
+        fsig_clear(vp);
+    page = x86_fetch_page(vp, lin, &ram_page);
+    if (unlikely(!page))
+        return NULL;
+    phys = ram_page << 12 | (lin & 4095);
+    for (n = j->hash[hash_bucket(phys)]; n; n = b->hash_next) {
+        b = &j->blocks[n];
+        if (b->phys == phys && b->rip == c->rip && b->key == key)
+            break;
+    }
+    if (!n) {
+        b = jit_translate(vp, lin, page, ram_page, key);
+        if (!b)
+            return NULL;
+        n = (uint32_t)(b - j->blocks);
+        b->hash_next = j->hash[hash_bucket(phys)];
+        j->hash[hash_bucket(phys)] = n;
+        b->page_next = j->page[page_bucket(ram_page)];
+        j->page[page_bucket(ram_page)] = n;
+        vp->counters[HV_CTR_BLOCKS_BUILT]++;
+    }
+    j->fsig[b->cls][jit_fsig_slot(c->rip)] = b->sig;
+    return b;
+}
+
+/* ---- helpers of translated code ------------------------------------------------------------------------- */
+
+static void exec_any(struct hv_vp *vp, const struct x86_insn *in)
+{
+    if (in->feature && unlikely(!hv_feature(vp->p, in->feature)))
+        x86_raise(vp, X86_EXC_UD);
+    if (in->op >= X86_OP_X87) {
+        if (x86_exec_vec(vp, in))
+            return;
+    } else if (x86_exec_integer(vp, in) || x86_exec_transfer(vp, in) || x86_exec_system(vp, in)) {
+        return;
+    }
+    x86_raise(vp, X86_EXC_UD);
+}
+
+/* Decode what is at cpu.rip now and execute it by the shared semantics. */
+static void exec_at_rip(struct hv_vp *vp)
+{
+    struct x86_cpu *c = &vp->cpu;
+    struct x86_insn *in = &vp->scratch_insn;
+    uint64_t lin = c->rip, rp;
+    unsigned avail = 4096 - (unsigned)(lin & 4095);
+    uint8_t buf[X86_MAX_INSN];
+    const uint8_t *page = x86_fetch_page(vp, lin, &rp);
+    int len = page ? x86_decode(page + (lin & 4095), avail > X86_MAX_INSN ? X86_MAX_INSN : avail, (enum x86_mode)c->mode, in) : 0;
+
+    if (len == 0) {
+        uint64_t lin2 = c->mode == X86_MODE_64 ? lin + avail : (uint32_t)(lin + avail);
+
+        if (avail > X86_MAX_INSN)
+            avail = X86_MAX_INSN;
+        x86_fetch_bytes(vp, lin, buf, avail);
+        len = x86_decode(buf, avail, (enum x86_mode)c->mode, in);
+        if (len == 0 && avail < X86_MAX_INSN) {
+            x86_fetch_bytes(vp, lin2, buf + avail, X86_MAX_INSN - avail);
+            len = x86_decode(buf, X86_MAX_INSN, (enum x86_mode)c->mode, in);
+        }
+    }
+    if (len <= 0) {
+        if (len == -13)
+            x86_raise_err(vp, X86_EXC_GP, 0);
+        x86_raise(vp, X86_EXC_UD);
+    }
+    exec_any(vp, in);
+}
+
+/* Where translated code goes on at cpu.rip, or the way out to the run loop. */
+static const uint8_t *dispatch(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+    struct jblock *b;
+
+    j->leave = false;
+    j->cur = NULL;
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING ||
+        vp->mmu.dr6_hits || j->want_reset || !jittable(vp))
+        return j->t_exit;
+    b = find(vp);
+    if (unlikely(!b))
+        return j->t_exit;
+    return j->rx + b->main;
+}
+
+const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
+{
+    struct jit *j = jit_of(vp);
+    const uint8_t *to;
+
+    vp->cpu.rip = rip;
+    j->cur = NULL;
+    j->leave = false;
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset)
+        return j->t_exit;
+    struct jblock *b = find(vp);
+
+    if (unlikely(!b))
+        return j->t_exit;
+    to = j->rx + b->main;
+    j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
+    return to;
+}
+
+/* The first run of a direct branch: from now on it goes to its target without us. */
+const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
+{
+    struct jit *j = jit_of(vp);
+    struct jblock *from = &j->blocks[s->block], *b;
+    uint32_t to;
+    int32_t d;
+
+    vp->cpu.rip = j->ea;
+    j->cur = NULL;
+    j->leave = false;
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset)
+        return j->t_exit;
+    b = find(vp);
+    if (unlikely(!b))
+        return j->t_exit;
+    if (!from->dead) {
+        to = (s->flags & JS_SAMEPAGE) && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
+        d = (int32_t)(to - (s->arg + 4));
+        memcpy(j->rw + s->arg, &d, 4);
+    }
+    return j->rx + b->main;
+}
+
+/* An access that the TLB does not serve.  Usually a walk makes it so; else C executes the instruction. */
+const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
+{
+    struct jit *j = jit_of(vp);
+    struct jblock *b = &j->blocks[s->block];
+    uint64_t ea = j->ea, next;
+    const struct x86_tlb_entry *e = &vp->mmu.tlb->e[(ea >> 12) & (X86_TLB_SIZE - 1)];
+
+    vp->cpu.rip = b->rip + s->off;
+    j->cur = b;
+    j->leave = false;
+    if (!(s->flags & JS_SECOND) && (ea & 4095) + s->n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) &&
+        x86_lin_hva(vp, ea, s->n, s->acc) &&
+        likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n))
+        return j->rx + s->retry;
+    exec_at_rip(vp);
+    next = b->rip + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
+    if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
+                 jit_key(vp) != (b->key & ~(uint32_t)JKEY_NOGROUP)))
+        return dispatch(vp);
+    return j->rx + s->next;
+}
+
+/* An instruction that is executed by C. */
+const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
+{
+    struct jit *j = jit_of(vp);
+    struct jblock *b = &j->blocks[s->block];
+
+    vp->cpu.rip = b->rip + s->off;
+    j->cur = b;
+    j->leave = false;
+    exec_any(vp, &j->pool[s->arg]);
+    if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != b->rip + s->off + s->len ||
+                 j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != (b->key & ~(uint32_t)JKEY_NOGROUP)))
+        return dispatch(vp);
+    return j->rx + s->next;
+}
+
+/* ---- running ---------------------------------------------------------------------------------------------- */
+
+static void jit_run(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+    void (*enter)(const uint8_t *) = (void (*)(const uint8_t *))(uintptr_t)j->t_enter;
+
+    x86_mmu_enter(vp);
+    if (_setjmp(vp->jmp)) {
+        if (vp->p->excl_owner == vp)
+            x86_mmu_exclusive_end(vp);
+        interp_abandon(vp);
+        j->in_code = false;
+        j->cur = NULL;
+        vp->mmu.dr6_hits = 0;
+        vp->cpu.int_shadow = 0;
+        vp->counters[HV_CTR_EXCEPTIONS]++;
+        x86_exception_entry(vp);
+    }
+    for (;;) {
+        struct jblock *b;
+
+        interp_between(vp);
+        if (unlikely(j->want_reset))
+            reset_now(vp);
+        if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING) {
+            if (hv_vp_events(vp))
+                break;
+        }
+        if (unlikely(vp->mmu.dr6_hits)) {
+            uint64_t hits = vp->mmu.dr6_hits;
+
+            vp->mmu.dr6_hits = 0;
+            x86_debug_trap(vp, hits);
+            continue;
+        }
+        if (unlikely(!jittable(vp))) {
+            interp_once(vp);
+            continue;
+        }
+        b = find(vp);
+        if (unlikely(!b)) {
+            if (!j->want_reset)
+                exec_at_rip(vp);
+            continue;
+        }
+        j->in_code = true;
+        enter(j->rx + b->main);
+        j->in_code = false;
+    }
+    x86_x87_spill(vp);
+    x86_mmu_leave(vp);
+}
+
+/* ---- engine ------------------------------------------------------------------------------------------------- */
+
+static bool jit_probe(char *reason, size_t len)
+{
+    unsigned a, b = 0, c, d;
+
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & (1u << 8))) {
+        snprintf(reason, len, "needs a processor with BMI2 (Intel Haswell, AMD Excavator, or newer)");
+        return false;
+    }
+    snprintf(reason, len, "works on this host");
+    return true;
+}
+
+static void jit_destroy(struct hv_vp *vp)
+{
+    struct jit *j = vp->jit;
+
+    hv_engine_interp.vp_destroy(vp);
+    if (!j)
+        return;
+    if (j->rw)
+        munmap(j->rw, JIT_CACHE_SIZE);
+    if (j->rx)
+        munmap((void *)(uintptr_t)j->rx, JIT_CACHE_SIZE);
+    if (j->blocks)
+        munmap(j->blocks, JIT_MAX_BLOCKS * sizeof(*j->blocks));
+    if (j->pool)
+        munmap(j->pool, JIT_MAX_POOL * sizeof(*j->pool));
+    munmap(j, sizeof(*j));
+    vp->jit = NULL;
+}
+
+static void *map_lazy(size_t len, int flags)
+{
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static bool low(const void *p, size_t len) { return (uintptr_t)p + len <= 0x7fffffffu; }
+
+static int jit_create(struct hv_vp *vp)
+{
+    struct jit *j;
+    int err = hv_engine_interp.vp_create(vp), fd;
+    void *p;
+
+    if (err)
+        return err;
+    j = vp->jit = map_lazy(sizeof(*j), MAP_32BIT);
+    if (!j)
+        return hv_fail(-ENOMEM, "translator: no memory below 2 GB for its tables");
+    if (!low(j, sizeof(*j)) || !low(vp, sizeof(*vp)) || !low(vp->mmu.views, X86_VIEWS * sizeof(*vp->mmu.views))) {
+        jit_destroy(vp);
+        return hv_fail(-ENOMEM, "translator: the processor's state is not below 2 GB");
+    }
+    j->vp = vp;
+    j->mask_idx = (uint64_t)(X86_TLB_SIZE - 1) << 12;
+    j->mask_page = ~4095ull;
+    j->blocks = map_lazy(JIT_MAX_BLOCKS * sizeof(*j->blocks), 0);
+    j->pool = map_lazy(JIT_MAX_POOL * sizeof(*j->pool), 0);
+    fd = memfd_create("mobo-jit", MFD_CLOEXEC);
+    if (fd >= 0 && !ftruncate(fd, JIT_CACHE_SIZE)) {
+        p = mmap(NULL, JIT_CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        j->rw = p == MAP_FAILED ? NULL : p;
+        p = mmap(NULL, JIT_CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+        j->rx = p == MAP_FAILED ? NULL : p;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (!j->blocks || !j->pool || !j->rw || !j->rx) {
+        jit_destroy(vp);
+        return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
+    }
+    jit_make_thunks(j);
+    reset_now(vp);
+    return 0;
+}
+
+const struct hv_engine hv_engine_jit = {
+    .name = "jit",
+    .summary = "translator to host code",
+    .probe = jit_probe,
+    .vp_create = jit_create,
+    .vp_destroy = jit_destroy,
+    .run = jit_run,
+    .reset = jit_reset,
+    .code_drop = jit_code_drop,
+    .stop_block = jit_stop_block,
+};

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Inside of the translator engine: state, blocks, sites, who calls whom.
+ *
+ * Guest registers live in host registers while translated code runs (jit_host_reg); r9, r10, r11 of the
+ * guest stay in struct x86_cpu.  Host rcx and r11 are scratch, r9 is the guest's rcx, r10 the guest's rsp.
+ * The guest's arithmetic flags are the host's.  Everything belongs to one VP and its thread.
+ *
+ * Code leaves to C through thunks that put all registers into struct x86_cpu first, so that a helper may
+ * raise an exception (longjmp) at any point. */
+#ifndef MOBO_HV_JIT_H
+#define MOBO_HV_JIT_H
+
+#include "hv/jit/emit.h"
+#include "hv/x86/exec.h"
+#include "hv/x86/vec.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+enum {
+    JIT_CACHE_SIZE = 48 << 20,      /* host code of one VP, reset as a whole at 90 % */
+    JIT_MAX_INSNS = 48,             /* of a block */
+    JIT_MAX_BLOCKS = 1 << 18,
+    JIT_MAX_POOL = 1 << 17,         /* decoded instructions that are executed by C */
+    JIT_HASH = 1 << 16,
+    JIT_PAGES = 1 << 14,
+    JIT_FSIG = 2048,
+    JIT_JC = 65536,
+    JIT_CLASSES = 3                 /* data views: user, supervisor, supervisor with user access */
+};
+
+/* Key of a block: cpu.key, the data view, and how it is made. */
+enum { JKEY_VIEW_SHIFT = 16, JKEY_NOGROUP = 1u << 20 };
+
+struct jblock {
+    uint64_t rip, phys;             /* phys: RAM page << 12 | offset */
+    uint32_t key;
+    uint32_t sig;                   /* what fsig[] must hold for this code to be what RIP means */
+    uint32_t ind, sigent, main, end; /* offsets into the cache: entries, end of all */
+    uint32_t drop;                  /* cold code that main is redirected to when the block is dropped */
+    uint32_t hash_next, page_next;  /* block numbers, 0 none */
+    uint16_t len, ninsns;
+    uint8_t dead, live_in, cls;
+};
+
+/* Data behind a call of a thunk.  Offsets are from the start of the cache. */
+struct jsite {
+    uint32_t block;
+    uint32_t arg;                   /* exec: number in the pool; link: offset of the rel32 to patch */
+    uint32_t retry, next;           /* host code: before the check; the next guest instruction */
+    uint16_t off;                   /* guest instruction, from the block's start */
+    uint8_t n, acc;                 /* miss: bytes, X86_ACC_* */
+    uint8_t flags, len;             /* JS_*; length of the instruction */
+    uint8_t pad[2];
+};
+enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8 };
+
+struct jsig { uint64_t va_page, phys_page; uint32_t key, id; };
+enum { JIT_SIGS = 16384 };
+
+struct jit {
+    /* Addressed by translated code with 32 bits. */
+    uint64_t ea, target, a;         /* of thunks and long sequences */
+    uint64_t mask_idx, mask_page;
+    uint32_t fsig[JIT_CLASSES][JIT_FSIG];
+    const uint8_t *jc[JIT_CLASSES][JIT_JC];
+
+    struct hv_vp *vp;
+    uint8_t *rw;                    /* the cache, writable view */
+    const uint8_t *rx;              /* executable view */
+    uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
+    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec;
+    uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
+    uint32_t next_sig;
+    struct jblock *cur;             /* block whose instruction C executes now */
+    bool in_code;                   /* C was called from translated code */
+    bool leave;                     /* do not go back into the current block */
+    bool want_reset;
+    unsigned nblocks, npool;
+    struct jblock *blocks;          /* [JIT_MAX_BLOCKS], number 0 unused */
+    struct x86_insn *pool;
+    uint32_t hash[JIT_HASH], page[JIT_PAGES];
+    struct jsig sigs[JIT_SIGS];
+};
+
+static inline struct jit *jit_of(struct hv_vp *vp) { return vp->jit; }
+
+static inline uint32_t jit_key(const struct hv_vp *vp)
+{
+    return vp->cpu.key | (uint32_t)vp->mmu.view << JKEY_VIEW_SHIFT;
+}
+
+/** Translate at cpu.rip (linear address @lin in @page, RAM page @ram_page).  @return NULL: the first instruction
+ * cannot be translated here (crosses the page, undefined), or j->want_reset is set. */
+struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key);
+/** Make the thunks at the start of the cache. */
+void jit_make_thunks(struct jit *j);
+/** What fsig[] holds for a page. */
+uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key);
+
+static inline unsigned jit_fsig_slot(uint64_t rip) { return (unsigned)(rip >> 12) & (JIT_FSIG - 1); }
+
+/* Called from thunks; each returns the host address to go on at. */
+const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip);
+const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s);
+
+#endif

@@ -1,0 +1,1531 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The translator: one block of guest instructions to host code.
+ *
+ * Most instructions are emitted as themselves: registers renamed, the memory operand replaced by a checked
+ * host address.  An instruction changes guest state by its last host instruction only, so that whoever
+ * leaves in the middle (a failed check) can start it again.  What has no native form here is executed by C
+ * (t_exec).  References: Intel SDM volume 2 for encodings and flags; volume 1 appendix A (flags). */
+#include "hv/jit/jit.h"
+
+/* Arithmetic flags, for liveness. */
+enum { F_C = 1, F_P = 2, F_A = 4, F_Z = 8, F_S = 16, F_O = 32, F_ALL = 63 };
+
+/* Host register of a guest register; NOREG: lives in struct x86_cpu. */
+static const uint8_t host_of[18] = { RAX, R9, RDX, RBX, R10, RBP, RSI, RDI, R8,
+                                      NOREG, NOREG, NOREG, R12, R13, R14, R15, NOREG, NOREG };
+enum { G_SP = R10, G_CX = R9, T0 = RCX, T1 = R11 };
+
+struct ti {
+    struct x86_insn in;
+    uint16_t off;
+    uint8_t live_in, live_out; /* flags that somebody reads later */
+    uint32_t host;             /* offset of its host code */
+};
+
+enum cold_kind { COLD_MISS, COLD_LINK, COLD_EXIT, COLD_EXEC };
+struct cold {
+    uint8_t kind, n, acc, flags;
+    uint8_t ti;
+    uint8_t *from, *from2;     /* rel32 fields that jump here; from2 or NULL */
+    uint8_t *retry;
+    uint64_t target;           /* link, exit: guest address */
+    bool stack;                /* miss: the address is that of the stack: @disp from rsp */
+    int32_t disp;
+};
+
+struct tr {
+    struct emit e;
+    struct jit *j;
+    struct hv_vp *vp;
+    uint8_t *base;             /* rw */
+    uint64_t rip;              /* of the block */
+    uint32_t key;
+    uint32_t blockno;
+    bool m64;
+    unsigned cls;
+    struct x86_tlb *tlb;
+    const uint8_t *page;       /* guest page */
+    uint64_t ram_page;
+    uint64_t claimed;          /* lines */
+    unsigned n, ncold, cur;
+    struct ti ti[JIT_MAX_INSNS];
+    struct cold cold[JIT_MAX_INSNS * 4 + 8];
+};
+
+#define E (&t->e)
+#define CPU(field) h_abs(&t->vp->cpu.field)
+#define HOME(g) h_abs(&t->vp->cpu.gpr[g])
+static uint32_t off_of(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->base); }
+static uint8_t *thunk_rw(const struct tr *t, const uint8_t *rx) { return t->base + (rx - t->j->rx); }
+
+/* ---- flags ------------------------------------------------------------------------------------------- */
+
+static unsigned cond_reads(unsigned cc)
+{
+    static const uint8_t r[8] = { F_O, F_C, F_Z, F_C | F_Z, F_S, F_P, F_S | F_O, F_S | F_O | F_Z };
+
+    return r[cc >> 1];
+}
+
+/* What @in reads and certainly writes of the flags.  Unknown operations read all. */
+static void flag_use(const struct x86_insn *in, unsigned *rd, unsigned *wr)
+{
+    unsigned count;
+
+    *rd = 0;
+    *wr = 0;
+    switch (in->op) {
+    case X86_OP_ADD: case X86_OP_OR: case X86_OP_AND: case X86_OP_SUB: case X86_OP_XOR: case X86_OP_CMP:
+    case X86_OP_TEST: case X86_OP_NEG: case X86_OP_XADD: case X86_OP_CMPXCHG: case X86_OP_POPCNT:
+    case X86_OP_DIV: case X86_OP_IDIV:
+        *wr = F_ALL;
+        break;
+    case X86_OP_ANDN: case X86_OP_BEXTR: case X86_OP_BLSI: case X86_OP_BLSMSK: case X86_OP_BLSR: case X86_OP_BZHI:
+        *wr = F_C | F_Z | F_S | F_O;
+        break;
+    case X86_OP_ADC: case X86_OP_SBB:
+        *rd = F_C;
+        *wr = F_ALL;
+        break;
+    case X86_OP_INC: case X86_OP_DEC:
+        *wr = F_ALL & ~F_C;
+        break;
+    case X86_OP_SHL: case X86_OP_SHR: case X86_OP_SAR: case X86_OP_SHLD: case X86_OP_SHRD:
+    case X86_OP_ROL: case X86_OP_ROR: case X86_OP_RCL: case X86_OP_RCR: {
+        const struct x86_operand *c = in->op == X86_OP_SHLD || in->op == X86_OP_SHRD ? &in->o[2] : &in->o[1];
+
+        if (in->op == X86_OP_RCL || in->op == X86_OP_RCR)
+            *rd = F_C;
+        if (c->kind != X86_O_IMM)
+            break;
+        count = (unsigned)in->imm & (in->o[0].size == 8 ? 63 : 31);
+        if (count == 0 || ((in->op == X86_OP_SHLD || in->op == X86_OP_SHRD) && count >= in->o[0].size * 8u))
+            break;
+        if (in->op == X86_OP_SHL || in->op == X86_OP_SHR || in->op == X86_OP_SAR)
+            *wr = count == 1 ? F_ALL & ~F_A : F_ALL & ~(F_A | F_O);
+        else if (in->op == X86_OP_SHLD || in->op == X86_OP_SHRD)
+            *wr = F_C | F_Z | F_S | F_P;
+        break;
+    }
+    case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC: case X86_OP_CLC: case X86_OP_STC:
+        *wr = F_C;
+        break;
+    case X86_OP_CMC:
+        *rd = *wr = F_C;
+        break;
+    case X86_OP_BSF: case X86_OP_BSR:
+        *wr = F_Z;
+        break;
+    case X86_OP_LZCNT: case X86_OP_TZCNT:
+        *wr = F_C | F_Z;
+        break;
+    case X86_OP_MUL: case X86_OP_IMUL1: case X86_OP_IMUL2: case X86_OP_IMUL3:
+        *wr = F_C | F_O;
+        break;
+    case X86_OP_ADCX:
+        *rd = *wr = F_C;
+        break;
+    case X86_OP_ADOX:
+        *rd = *wr = F_O;
+        break;
+    case X86_OP_SETCC: case X86_OP_CMOVCC: case X86_OP_JCC:
+        *rd = cond_reads(in->cond);
+        break;
+    case X86_OP_LAHF:
+        *rd = F_ALL & ~F_O;
+        break;
+    case X86_OP_SAHF:
+        *wr = F_ALL & ~F_O;
+        break;
+    case X86_OP_VEC_FLAGS:
+        *wr = F_ALL;
+        break;
+    case X86_OP_X87_FCOMI:
+        *wr = F_Z | F_P | F_C;
+        break;
+    case X86_OP_CMPS: case X86_OP_SCAS:
+        if (in->rep == X86_REP_NONE)
+            *wr = F_ALL;
+        break;
+    case X86_OP_MOV: case X86_OP_MOVSX: case X86_OP_MOVZX: case X86_OP_MOVSXD: case X86_OP_MOVBE: case X86_OP_MOVNTI:
+    case X86_OP_LEA: case X86_OP_XLAT: case X86_OP_BSWAP: case X86_OP_XCHG: case X86_OP_PUSH: case X86_OP_POP:
+    case X86_OP_LEAVE: case X86_OP_NOT: case X86_OP_CBW: case X86_OP_CWD: case X86_OP_NOP: case X86_OP_PAUSE:
+    case X86_OP_MULX: case X86_OP_PDEP: case X86_OP_PEXT: case X86_OP_RORX: case X86_OP_SARX: case X86_OP_SHLX:
+    case X86_OP_SHRX: case X86_OP_CRC32: case X86_OP_MOVS: case X86_OP_STOS: case X86_OP_LODS:
+    case X86_OP_CLD: case X86_OP_STD: case X86_OP_LFENCE: case X86_OP_MFENCE: case X86_OP_SFENCE:
+    case X86_OP_JMP_NEAR: case X86_OP_CALL_NEAR: case X86_OP_JCXZ: case X86_OP_LOOP:
+    case X86_OP_VEC: case X86_OP_VEC_XMM0: case X86_OP_X87: case X86_OP_LDMXCSR: case X86_OP_STMXCSR:
+    case X86_OP_VZEROUPPER: case X86_OP_VZEROALL: case X86_OP_RDTSC: case X86_OP_MOV_FROM_SREG:
+        break;
+    default:
+        *rd = F_ALL;
+    }
+}
+
+static void claim(struct tr *t, unsigned off, unsigned len)
+{
+    unsigned last = off + len - 1 > 4095 ? 4095 : off + len - 1;
+    uint64_t lines = 1ull << (off / 64) | 1ull << (last / 64);
+
+    if ((t->claimed & lines) == lines)
+        return;
+    t->claimed |= lines;
+    x86_code_claim(t->vp, t->ram_page, lines);
+}
+
+/* Flags that are live at @rip, by looking at the code there; all when that is not in this page. */
+static unsigned peek(struct tr *t, uint64_t rip)
+{
+    unsigned unknown = F_ALL, live = 0;
+
+    for (unsigned i = 0; i < 10 && unknown; i++) {
+        unsigned off = (unsigned)(rip & 4095), avail = 4096 - off, rd, wr;
+        struct x86_insn in;
+
+        if ((rip ^ t->rip) >> 12)
+            break;
+        claim(t, off, X86_MAX_INSN);
+        if (x86_decode(t->page + off, avail > X86_MAX_INSN ? X86_MAX_INSN : avail, (enum x86_mode)t->vp->cpu.mode, &in) <= 0)
+            break;
+        flag_use(&in, &rd, &wr);
+        live |= rd & unknown;
+        unknown &= ~wr;
+        rip += in.len;
+        if (in.op == X86_OP_JMP_NEAR)
+            rip += (uint64_t)in.imm;
+        else if (in.attr & X86_A_END)
+            break;
+    }
+    return live | unknown;
+}
+
+/* ---- operands --------------------------------------------------------------------------------------------- */
+
+static bool is_home(unsigned g) { return g < 16 && host_of[g] == NOREG; }
+static unsigned h_or_none(unsigned g) { return g >= 16 ? NOREG : host_of[g]; }
+
+struct ea {
+    uint8_t base, index, scale;   /* guest registers, X86_REG_NONE */
+    uint8_t seg;                  /* X86_FS, X86_GS, or X86_SEG_NONE */
+    bool a32;                     /* 32-bit address arithmetic */
+    int64_t disp;
+};
+
+static bool ea_of(const struct tr *t, const struct x86_insn *in, unsigned off, struct ea *ret)
+{
+    if (in->asize == 2 || in->vsib)
+        return false;
+    *ret = (struct ea){ in->base, in->index, in->scale, X86_SEG_NONE, in->asize == 4, in->disp };
+    if (in->base == X86_REG_RIP) {
+        ret->base = X86_REG_NONE;
+        ret->disp = (int64_t)(t->rip + off + in->len + (uint64_t)in->disp);
+    }
+    if (ret->a32 && ret->base == X86_REG_NONE && ret->index == X86_REG_NONE)
+        ret->disp = (uint32_t)ret->disp;
+    if (in->seg == X86_FS || in->seg == X86_GS) {
+        if (!t->m64)
+            return false;
+        ret->seg = in->seg;
+    }
+    if (!t->m64 && in->seg == X86_CS)
+        return false;
+    return true;
+}
+
+static void lea_any(struct tr *t, bool a32, unsigned d, struct hop m)
+{
+    if (a32)
+        e_lea32(E, d, m);
+    else
+        e_lea(E, d, m);
+}
+
+/* Effective address into @d; @u is another scratch register or NOREG.  Keeps flags.  @return false: it takes @u. */
+static bool emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
+{
+    bool hb = is_home(a->base), hi = is_home(a->index);
+    unsigned b = h_or_none(a->base), x = h_or_none(a->index);
+    bool big = !fits32(a->disp);
+
+    if (a->base == X86_REG_NONE && a->index == X86_REG_NONE) {
+        if (a->seg != X86_SEG_NONE && !big) {
+            e_mov_load(E, d, CPU(seg[a->seg].base));
+            if (a->a32 && a->disp < 0)
+                return false;
+            if (a->disp)
+                e_lea(E, d, h_mem(d, (int32_t)a->disp));
+            return true;
+        }
+        if (a->seg != X86_SEG_NONE)
+            return false;
+        e_mov_imm(E, d, (uint64_t)a->disp);
+        return true;
+    }
+    if (big)
+        return false;
+    if (a->seg != X86_SEG_NONE && !a->a32 && !hb && !hi && (b == NOREG || x == NOREG)) {
+        e_mov_load(E, d, CPU(seg[a->seg].base));
+        e_lea(E, d, b != NOREG ? h_sib(d, b, 0, (int32_t)a->disp) : h_sib(d, x, a->scale, (int32_t)a->disp));
+        return true;
+    }
+    if (hb && hi) {
+        if (u == NOREG)
+            return false;
+        e_mov_load(E, d, HOME(a->base));
+        e_mov_load(E, u, HOME(a->index));
+        lea_any(t, a->a32, d, h_sib(d, u, a->scale, (int32_t)a->disp));
+    } else if (hb) {
+        e_mov_load(E, d, HOME(a->base));
+        if (x != NOREG || a->disp || a->a32)
+            lea_any(t, a->a32, d, h_sib(d, x, a->scale, (int32_t)a->disp));
+    } else if (hi) {
+        e_mov_load(E, d, HOME(a->index));
+        lea_any(t, a->a32, d, h_sib(b, d, a->scale, (int32_t)a->disp));
+    } else if (x == NOREG && !a->disp) {
+        if (a->a32)
+            e_mov_rr32(E, d, b);
+        else
+            e_mov_rr(E, d, b);
+    } else {
+        lea_any(t, a->a32, d, h_sib(b, x, a->scale, (int32_t)a->disp));
+    }
+    if (a->seg != X86_SEG_NONE) {
+        if (u == NOREG)
+            return false;
+        e_mov_load(E, u, CPU(seg[a->seg].base));
+        e_lea(E, d, h_sib(d, u, 0, 0));
+    }
+    return true;
+}
+
+/* Can emit_ea do it with one register? */
+static bool ea_one_reg(const struct ea *a)
+{
+    bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
+
+    if (none)
+        return a->seg == X86_SEG_NONE || (fits32(a->disp) && !(a->a32 && a->disp < 0));
+    if (a->seg != X86_SEG_NONE)
+        return !a->a32 && !is_home(a->base) && !is_home(a->index) && (a->base == X86_REG_NONE || a->index == X86_REG_NONE);
+    return !(is_home(a->base) && is_home(a->index));
+}
+
+static struct cold *cold_new(struct tr *t, unsigned kind, uint8_t *from)
+{
+    struct cold *c = &t->cold[t->ncold++];
+
+    *c = (struct cold){ .kind = (uint8_t)kind, .from = from, .ti = (uint8_t)t->cur };
+    return c;
+}
+
+/* After the check of @n bytes at @a, r11 (or r11 and rcx) lead to the host address: the returned operand.
+ * @keep_t0: the operand must not use rcx. */
+static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, bool keep_t0,
+                       struct hop *ret)
+{
+    const struct ti *ti = &t->ti[t->cur];
+    struct x86_tlb_entry *e0 = t->tlb->e;
+    int32_t tag = (int32_t)(uintptr_t)((acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
+    bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
+    bool simple = !a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && a->index == X86_REG_NONE && fits32(a->disp);
+    bool direct = simple;       /* [base + r11 + disp] */
+    uint8_t *jb, *retry = E->p;
+    struct cold *c;
+    struct hop m;
+
+    if (!fits32(a->disp) && !(none && a->seg == X86_SEG_NONE))
+        return false;
+    if (!ti->live_in) {
+        if (!emit_ea(t, a, T0, T1))
+            return false;
+        e_rorx(E, T1, T0, 7);
+        m = h_reg(T1);
+        e_op(E, 0, 0, 0x81, 4, &m); /* and r11d, imm32 */
+        e4(E, (X86_TLB_SIZE - 1) << 5);
+        e_alu_load(E, 1, 0, T0, h_mem(T1, tag));
+        e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
+        e4(E, 4096 - n);
+        jb = e_jcc(E, CC_A);
+        if (!direct) {
+            if (ea_one_reg(a))
+                emit_ea(t, a, T0, NOREG);
+            else
+                e_alu_load(E, 1, 5, T0, h_mem(T1, tag)); /* sub rcx: the address again */
+        }
+        e_mov_load(E, T1, h_mem(T1, add));
+    } else if (simple || (!a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && !is_home(a->index) && fits32(a->disp) && !none)) {
+        /* Flags are live: index from the first byte, tag from the last one. */
+        unsigned b = h_or_none(a->base), x = h_or_none(a->index);
+        uint8_t *ok;
+
+        emit_ea(t, a, T1, T0);
+        e_pext(E, T1, T1, h_abs(&t->j->mask_idx));
+        e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
+        e_mov_load(E, T0, h_sib(NOREG, T1, 2, tag));
+        if (!fits32(a->disp + n - 1))
+            return false;
+        if (b != NOREG)
+            e_lea(E, T0, h_sib(T0, b, 0, (int32_t)(a->disp + n - 1)));
+        else
+            e_lea(E, T0, h_mem(T0, (int32_t)(a->disp + n - 1)));
+        if (x != NOREG)
+            e_lea(E, T0, h_sib(T0, x, a->scale, 0));
+        e_pext(E, T0, T0, h_abs(&t->j->mask_page));
+        e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
+        ok = e_jrcxz(E);
+        jb = e_jmp(E);
+        e_bind8(E, ok);
+        if (!direct)
+            emit_ea(t, a, T0, NOREG);
+    } else {
+        uint8_t *ok;
+
+        /* A third register is needed: rax, put away.  Here r11 becomes the host address. */
+        e_mov_store(E, h_abs(&t->j->a), RAX);
+        if (!emit_ea(t, a, T0, T1))
+            return false;
+        e_pext(E, T1, T0, h_abs(&t->j->mask_idx));
+        e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
+        e_mov_load(E, RAX, h_sib(NOREG, T1, 2, tag));
+        e_lea(E, RAX, h_sib(RAX, T0, 0, (int32_t)n - 1));
+        e_pext(E, RAX, RAX, h_abs(&t->j->mask_page));
+        e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
+        e_lea(E, T1, h_sib(T1, T0, 0, 0));
+        e_mov_rr(E, T0, RAX);
+        e_mov_load(E, RAX, h_abs(&t->j->a));
+        ok = e_jrcxz(E);
+        jb = e_jmp(E);
+        e_bind8(E, ok);
+        c = cold_new(t, COLD_MISS, jb);
+        c->n = (uint8_t)n;
+        c->acc = (uint8_t)acc;
+        c->flags = second ? JS_SECOND : 0;
+        c->retry = retry;
+        c->stack = false;
+        *ret = h_mem(T1, 0);
+        return true;
+    }
+    c = cold_new(t, COLD_MISS, jb);
+    c->n = (uint8_t)n;
+    c->acc = (uint8_t)acc;
+    c->flags = second ? JS_SECOND : 0;
+    c->retry = retry;
+    if (none && !direct) {
+        *ret = h_sib(T0, T1, 0, 0);
+    } else if (direct) {
+        unsigned b = h_or_none(a->base);
+
+        *ret = b == NOREG ? h_mem(T1, (int32_t)a->disp) : h_sib(b, T1, 0, (int32_t)a->disp);
+    } else {
+        *ret = h_sib(T0, T1, 0, 0);
+    }
+    if (keep_t0 && (ret->base == T0 || ret->index == T0)) {
+        e_lea(E, T1, *ret);
+        *ret = h_mem(T1, 0);
+    }
+    return true;
+}
+
+/* A register operand made usable: @T is taken when it lives in memory or is ah, bh, dh, ch. */
+struct ro { uint8_t reg, g, kind; };
+enum { RO_PLAIN, RO_HOME, RO_HIGH };
+
+static struct ro ro_begin(struct tr *t, const struct x86_operand *o, unsigned T, bool read)
+{
+    struct ro r = { 0, o->reg, RO_PLAIN };
+
+    if (o->flags & X86_F_HIGH8) {
+        r.g = (uint8_t)(o->reg - 4);
+        r.kind = RO_HIGH;
+        r.reg = (uint8_t)T;
+        e_rorx(E, T, host_of[r.g], 8);
+    } else if (is_home(o->reg)) {
+        r.kind = RO_HOME;
+        r.reg = (uint8_t)T;
+        if (read || o->size < 4)
+            e_mov_load(E, T, HOME(o->reg));
+    } else {
+        r.reg = host_of[o->reg];
+    }
+    return r;
+}
+
+static void ro_end(struct tr *t, const struct ro *r)
+{
+    if (r->kind == RO_HIGH)
+        e_rorx(E, host_of[r->g], r->reg, 56);
+    else if (r->kind == RO_HOME)
+        e_mov_store(E, HOME(r->g), r->reg);
+}
+
+static bool ro_needs_temp(const struct x86_operand *o) { return (o->flags & X86_F_HIGH8) || is_home(o->reg); }
+
+static unsigned size_flags(unsigned size)
+{
+    return size == 8 ? E_W : size == 2 ? E_66 : size == 1 ? E_BYTE_REG | E_BYTE_RM : 0;
+}
+
+static void emit_imm(struct tr *t, unsigned size, int64_t imm)
+{
+    if (size == 1)
+        e1(E, (uint8_t)imm);
+    else if (size == 2)
+        e2(E, (uint16_t)imm);
+    else
+        e4(E, (uint32_t)imm);
+}
+
+/* ---- exits --------------------------------------------------------------------------------------------------- */
+
+/* jmp or jcc (rel32 at @rel) to guest address @target. */
+static void link_to(struct tr *t, uint8_t *rel, uint64_t target)
+{
+    struct cold *c = cold_new(t, COLD_LINK, rel);
+
+    c->target = target;
+    c->flags = !((target ^ t->rip) >> 12) ? JS_SAMEPAGE : 0;
+}
+
+/* Leave when vp->attention asks; @live: flags are. */
+static void poll(struct tr *t, uint64_t target, unsigned live)
+{
+    struct hop att = h_abs(&t->vp->attention);
+    uint8_t *rel;
+
+    if (!live) {
+        e_alu_imm(E, 0, 7, att, 0);
+        rel = e_jcc(E, CC_NE);
+    } else {
+        uint8_t *ok;
+
+        e_mov_load32(E, T0, att);
+        ok = e_jrcxz(E);
+        rel = e_jmp(E);
+        e_bind8(E, ok);
+    }
+    cold_new(t, COLD_EXIT, rel)->target = target;
+}
+
+static void goto_guest(struct tr *t, uint64_t target, uint64_t from, unsigned live)
+{
+    if (target <= from)
+        poll(t, target, live);
+    link_to(t, e_jmp(E), target);
+}
+
+/* Target in rcx. */
+static void jmp_indirect(struct tr *t)
+{
+    struct hop m = h_reg(T0);
+
+    e_op(E, 0, 1, 0xb7, T1, &m); /* movzx r11d, cx */
+    m = h_sib(NOREG, T1, 3, (int32_t)(uintptr_t)t->j->jc[t->cls]);
+    e_op(E, 0, 0, 0xff, 4, &m);
+}
+
+/* ---- instructions -------------------------------------------------------------------------------------------- */
+
+static bool insn_ea(struct tr *t, const struct x86_insn *in, unsigned n, unsigned acc, bool keep_t0, struct hop *ret)
+{
+    struct ea a;
+
+    return ea_of(t, in, t->ti[t->cur].off, &a) && mem_access(t, &a, n, acc, false, keep_t0, ret);
+}
+
+/* The stack at rsp + @disp. */
+static bool stack_access(struct tr *t, int32_t disp, unsigned n, unsigned acc, bool second, bool keep_t0, struct hop *ret)
+{
+    struct ea a = { X86_RSP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, disp };
+    unsigned first = t->ncold;
+
+    if (!mem_access(t, &a, n, acc, second, keep_t0, ret))
+        return false;
+    for (unsigned i = first; i < t->ncold; i++)
+        if (t->cold[i].kind == COLD_MISS) {
+            t->cold[i].stack = true;
+            t->cold[i].disp = disp;
+        }
+    return true;
+}
+
+static void sp_add(struct tr *t, int32_t d)
+{
+    if (!d)
+        return;
+    if (t->m64)
+        e_lea(E, G_SP, h_mem(G_SP, d));
+    else
+        e_lea32(E, G_SP, h_mem(G_SP, d));
+}
+
+/* op r/m, r and op r, r/m by ModRM opcodes: @op_mr, @op_rm (0: none); one operand may be in memory. */
+static bool two_op(struct tr *t, const struct x86_insn *in, unsigned map, unsigned op_mr, unsigned op_rm, unsigned extra)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    unsigned fl = size_flags(a->size) | extra | (in->lock ? E_LOCK : 0);
+    bool aw = a->flags & X86_WR, bw = b->flags & X86_WR;
+    struct hop m;
+    struct ro r, s;
+
+    if (b->size == 1)
+        fl |= E_BYTE_REG | E_BYTE_RM;
+    else if (a->size != 1)
+        fl &= ~(unsigned)(E_BYTE_REG | E_BYTE_RM);
+    if (a->kind == X86_O_MEM) {
+        if (!op_mr || !insn_ea(t, in, a->size, aw ? X86_ACC_WRITE : X86_ACC_READ, ro_needs_temp(b), &m))
+            return false;
+        r = ro_begin(t, b, T0, true);
+        e_op(E, fl, map, op_mr, r.reg, &m);
+        if (bw)
+            ro_end(t, &r);
+        return true;
+    }
+    if (b->kind == X86_O_MEM) {
+        if (!op_rm || !insn_ea(t, in, b->size, X86_ACC_READ, ro_needs_temp(a), &m))
+            return false;
+        r = ro_begin(t, a, T0, a->flags & X86_RD);
+        if (a->size > 1) /* source byte in memory: the register is not a byte register */
+            fl &= ~(unsigned)E_BYTE_REG;
+        e_op(E, fl, map, op_rm, r.reg, &m);
+        if (aw)
+            ro_end(t, &r);
+        return true;
+    }
+    if (aw && bw && ((a->flags | b->flags) & X86_F_HIGH8))
+        return false; /* perhaps two parts of one register */
+    r = ro_begin(t, a, T0, a->flags & X86_RD);
+    s = ro_begin(t, b, T1, true);
+    if (op_rm) {
+        m = h_reg(s.reg);
+        if (a->size > 1)
+            fl &= ~(unsigned)E_BYTE_REG;
+        e_op(E, fl, map, op_rm, r.reg, &m);
+    } else {
+        m = h_reg(r.reg);
+        e_op(E, fl, map, op_mr, s.reg, &m);
+    }
+    if (aw)
+        ro_end(t, &r);
+    if (bw)
+        ro_end(t, &s);
+    return true;
+}
+
+/* op r/m with ModRM.reg = @ext and perhaps an immediate of @immsize bytes. */
+static bool one_op(struct tr *t, const struct x86_insn *in, unsigned map, unsigned opcode, unsigned ext, unsigned immsize)
+{
+    const struct x86_operand *a = &in->o[0];
+    unsigned fl = size_flags(a->size) | (in->lock ? E_LOCK : 0);
+    bool wr = a->flags & X86_WR;
+    struct hop m;
+    struct ro r;
+
+    fl &= ~(unsigned)E_BYTE_REG;
+    if (a->kind == X86_O_MEM) {
+        if (!insn_ea(t, in, a->size, wr ? X86_ACC_WRITE : X86_ACC_READ, false, &m))
+            return false;
+        e_op(E, fl, map, opcode, ext, &m);
+        if (immsize)
+            emit_imm(t, immsize, in->imm);
+        return true;
+    }
+    r = ro_begin(t, a, T0, true);
+    m = h_reg(r.reg);
+    e_op(E, fl, map, opcode, ext, &m);
+    if (immsize)
+        emit_imm(t, immsize, in->imm);
+    if (wr)
+        ro_end(t, &r);
+    return true;
+}
+
+static bool emit_alu(struct tr *t, const struct x86_insn *in, unsigned row)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    unsigned w = a->size == 1 ? 0 : 1;
+
+    if (b->kind == X86_O_IMM) {
+        if (a->size == 1)
+            return one_op(t, in, 0, 0x80, row, 1);
+        if (fits8(in->imm))
+            return one_op(t, in, 0, 0x83, row, 1);
+        return one_op(t, in, 0, 0x81, row, a->size == 2 ? 2 : 4);
+    }
+    if (row == 6 && a->kind == X86_O_GPR && b->kind == X86_O_GPR && a->reg == b->reg && a->size >= 4) {
+        if (is_home(a->reg)) {
+            struct hop m = h_reg(T0);
+
+            e_op(E, 0, 0, 0x33, T0, &m);
+            e_mov_store(E, HOME(a->reg), T0);
+            return true;
+        }
+    }
+    return two_op(t, in, 0, row << 3 | w, row << 3 | 2 | w, 0);
+}
+
+static bool emit_mov(struct tr *t, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    struct ro r;
+    struct hop m;
+
+    if (b->kind != X86_O_IMM) {
+        if (a->kind != X86_O_MEM && b->kind != X86_O_MEM && a->size >= 4 && (is_home(a->reg) || is_home(b->reg))) {
+            /* Between a register and a home. */
+            unsigned s = is_home(b->reg) ? T0 : host_of[b->reg];
+
+            if (is_home(b->reg)) {
+                unsigned d = is_home(a->reg) ? T0 : host_of[a->reg];
+
+                if (a->size == 8)
+                    e_mov_load(E, d, HOME(b->reg));
+                else
+                    e_mov_load32(E, d, HOME(b->reg));
+                s = d;
+            } else if (a->size == 4) {
+                e_mov_rr32(E, T0, s);
+                s = T0;
+            }
+            if (is_home(a->reg))
+                e_mov_store(E, HOME(a->reg), s);
+            return true;
+        }
+        return two_op(t, in, 0, a->size == 1 ? 0x88 : 0x89, a->size == 1 ? 0x8a : 0x8b, 0);
+    }
+    if (a->kind == X86_O_MEM)
+        return one_op(t, in, 0, a->size == 1 ? 0xc6 : 0xc7, 0, a->size == 8 ? 4 : a->size);
+    r = ro_begin(t, a, T0, false);
+    if (a->size >= 4) {
+        e_mov_imm(E, r.reg, a->size == 4 ? (uint32_t)in->imm : (uint64_t)in->imm);
+    } else {
+        m = h_reg(r.reg);
+        e_op(E, size_flags(a->size) & ~(unsigned)E_BYTE_REG, 0, a->size == 1 ? 0xc6 : 0xc7, 0, &m);
+        emit_imm(t, a->size, in->imm);
+    }
+    ro_end(t, &r);
+    return true;
+}
+
+static bool emit_lea(struct tr *t, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0];
+    struct x86_insn plain = *in;
+    unsigned d;
+    struct ea ea;
+
+    if (a->size == 2)
+        return false;
+    plain.seg = X86_DS;
+    if (!ea_of(t, &plain, t->ti[t->cur].off, &ea))
+        return false;
+    d = is_home(a->reg) ? T0 : host_of[a->reg];
+    if (a->size == 4)
+        ea.a32 = true;
+    if (ea.base == X86_REG_NONE && ea.index == X86_REG_NONE) {
+        e_mov_imm(E, d, ea.a32 ? (uint32_t)ea.disp : (uint64_t)ea.disp);
+    } else if (is_home(ea.base) || is_home(ea.index)) {
+        if (!emit_ea(t, &ea, T0, T1))
+            return false;
+        if (d != T0)
+            e_mov_rr(E, d, T0);
+    } else if (!emit_ea(t, &ea, d, NOREG)) {
+        return false;
+    }
+    if (is_home(a->reg))
+        e_mov_store(E, HOME(a->reg), d);
+    return true;
+}
+
+static bool emit_shift(struct tr *t, const struct x86_insn *in, unsigned row)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    unsigned fl = size_flags(a->size) & ~(unsigned)E_BYTE_REG, w = a->size == 1 ? 0 : 1;
+    struct hop m;
+    struct ro r;
+
+    if (b->kind == X86_O_IMM) {
+        if (in->imm == 1)
+            return one_op(t, in, 0, 0xd0 | w, row, 0);
+        return one_op(t, in, 0, 0xc0 | w, row, 1);
+    }
+    if (a->kind == X86_O_MEM) {
+        if (!insn_ea(t, in, a->size, X86_ACC_WRITE, true, &m))
+            return false;
+        e_mov_rr32(E, T0, G_CX);
+        e_op(E, fl, 0, 0xd2 | w, row, &m);
+        return true;
+    }
+    r = ro_begin(t, a, T1, true);
+    e_mov_rr32(E, T0, G_CX);
+    m = h_reg(r.reg);
+    e_op(E, fl, 0, 0xd2 | w, row, &m);
+    ro_end(t, &r);
+    return true;
+}
+
+/* Instructions that are emitted by their own encoding, with the registers of reg, rm and vvvv renamed. */
+static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ext)
+{
+    bool mem = (in->modrm & 0xc0) != 0xc0;
+    unsigned graw = ((in->modrm >> 3) & 7) | (in->rex & 4 ? 8 : 0), mraw = (in->modrm & 7) | (in->rex & 1 ? 8 : 0);
+    unsigned vraw = in->vvvv, reg = (in->modrm >> 3) & 7, vv = 0, temps = mem ? 1 : 2;
+    unsigned wr[3] = { 0, 0, 0 };
+    bool vused = false;
+    struct hop m = { 0 };
+    uint8_t role_t[3] = { NOREG, NOREG, NOREG };
+    unsigned size = 0, acc = 0, fl;
+
+    /* Role of each operand: 0 ModRM.reg, 1 ModRM.rm, 2 VEX.vvvv. */
+    for (unsigned i = 0, reg_role = reg_is_ext; i < in->nops; i++) {
+        const struct x86_operand *o = &in->o[i];
+        unsigned role;
+
+        if (o->kind == X86_O_MEM) {
+            size = o->size;
+            acc |= o->flags & X86_WR ? X86_ACC_WRITE : 0;
+            continue;
+        }
+        if (o->kind != X86_O_GPR)
+            continue;
+        if (o->flags & X86_F_HIGH8)
+            return false;
+        if (reg_is_ext)
+            role = i == 0 ? 2 : 1;
+        else if (!reg_role++)
+            role = 0;
+        else if (in->op == X86_OP_ANDN || in->op == X86_OP_MULX || in->op == X86_OP_PDEP || in->op == X86_OP_PEXT)
+            role = i == 1 ? 2 : 1;
+        else
+            role = i == 1 ? 1 : 2;
+        vused = vused || role == 2;
+        wr[role] |= o->flags & X86_WR;
+    }
+    if (in->vex && in->op != X86_OP_RORX && !vused)
+        return false;
+    /* Temporaries for what lives in memory. */
+    unsigned need = (!reg_is_ext && is_home(graw)) + (!mem && is_home(mraw)) + (vused && is_home(vraw));
+
+    if (need > temps)
+        return false;
+    if (mem && !insn_ea(t, in, size, acc ? X86_ACC_WRITE : X86_ACC_READ, need > 0, &m))
+        return false;
+    unsigned next = T0;
+
+    if (!reg_is_ext) {
+        reg = host_of[graw];
+        if (is_home(graw)) {
+            reg = role_t[0] = (uint8_t)next;
+            next = T1;
+            e_mov_load(E, reg, HOME(graw)); /* some keep it */
+        }
+    }
+    if (!mem) {
+        m = h_reg(host_of[mraw]);
+        if (is_home(mraw)) {
+            if (!reg_is_ext && graw == mraw && role_t[0] != NOREG) {
+                m = h_reg(role_t[0]);
+            } else {
+                m = h_reg(role_t[1] = (uint8_t)next);
+                next = T1;
+                e_mov_load(E, m.reg, HOME(mraw));
+            }
+        }
+    }
+    if (vused) {
+        vv = host_of[vraw];
+        if (is_home(vraw)) {
+            vv = role_t[2] = (uint8_t)next;
+            e_mov_load(E, vv, HOME(vraw));
+        }
+    }
+    if (in->vex) {
+        e_vex(E, in->rex & 8 ? 1 : 0, in->pp, in->vexl, in->map, in->opcode, reg, vv, &m);
+    } else {
+        fl = (in->osize == 8 ? E_W : 0) | (in->pp == 2 ? E_F3 : in->pp == 3 ? E_F2 : 0) | (in->lock ? E_LOCK : 0);
+        if (in->osize == 2 || in->pp == 1)
+            fl |= E_66;
+        if (in->op == X86_OP_CRC32 && in->o[1].size == 1)
+            fl |= E_BYTE_RM;
+        e_op(E, fl, in->map, in->opcode, reg, &m);
+    }
+    if (in->immsize == 1)
+        e1(E, (uint8_t)in->imm);
+    else if (in->immsize)
+        return false;
+    if (wr[0] && role_t[0] != NOREG)
+        e_mov_store(E, HOME(graw), role_t[0]);
+    if (wr[1] && role_t[1] != NOREG)
+        e_mov_store(E, HOME(mraw), role_t[1]);
+    if (wr[2] && role_t[2] != NOREG)
+        e_mov_store(E, HOME(vraw), role_t[2]);
+    return true;
+}
+
+static void cold_exec(struct tr *t, uint8_t *rel) { cold_new(t, COLD_EXEC, rel); }
+
+/* DIV, IDIV by what cannot overflow; the rest goes to C, where #DE is raised. */
+static bool emit_div(struct tr *t, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0];
+    unsigned fl = size_flags(a->size), w = a->size == 8, d;
+    struct hop m, r11 = h_reg(T1), rdx = h_reg(RDX);
+
+    if (a->size < 4)
+        return false;
+    if (a->kind == X86_O_MEM) {
+        if (!insn_ea(t, in, a->size, X86_ACC_READ, false, &m))
+            return false;
+        e_op(E, fl, 0, 0x8b, d = T0, &m);
+    } else if (is_home(a->reg)) {
+        e_mov_load(E, d = T0, HOME(a->reg));
+    } else {
+        d = host_of[a->reg];
+    }
+    m = h_reg(d);
+    if (in->op == X86_OP_DIV) {
+        e_op(E, fl, 0, 0x3b, RDX, &m);          /* cmp rdx, d */
+        cold_exec(t, e_jcc(E, CC_AE));
+        e_op(E, fl, 0, 0xf7, 6, &m);
+        return true;
+    }
+    e_op(E, fl, 0, 0x8b, T1, &(struct hop){ .reg = RAX });
+    e_op(E, fl, 0, 0xc1, 7, &r11);              /* sar r11, width - 1 */
+    e1(E, w ? 63 : 31);
+    e_op(E, fl, 0, 0x3b, T1, &rdx);
+    cold_exec(t, e_jcc(E, CC_NE));
+    if (w)
+        e_lea(E, T1, h_mem(d, 1));
+    else
+        e_lea32(E, T1, h_mem(d, 1));
+    e_op(E, fl, 0, 0x83, 7, &r11);              /* cmp r11, 1: divisor -1 or 0 */
+    e1(E, 1);
+    cold_exec(t, e_jcc(E, CC_BE));
+    e_op(E, fl, 0, 0xf7, 7, &m);
+    return true;
+}
+
+static bool emit_push(struct tr *t, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0];
+    unsigned n = t->m64 ? 8 : 4, fl = t->m64 ? E_W : 0;
+    struct hop m;
+
+    if (in->osize != n)
+        return false;
+    if (a->kind == X86_O_MEM) {
+        struct hop v;
+
+        if (!insn_ea(t, in, n, X86_ACC_READ, false, &v))
+            return false;
+        e_op(E, fl, 0, 0x8b, T0, &v);
+        e_mov_store(E, h_abs(&t->j->ea), T0);
+        if (!stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, true, true, &m))
+            return false;
+        e_mov_load(E, T0, h_abs(&t->j->ea));
+        e_op(E, fl, 0, 0x89, T0, &m);
+        sp_add(t, -(int32_t)n);
+        return true;
+    }
+    if (a->kind == X86_O_IMM) {
+        if (!stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, false, false, &m))
+            return false;
+        e_op(E, fl, 0, 0xc7, 0, &m);
+        e4(E, (uint32_t)in->imm);
+    } else {
+        unsigned s;
+
+        if (!stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, false, is_home(a->reg), &m))
+            return false;
+        s = host_of[a->reg];
+        if (is_home(a->reg))
+            e_mov_load(E, s = T0, HOME(a->reg));
+        e_op(E, fl, 0, 0x89, s, &m);
+    }
+    sp_add(t, -(int32_t)n);
+    return true;
+}
+
+static bool emit_pop(struct tr *t, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0];
+    unsigned n = t->m64 ? 8 : 4, fl = t->m64 ? E_W : 0;
+    struct hop m;
+
+    if (in->osize != n || a->kind != X86_O_GPR)
+        return false;
+    if (!stack_access(t, 0, n, X86_ACC_READ, false, false, &m))
+        return false;
+    if (is_home(a->reg)) {
+        e_op(E, fl, 0, 0x8b, T0, &m);
+        e_mov_store(E, HOME(a->reg), T0);
+        sp_add(t, (int32_t)n);
+    } else if (a->reg == X86_RSP) {
+        e_op(E, fl, 0, 0x8b, G_SP, &m);
+    } else {
+        e_op(E, fl, 0, 0x8b, host_of[a->reg], &m);
+        sp_add(t, (int32_t)n);
+    }
+    return true;
+}
+
+static bool emit_leave(struct tr *t, const struct x86_insn *in)
+{
+    unsigned n = t->m64 ? 8 : 4;
+    struct ea a = { X86_RBP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, 0 };
+    struct hop m;
+
+    if (in->osize != n || !mem_access(t, &a, n, X86_ACC_READ, false, false, &m))
+        return false;
+    if (t->m64)
+        e_lea(E, G_SP, h_mem(RBP, 8));
+    else
+        e_lea32(E, G_SP, h_mem(RBP, 4));
+    e_op(E, t->m64 ? E_W : 0, 0, 0x8b, RBP, &m);
+    return true;
+}
+
+static uint64_t trunc_rip(const struct tr *t, uint64_t rip) { return t->m64 ? rip : (uint32_t)rip; }
+
+/* Push the return address; rcx is used up. */
+static bool push_imm64(struct tr *t, uint64_t v, bool second)
+{
+    unsigned n = t->m64 ? 8 : 4;
+    struct hop m;
+    bool imm = !t->m64 || fits32((int64_t)v);
+
+    if (!stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, second, !imm, &m))
+        return false;
+    if (imm) {
+        e_op(E, t->m64 ? E_W : 0, 0, 0xc7, 0, &m);
+        e4(E, (uint32_t)v);
+    } else {
+        e_mov_imm(E, T0, v);
+        e_mov_store(E, m, T0);
+    }
+    return true;
+}
+
+/* Branches.  @return 0 not done, 1 done, the block goes on; 2 done, it ends. */
+static int emit_branch(struct tr *t, const struct x86_insn *in)
+{
+    const struct ti *ti = &t->ti[t->cur];
+    uint64_t at = t->rip + ti->off, next = trunc_rip(t, at + in->len), target = trunc_rip(t, next + (uint64_t)in->imm);
+    const struct x86_operand *a = &in->o[0];
+    unsigned n = t->m64 ? 8 : 4, fl = t->m64 ? E_W : 0;
+    struct hop m;
+
+    if (in->osize != n)
+        return 0;
+    switch (in->op) {
+    case X86_OP_JCC: case X86_OP_JMP_NEAR: case X86_OP_CALL_NEAR: case X86_OP_JCXZ: case X86_OP_LOOP:
+        if (t->m64 && (!x86_canonical(target) || !x86_canonical(next)))
+            return 0;
+        break;
+    case X86_OP_CALL_IND: case X86_OP_JMP_IND: case X86_OP_RET_NEAR:
+        break;
+    default:
+        return 0;
+    }
+    switch (in->op) {
+    case X86_OP_JCC:
+        if (target <= at) {
+            uint8_t *skip = e_jcc(E, in->cond ^ 1);
+
+            goto_guest(t, target, at, peek(t, target));
+            e_bind(skip, E->p);
+        } else {
+            link_to(t, e_jcc(E, in->cond), target);
+        }
+        return 1;
+    case X86_OP_JMP_NEAR:
+        goto_guest(t, target, at, ti->live_out);
+        return 2;
+    case X86_OP_JCXZ: {
+        uint8_t *yes, *no;
+
+        if (in->asize == 8)
+            e_mov_rr(E, T0, G_CX);
+        else if (in->asize == 4)
+            e_mov_rr32(E, T0, G_CX);
+        else
+            return 0;
+        yes = e_jrcxz(E);
+        no = e_jmp(E);
+        e_bind8(E, yes);
+        goto_guest(t, target, at, F_ALL);
+        e_bind(no, E->p);
+        return 1;
+    }
+    case X86_OP_LOOP: {
+        uint8_t *no;
+
+        if (in->asize == 8)
+            e_lea(E, G_CX, h_mem(G_CX, -1));
+        else if (in->asize == 4)
+            e_lea32(E, G_CX, h_mem(G_CX, -1));
+        else
+            return 0;
+        e_mov_rr(E, T0, G_CX);
+        no = e_jrcxz(E);
+        goto_guest(t, target, at, F_ALL);
+        e_bind8(E, no);
+        return 1;
+    }
+    case X86_OP_CALL_NEAR:
+        if (!push_imm64(t, next, false))
+            return 0;
+        sp_add(t, -(int32_t)n);
+        goto_guest(t, target, at, ti->live_out);
+        return 2;
+    case X86_OP_CALL_IND:
+        if (a->kind == X86_O_MEM) {
+            if (!insn_ea(t, in, n, X86_ACC_READ, false, &m))
+                return 0;
+            e_op(E, fl, 0, 0x8b, T0, &m);
+            e_mov_store(E, h_abs(&t->j->ea), T0);
+            if (!push_imm64(t, next, true))
+                return 0;
+            e_mov_load(E, T0, h_abs(&t->j->ea));
+        } else {
+            if (!push_imm64(t, next, false))
+                return 0;
+            if (is_home(a->reg))
+                e_mov_load(E, T0, HOME(a->reg));
+            else if (t->m64)
+                e_mov_rr(E, T0, host_of[a->reg]);
+            else
+                e_mov_rr32(E, T0, host_of[a->reg]);
+        }
+        sp_add(t, -(int32_t)n);
+        jmp_indirect(t);
+        return 2;
+    case X86_OP_JMP_IND:
+        if (a->kind == X86_O_MEM) {
+            if (!insn_ea(t, in, n, X86_ACC_READ, false, &m))
+                return 0;
+            e_op(E, fl, 0, 0x8b, T0, &m);
+        } else if (is_home(a->reg)) {
+            e_mov_load(E, T0, HOME(a->reg));
+        } else if (t->m64) {
+            e_mov_rr(E, T0, host_of[a->reg]);
+        } else {
+            e_mov_rr32(E, T0, host_of[a->reg]);
+        }
+        jmp_indirect(t);
+        return 2;
+    case X86_OP_RET_NEAR:
+        if (!stack_access(t, 0, n, X86_ACC_READ, false, false, &m))
+            return 0;
+        e_op(E, fl, 0, 0x8b, T0, &m);
+        sp_add(t, (int32_t)(n + (uint16_t)in->imm));
+        jmp_indirect(t);
+        return 2;
+    default:
+        return 0;
+    }
+}
+
+/* @return false: nothing usable was emitted, C executes it. */
+static bool emit_native(struct tr *t, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    struct hop m;
+    struct ro r;
+
+    switch (in->op) {
+    case X86_OP_ADD: return emit_alu(t, in, 0);
+    case X86_OP_OR: return emit_alu(t, in, 1);
+    case X86_OP_ADC: return emit_alu(t, in, 2);
+    case X86_OP_SBB: return emit_alu(t, in, 3);
+    case X86_OP_AND: return emit_alu(t, in, 4);
+    case X86_OP_SUB: return emit_alu(t, in, 5);
+    case X86_OP_XOR: return emit_alu(t, in, 6);
+    case X86_OP_CMP: return emit_alu(t, in, 7);
+    case X86_OP_TEST:
+        if (b->kind == X86_O_IMM)
+            return one_op(t, in, 0, a->size == 1 ? 0xf6 : 0xf7, 0, a->size == 8 ? 4 : a->size);
+        return two_op(t, in, 0, a->size == 1 ? 0x84 : 0x85, 0, 0);
+    case X86_OP_NOT: return one_op(t, in, 0, a->size == 1 ? 0xf6 : 0xf7, 2, 0);
+    case X86_OP_NEG: return one_op(t, in, 0, a->size == 1 ? 0xf6 : 0xf7, 3, 0);
+    case X86_OP_MUL: return one_op(t, in, 0, a->size == 1 ? 0xf6 : 0xf7, 4, 0);
+    case X86_OP_IMUL1: return one_op(t, in, 0, a->size == 1 ? 0xf6 : 0xf7, 5, 0);
+    case X86_OP_INC: return one_op(t, in, 0, a->size == 1 ? 0xfe : 0xff, 0, 0);
+    case X86_OP_DEC: return one_op(t, in, 0, a->size == 1 ? 0xfe : 0xff, 1, 0);
+    case X86_OP_DIV: case X86_OP_IDIV: return emit_div(t, in);
+    case X86_OP_ROL: return emit_shift(t, in, 0);
+    case X86_OP_ROR: return emit_shift(t, in, 1);
+    case X86_OP_RCL: return emit_shift(t, in, 2);
+    case X86_OP_RCR: return emit_shift(t, in, 3);
+    case X86_OP_SHL: return emit_shift(t, in, 4);
+    case X86_OP_SHR: return emit_shift(t, in, 5);
+    case X86_OP_SAR: return emit_shift(t, in, 7);
+    case X86_OP_SHLD: case X86_OP_SHRD:
+        if (in->o[2].kind != X86_O_IMM)
+            return false;
+        if (a->kind == X86_O_MEM) {
+            if (!insn_ea(t, in, a->size, X86_ACC_WRITE, is_home(b->reg), &m))
+                return false;
+            r = ro_begin(t, b, T0, true);
+            e_op(E, size_flags(a->size), 1, in->op == X86_OP_SHLD ? 0xa4 : 0xac, r.reg, &m);
+        } else {
+            struct ro s;
+
+            r = ro_begin(t, a, T0, true);
+            s = ro_begin(t, b, T1, true);
+            m = h_reg(r.reg);
+            e_op(E, size_flags(a->size), 1, in->op == X86_OP_SHLD ? 0xa4 : 0xac, s.reg, &m);
+            e1(E, (uint8_t)in->imm);
+            ro_end(t, &r);
+            return true;
+        }
+        e1(E, (uint8_t)in->imm);
+        return true;
+    case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC: {
+        unsigned row = in->op - X86_OP_BT + 4;
+
+        if (b->kind == X86_O_IMM)
+            return one_op(t, in, 1, 0xba, row, 1);
+        if (a->kind == X86_O_MEM)
+            return false; /* unbounded offset */
+        return two_op(t, in, 1, 0x83 | row << 3, 0, 0);
+    }
+    case X86_OP_MOV: return emit_mov(t, in);
+    case X86_OP_MOVNTI: return two_op(t, in, 0, 0x89, 0, 0);
+    case X86_OP_MOVZX: return two_op(t, in, 1, 0, b->size == 1 ? 0xb6 : 0xb7, 0);
+    case X86_OP_MOVSX: return two_op(t, in, 1, 0, b->size == 1 ? 0xbe : 0xbf, 0);
+    case X86_OP_MOVSXD: return two_op(t, in, 0, 0, 0x63, 0);
+    case X86_OP_LEA: return emit_lea(t, in);
+    case X86_OP_IMUL2: return two_op(t, in, 1, 0, 0xaf, 0);
+    case X86_OP_IMUL3: {
+        bool s8 = fits8(in->imm);
+
+        if (!two_op(t, in, 0, 0, s8 ? 0x6b : 0x69, 0))
+            return false;
+        /* The immediate comes before the store to a home: emitted there when there is none. */
+        if (is_home(a->reg))
+            return false;
+        emit_imm(t, s8 ? 1 : a->size == 2 ? 2 : 4, in->imm);
+        return true;
+    }
+    case X86_OP_CMOVCC: {
+        struct x86_insn rw = *in;
+
+        rw.o[0].flags |= X86_RD;
+        return two_op(t, &rw, 1, 0, 0x40 | in->cond, 0);
+    }
+    case X86_OP_SETCC:
+        if (a->kind == X86_O_MEM) {
+            if (!insn_ea(t, in, 1, X86_ACC_WRITE, false, &m))
+                return false;
+            e_op(E, 0, 1, 0x90 | in->cond, 0, &m);
+            return true;
+        }
+        r = ro_begin(t, a, T0, true);
+        m = h_reg(r.reg);
+        e_op(E, E_BYTE_RM, 1, 0x90 | in->cond, 0, &m);
+        ro_end(t, &r);
+        return true;
+    case X86_OP_XCHG: {
+        unsigned op = a->size == 1 ? 0x86 : 0x87;
+
+        if (b->kind == X86_O_MEM) {
+            struct x86_insn sw = *in;
+
+            sw.o[0] = in->o[1];
+            sw.o[1] = in->o[0];
+            return two_op(t, &sw, 0, op, 0, 0);
+        }
+        return two_op(t, in, 0, op, 0, 0);
+    }
+    case X86_OP_XADD: return two_op(t, in, 1, a->size == 1 ? 0xc0 : 0xc1, 0, 0);
+    case X86_OP_CMPXCHG:
+        if (a->kind != X86_O_MEM)
+            return false;
+        return two_op(t, in, 1, a->size == 1 ? 0xb0 : 0xb1, 0, 0);
+    case X86_OP_BSWAP:
+        if (a->size < 4)
+            return false;
+        r = ro_begin(t, a, T0, true);
+        e1(E, 0x40 | (a->size == 8 ? 8 : 0) | (r.reg & 8 ? 1 : 0));
+        e1(E, 0x0f);
+        e1(E, 0xc8 | (r.reg & 7));
+        ro_end(t, &r);
+        return true;
+    case X86_OP_CBW: case X86_OP_CWD:
+        if (in->osize == 2)
+            e1(E, 0x66);
+        else if (in->osize == 8)
+            e1(E, 0x48);
+        e1(E, in->op == X86_OP_CBW ? 0x98 : 0x99);
+        return true;
+    case X86_OP_LAHF: e1(E, 0x9f); return true;
+    case X86_OP_SAHF: e1(E, 0x9e); return true;
+    case X86_OP_CMC: e1(E, 0xf5); return true;
+    case X86_OP_CLC: e1(E, 0xf8); return true;
+    case X86_OP_STC: e1(E, 0xf9); return true;
+    case X86_OP_NOP: return true;
+    case X86_OP_PAUSE: e1(E, 0xf3), e1(E, 0x90); return true;
+    case X86_OP_LFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xe8); return true;
+    case X86_OP_MFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xf0); return true;
+    case X86_OP_SFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xf8); return true;
+    case X86_OP_PUSH: return emit_push(t, in);
+    case X86_OP_POP: return emit_pop(t, in);
+    case X86_OP_LEAVE: return emit_leave(t, in);
+    case X86_OP_BSF: case X86_OP_BSR: case X86_OP_POPCNT: case X86_OP_LZCNT: case X86_OP_TZCNT:
+    case X86_OP_MOVBE: case X86_OP_CRC32: case X86_OP_ADCX: case X86_OP_ADOX:
+    case X86_OP_ANDN: case X86_OP_BEXTR: case X86_OP_BZHI: case X86_OP_PDEP: case X86_OP_PEXT:
+    case X86_OP_RORX: case X86_OP_SARX: case X86_OP_SHLX: case X86_OP_SHRX: case X86_OP_MULX:
+        return emit_raw_gpr(t, in, false);
+    case X86_OP_BLSI: case X86_OP_BLSMSK: case X86_OP_BLSR:
+        return emit_raw_gpr(t, in, true);
+    default:
+        return false;
+    }
+}
+
+/* A call of C that executes the instruction. */
+static void emit_site(struct tr *t, const uint8_t *thunk, const struct jsite *s)
+{
+    uint8_t *rel = e_call(E);
+
+    e_bind(rel, thunk_rw(t, thunk));
+    memcpy(E->p, s, sizeof(*s));
+    E->p += sizeof(*s);
+}
+
+static struct jsite site_of(const struct tr *t, unsigned i)
+{
+    const struct ti *ti = &t->ti[i];
+    bool end = (ti->in.attr & X86_A_END) && ti->in.op != X86_OP_JCC;
+
+    return (struct jsite){ .block = t->blockno, .off = ti->off, .len = ti->in.len,
+                           .flags = end || ti->in.op == X86_OP_JCC ? JS_END : 0 };
+}
+
+static bool pool_add(struct tr *t, const struct x86_insn *in, uint32_t *ret)
+{
+    if (t->j->npool >= JIT_MAX_POOL) {
+        t->j->want_reset = true;
+        return false;
+    }
+    *ret = t->j->npool;
+    t->j->pool[t->j->npool++] = *in;
+    return true;
+}
+
+static void emit_exec(struct tr *t, unsigned i)
+{
+    struct jsite s = site_of(t, i);
+
+    if (!pool_add(t, &t->ti[i].in, &s.arg))
+        s.arg = 0;
+    s.next = off_of(t, E->p) + 5 + sizeof(s);
+    emit_site(t, t->j->t_exec, &s);
+}
+
+static void emit_cold(struct tr *t)
+{
+    for (unsigned i = 0; i < t->ncold; i++) {
+        struct cold *c = &t->cold[i];
+        struct jsite s = site_of(t, c->ti);
+        struct ea a;
+
+        e_bind(c->from, E->p);
+        if (c->from2)
+            e_bind(c->from2, E->p);
+        s.next = t->ti[c->ti + 1].host;
+        s.flags |= c->flags;
+        switch (c->kind) {
+        case COLD_MISS:
+            if (c->stack)
+                a = (struct ea){ X86_RSP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, c->disp };
+            else if (t->ti[c->ti].in.op == X86_OP_LEAVE)
+                a = (struct ea){ X86_RBP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, 0 };
+            else
+                ea_of(t, &t->ti[c->ti].in, t->ti[c->ti].off, &a);
+            emit_ea(t, &a, T0, T1);
+            s.n = c->n;
+            s.acc = c->acc;
+            s.retry = off_of(t, c->retry);
+            emit_site(t, t->j->t_miss, &s);
+            break;
+        case COLD_LINK:
+            e_mov_imm(E, T0, c->target);
+            s.arg = off_of(t, c->from);
+            emit_site(t, t->j->t_link, &s);
+            break;
+        case COLD_EXIT:
+            e_mov_imm(E, T0, c->target);
+            e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
+            break;
+        case COLD_EXEC:
+            if (!pool_add(t, &t->ti[c->ti].in, &s.arg))
+                s.arg = 0;
+            emit_site(t, t->j->t_exec, &s);
+            break;
+        }
+    }
+}
+
+/* The entries of a block, in front of its body. */
+static void emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
+{
+    struct hop rcx = h_reg(T0);
+    unsigned live = t->ti[0].live_in;
+    uint8_t *ok;
+
+    /* From an indirect branch: rcx is where the guest goes. */
+    b->ind = off_of(t, E->p);
+    if (!live) {
+        if (fits32((int64_t)t->rip)) {
+            e_alu_imm(E, 1, 7, rcx, (int32_t)t->rip);
+        } else {
+            e_mov_imm(E, T1, t->rip);
+            e_alu_load(E, 1, 7, T0, h_reg(T1));
+        }
+        e_bind(e_jcc(E, CC_NE), thunk_rw(t, t->j->t_dispatch));
+    } else {
+        e_mov_imm(E, T1, 0 - t->rip);
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+        ok = e_jrcxz(E);
+        e_mov_imm(E, T1, t->rip);
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+        e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
+        e_bind8(E, ok);
+    }
+    poll(t, t->rip, live);
+    /* From another page by a direct branch. */
+    b->sigent = off_of(t, E->p);
+    if (!live) {
+        e_op(E, 0, 0, 0x81, 7, &(struct hop){ .mem = true, .base = NOREG, .index = NOREG,
+             .disp = (int32_t)(uintptr_t)&t->j->fsig[t->cls][jit_fsig_slot(t->rip)] });
+        e4(E, b->sig);
+        *ret_sigmiss = e_jcc(E, CC_NE);
+    } else {
+        e_mov_load32(E, T0, h_abs(&t->j->fsig[t->cls][jit_fsig_slot(t->rip)]));
+        e_lea32(E, T0, h_mem(T0, -(int32_t)b->sig));
+        ok = e_jrcxz(E);
+        *ret_sigmiss = e_jmp(E);
+        e_bind8(E, ok);
+    }
+    b->main = off_of(t, E->p);
+}
+
+struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key)
+{
+    static _Thread_local struct tr tr_;
+    struct tr *t = &tr_;
+    struct jit *j = jit_of(vp);
+    unsigned off = (unsigned)(lin & 4095), live;
+    uint8_t *sigmiss;
+    struct jblock *b;
+    bool ended = false;
+
+    if (j->used > JIT_CACHE_SIZE / 10 * 9 || j->nblocks >= JIT_MAX_BLOCKS || j->npool + 2 * JIT_MAX_INSNS >= JIT_MAX_POOL ||
+        j->next_sig > 0x7ffffff0) {
+        j->want_reset = true;
+        return NULL;
+    }
+    t->j = j;
+    t->vp = vp;
+    t->base = j->rw;
+    t->e.p = j->rw + j->used;
+    t->rip = vp->cpu.rip;
+    t->key = key;
+    t->m64 = key & X86_KEY_MODE64;
+    t->cls = vp->mmu.view;
+    t->tlb = vp->mmu.tlb;
+    t->page = page;
+    t->ram_page = ram_page;
+    t->claimed = 0;
+    t->n = t->ncold = 0;
+
+    while (t->n < JIT_MAX_INSNS - 1 && off < 4096) {
+        struct ti *ti = &t->ti[t->n];
+        unsigned avail = 4096 - off;
+
+        claim(t, off, X86_MAX_INSN);
+        if (x86_decode(page + off, avail > X86_MAX_INSN ? X86_MAX_INSN : avail, (enum x86_mode)vp->cpu.mode, &ti->in) <= 0)
+            break;
+        ti->off = (uint16_t)(off - (lin & 4095));
+        t->n++;
+        off += ti->in.len;
+        if ((ti->in.attr & X86_A_END) && ti->in.op != X86_OP_JCC)
+            break;
+    }
+    if (!t->n)
+        return NULL;
+
+    uint64_t end_rip = trunc_rip(t, t->rip + t->ti[t->n - 1].off + t->ti[t->n - 1].in.len);
+    const struct x86_insn *last = &t->ti[t->n - 1].in;
+
+    /* Liveness of flags, backwards. */
+    if (last->op == X86_OP_JMP_NEAR || last->op == X86_OP_CALL_NEAR)
+        live = peek(t, trunc_rip(t, end_rip + (uint64_t)last->imm));
+    else if ((last->attr & X86_A_END) && last->op != X86_OP_JCC)
+        live = F_ALL;
+    else
+        live = peek(t, end_rip);
+    for (unsigned i = t->n; i-- > 0;) {
+        struct ti *ti = &t->ti[i];
+        unsigned rd, wr;
+
+        if (ti->in.op == X86_OP_JCC)
+            live |= peek(t, trunc_rip(t, t->rip + ti->off + ti->in.len + (uint64_t)ti->in.imm));
+        flag_use(&ti->in, &rd, &wr);
+        ti->live_out = (uint8_t)live;
+        live = (live & ~wr) | rd;
+        ti->live_in = (uint8_t)live;
+    }
+
+    uint32_t sig = jit_sig(j, t->rip, ram_page, key);
+
+    if (!sig)
+        return NULL;
+    t->blockno = j->nblocks;
+    b = &j->blocks[j->nblocks++];
+    *b = (struct jblock){ .rip = t->rip, .phys = ram_page << 12 | (lin & 4095), .key = key, .cls = (uint8_t)t->cls,
+                          .ninsns = (uint16_t)t->n, .len = (uint16_t)(end_rip - t->rip), .live_in = t->ti[0].live_in };
+    b->sig = sig;
+    t->cur = 0;
+    emit_entries(t, b, &sigmiss);
+    for (unsigned i = 0; i < t->n; i++) {
+        struct ti *ti = &t->ti[i];
+        uint8_t *start = E->p;
+        unsigned ncold = t->ncold;
+        bool ok = false;
+
+        t->cur = i;
+        ti->host = off_of(t, start);
+        ended = false;
+        if (!ti->in.feature || hv_feature(vp->p, ti->in.feature)) {
+            if (ti->in.attr & X86_A_END) {
+                int r = emit_branch(t, &ti->in);
+
+                ok = r != 0;
+                ended = r == 2;
+            } else {
+                ok = emit_native(t, &ti->in);
+            }
+        }
+        if (!ok) {
+            E->p = start;
+            t->ncold = ncold;
+            emit_exec(t, i);
+            ended = ti->in.attr & X86_A_END;
+        }
+    }
+    t->ti[t->n].host = off_of(t, E->p);
+    if (!ended) {
+        t->cur = t->n - 1;
+        link_to(t, e_jmp(E), end_rip);
+    }
+    emit_cold(t);
+    e_bind(sigmiss, E->p);
+    b->drop = off_of(t, E->p);
+    e_mov_imm(E, T0, t->rip);
+    e_bind(e_jmp(E), thunk_rw(t, j->t_dispatch));
+    b->end = off_of(t, E->p);
+    j->used = (b->end + 15) & ~15u;
+    return b;
+}
