@@ -89,8 +89,7 @@ static int vdev_make(struct vmb *v, const struct vmb_config *cfg, const struct v
     d->thread_safe = d->plugin->desc.flags & MOBO_VDEV_THREAD_SAFE;
     d->is_sink = d->plugin->desc.flags & MOBO_VDEV_IRQ_SINK;
     d->trace = v->ops->trace && v->ops->trace(v->ctx, d->name);
-    if (d->plugin->desc.max_instances &&
-        d->plugin->instances == d->plugin->desc.max_instances) {
+    if (d->plugin->desc.max_instances && d->plugin->instances == d->plugin->desc.max_instances) {
         snprintf(msg, len, "%s[vdev %s] is one too many of type '%s' (at most %u)",
                  where(dc->file, dc->line, at, sizeof(at)), dc->name, dc->type,
                  d->plugin->desc.max_instances);
@@ -205,8 +204,10 @@ int vmb_create(const struct vmb_config *cfg, struct vmb **ret, char *msg, size_t
     int err;
 
     if (cfg->memory % HV_PAGE_SIZE || cfg->memory < 0x100000 || cfg->memory > (1ull << 40)) {
-        snprintf(msg, len, "memory of %" PRIu64 " bytes: a multiple of 4096, from 1 MiB to 1 TiB, "
-                 "is possible", cfg->memory);
+        snprintf(msg, len,
+                 "memory of %" PRIu64 " bytes: a multiple of 4096, from 1 MiB to 1 TiB, "
+                 "is possible",
+                 cfg->memory);
         return -EINVAL;
     }
     if (!cfg->vps || cfg->vps > HV_MAX_VPS) {
@@ -337,7 +338,7 @@ static int boot(struct vmb *v, char *msg, size_t len)
 
 void board_block_signals(void *old)
 {
-    static const int sigs[] = { SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE, SIGCHLD, SIGALRM,
+    static const int sigs[] = { SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE,  SIGCHLD, SIGALRM,
                                 SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGIO };
     sigset_t set;
 
@@ -352,8 +353,9 @@ int board_start(struct vmb *v, const void *state, size_t state_len, char *msg, s
     int err;
 
     if (v->powered || v->check_only) {
-        snprintf(msg, len, v->powered ? "the board is powered on already" :
-                 "the board was made for checking only");
+        snprintf(msg, len,
+                 v->powered ? "the board is powered on already"
+                            : "the board was made for checking only");
         return -EINVAL;
     }
     for (struct mobo_vdev *d = v->devs; d; d = d->next) {

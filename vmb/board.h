@@ -30,8 +30,8 @@
 
 enum { VMB_MAX_REGIONS = 4096, VMB_MAX_EXACT = 16, VMB_MAX_VDEVS = 1024 };
 #define VMB_PCI_HOLE 0xc0000000ull /* RAM below 4 GiB ends here at the latest */
-#define VMB_PCI_END 0xfec00000ull  /* I/O APIC and above belong to the platform */
-#define VMB_4G 0x100000000ull
+#define VMB_PCI_END  0xfec00000ull /* I/O APIC and above belong to the platform */
+#define VMB_4G       0x100000000ull
 
 /* ---- plug-ins (loader.c) -------------------------------------------------------------------------- */
 
@@ -68,16 +68,16 @@ struct mobo_vdev {
     unsigned line;
     struct plugin *plugin;
     struct mobo_vdev_ops ops;
-    void *self;                /* NULL until created */
+    void *self; /* NULL until created */
     bool thread_safe, is_sink, powered;
     struct vdev_param *params; /* owned */
     unsigned nparams;
-    int32_t slot, slot_fn;     /* key `slot`, -1 not given */
+    int32_t slot, slot_fn; /* key `slot`, -1 not given */
     pthread_mutex_t lock;
     _Atomic(const void *) owner; /* thread that is inside */
-    char msg[VMB_MSG_LEN];     /* last fail(); guarded by msg_lock */
-    uint32_t trace;            /* set before creation */
-    int a20;                   /* -1 no opinion; guarded by a20_lock */
+    char msg[VMB_MSG_LEN];       /* last fail(); guarded by msg_lock */
+    uint32_t trace;              /* set before creation */
+    int a20;                     /* -1 no opinion; guarded by a20_lock */
 };
 
 /* What the calling thread is inside of; its address also names the thread. */
@@ -228,15 +228,15 @@ struct eoi_watch {
 
 struct irq {
     pthread_mutex_t lock;
-    struct mobo_irq *claims;   /* lists: set up in create() */
+    struct mobo_irq *claims; /* lists: set up in create() */
     struct irq_sink *sinks;
     struct eoi_watch *eois;
     unsigned claimed[MOBO_IRQ_LINES]; /* asserted claims */
     bool level[MOBO_IRQ_LINES];
-    unsigned pirq[4];                 /* asserted INTx pins */
-    int32_t route[4];                 /* line of each PIRQ, -1 none */
+    unsigned pirq[4]; /* asserted INTx pins */
+    int32_t route[4]; /* line of each PIRQ, -1 none */
     struct mobo_vdev *router;
-    bool restoring;                   /* keep changes to yourself */
+    bool restoring; /* keep changes to yourself */
     struct mobo_vdev *intack_dev;
     int (*intack)(void *ctx);
     void *intack_ctx;
@@ -272,8 +272,8 @@ struct mobo_pci {
     void *ctx;
     uint8_t slot, fn, pin;
     bool bridge;
-    bool intx;        /* what the device drives; guarded by pci.lock */
-    bool intx_seen;   /* what irq.c was told; guarded by pci.lock */
+    bool intx;      /* what the device drives; guarded by pci.lock */
+    bool intx_seen; /* what irq.c was told; guarded by pci.lock */
     struct mobo_region *bar[6];
     struct mobo_ram *bar_ram[6];
 };
@@ -287,8 +287,8 @@ struct pci {
 
 void pci_init(struct pci *p);
 void pci_fini(struct pci *p);
-int pci_add(struct mobo_vdev *dev, const struct mobo_pci_info *info,
-            const struct mobo_pci_ops *ops, void *ctx, struct mobo_pci **ret);
+int pci_add(struct mobo_vdev *dev, const struct mobo_pci_info *info, const struct mobo_pci_ops *ops,
+            void *ctx, struct mobo_pci **ret);
 int pci_config_init(struct mobo_pci *p, uint32_t off, uint32_t len, uint32_t reset,
                     uint32_t writable, uint32_t w1c);
 uint32_t pci_config_get(struct mobo_pci *p, uint32_t off, uint32_t len);
@@ -330,7 +330,7 @@ struct clock {
     struct mobo_timer *all;
     struct mobo_timer **heap; /* owned; earliest first */
     unsigned nheap, cap, ntimers;
-    int fd;                   /* timerfd */
+    int fd; /* timerfd */
     struct event *ev;
     bool stopped;
 };
@@ -379,9 +379,9 @@ struct io {
     struct event_base *base;
     struct event *wake;
     int wake_fd;
-    struct work *head, **tail;       /* guarded by io.lock */
-    struct mobo_watch *watches;      /* guarded by io.lock */
-    struct mobo_char *chars;         /* set up in create() */
+    struct work *head, **tail;  /* guarded by io.lock */
+    struct mobo_watch *watches; /* guarded by io.lock */
+    struct mobo_char *chars;    /* set up in create() */
     pthread_t thread;
     bool running;
     atomic_bool paused;
@@ -398,8 +398,7 @@ int io_post(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *c
 /* Run on the I/O thread and wait for it. */
 void io_call(struct vmb *v, void (*fn)(void *ctx), void *ctx);
 int io_watch(struct mobo_vdev *dev, int fd, uint32_t events,
-             void (*ready)(void *ctx, int fd, uint32_t events), void *ctx,
-             struct mobo_watch **ret);
+             void (*ready)(void *ctx, int fd, uint32_t events), void *ctx, struct mobo_watch **ret);
 void io_watch_set(struct mobo_watch *w, uint32_t events);
 void io_unwatch(struct mobo_watch *w);
 int char_open(struct mobo_vdev *dev, const char *key, const struct mobo_char_ops *ops, void *ctx,

@@ -95,21 +95,39 @@ static void on_char(struct vmb_backend *b)
 }
 
 static const struct vmb_ops ops = {
-    .log = on_log, .request = on_request, .boot = on_boot, .char_open = on_char_open,
-    .char_write = on_char_write, .char_ready = on_char, .char_close = on_char,
+    .log = on_log,
+    .request = on_request,
+    .boot = on_boot,
+    .char_open = on_char_open,
+    .char_write = on_char_write,
+    .char_ready = on_char,
+    .char_close = on_char,
 };
 
 /* ---- boards ------------------------------------------------------------------------------------------ */
 
-#define KV(...) (const struct vmb_kv[]){ __VA_ARGS__ }
+#define KV(...)             \
+    (const struct vmb_kv[]) \
+    {                       \
+        __VA_ARGS__         \
+    }
 #define KVS(...) .kv = KV(__VA_ARGS__), .nkv = sizeof(KV(__VA_ARGS__)) / sizeof(struct vmb_kv)
 
 static struct vmb *make(const struct vmb_dev_config *devs, unsigned n, uint64_t memory, void *ctx)
 {
     static const char *dirs[2];
     struct vmb_config cfg = {
-        .engine = "auto", .memory = memory, .vps = 2, .generation = 1, .direct_boot = true,
-        .base_dir = "/vm", .devs = devs, .ndevs = n, .plugin_dirs = dirs, .ops = &ops, .ctx = ctx,
+        .engine = "auto",
+        .memory = memory,
+        .vps = 2,
+        .generation = 1,
+        .direct_boot = true,
+        .base_dir = "/vm",
+        .devs = devs,
+        .ndevs = n,
+        .plugin_dirs = dirs,
+        .ops = &ops,
+        .ctx = ctx,
     };
     struct vmb *v = NULL;
 
@@ -122,10 +140,17 @@ static struct vmb *make(const struct vmb_dev_config *devs, unsigned n, uint64_t 
 }
 
 static const struct vmb_dev_config full[] = {
-    { .name = "dev0", .type = "testdev", .file = "a.ini", .line = 10,
-      KVS({ "port", "0x100", "a.ini", 11 }, { "irq", "4", "a.ini", 12 }, { "need", "1", "a.ini", 13 },
-          { "mmio", "0xd0000000", "a.ini", 14 }, { "backend", "mem", "a.ini", 15 }) },
-    { .name = "dev1", .type = "testdev", .file = "a.ini", .line = 20,
+    { .name = "dev0",
+      .type = "testdev",
+      .file = "a.ini",
+      .line = 10,
+      KVS({ "port", "0x100", "a.ini", 11 }, { "irq", "4", "a.ini", 12 },
+          { "need", "1", "a.ini", 13 }, { "mmio", "0xd0000000", "a.ini", 14 },
+          { "backend", "mem", "a.ini", 15 }) },
+    { .name = "dev1",
+      .type = "testdev",
+      .file = "a.ini",
+      .line = 20,
       KVS({ "port", "0x200", "a.ini", 21 }, { "need", "1", "a.ini", 22 },
           { "pci", "yes", "a.ini", 23 }, { "slot", "3", "a.ini", 24 },
           { "vram", "0xd0000", "a.ini", 25 }) },
@@ -195,15 +220,21 @@ static void expect(const struct vmb_dev_config *devs, unsigned n, const char *wa
     assert_string_equal(msg, want);
 }
 
-#define ONE(...) (const struct vmb_dev_config[]){ { .name = "a", .file = "x.ini", .line = 3, \
-                                                   __VA_ARGS__ } }
+#define ONE(...)                                                 \
+    (const struct vmb_dev_config[])                              \
+    {                                                            \
+        {                                                        \
+            .name = "a", .file = "x.ini", .line = 3, __VA_ARGS__ \
+        }                                                        \
+    }
 
 static void messages(void **state)
 {
     char want[VMB_MSG_LEN * 2], path[600];
 
     (void)state;
-    expect(ONE(.type = "tesdev"), 1, "x.ini:3: [vdev a] unknown type 'tesdev' (did you mean "
+    expect(ONE(.type = "tesdev"), 1,
+           "x.ini:3: [vdev a] unknown type 'tesdev' (did you mean "
            "'testdev'?)");
     expect(ONE(.type = "zzz"), 1, "x.ini:3: [vdev a] unknown type 'zzz'");
     expect(ONE(.type = "testdev"), 1, "x.ini:3: key 'need' is missing in [vdev a]");
@@ -223,23 +254,32 @@ static void messages(void **state)
            "x.ini:3: [vdev a] there is no PCI bus on this board (no host bridge)");
     expect(ONE(.type = "testdev", KVS({ "need", "1", NULL, 0 }, { "backend", "tty", "x.ini", 5 })),
            1, "x.ini:5: [vdev a] backend: unknown backend 'tty'");
-    expect(ONE(.type = "testdev", KVS({ "need", "1", NULL, 0 }, { "mmio", "0x200000", "x.ini", 5 })),
-           1, "x.ini:5: [vdev a] mmio: 0x200000-0x200fff is RAM");
+    expect(
+        ONE(.type = "testdev", KVS({ "need", "1", NULL, 0 }, { "mmio", "0x200000", "x.ini", 5 })),
+        1, "x.ini:5: [vdev a] mmio: 0x200000-0x200fff is RAM");
     snprintf(path, sizeof(path), "%s/badabi.so", plugin_dir);
-    snprintf(want, sizeof(want), "x.ini:3: [vdev a] plug-in %s does not fit: it is built for ABI "
-             "2.0, this program has 1.0", path);
+    snprintf(want, sizeof(want),
+             "x.ini:3: [vdev a] plug-in %s does not fit: it is built for ABI "
+             "2.0, this program has 1.0",
+             path);
     expect(ONE(.type = "bad", .plugin = path), 1, want);
     snprintf(path, sizeof(path), "%s/badmagic.so", plugin_dir);
-    snprintf(want, sizeof(want), "x.ini:3: [vdev a] plug-in %s does not fit: its descriptor has a "
-             "wrong magic number", path);
+    snprintf(want, sizeof(want),
+             "x.ini:3: [vdev a] plug-in %s does not fit: its descriptor has a "
+             "wrong magic number",
+             path);
     expect(ONE(.type = "bad", .plugin = path), 1, want);
     snprintf(path, sizeof(path), "%s/badops.so", plugin_dir);
-    snprintf(want, sizeof(want), "x.ini:3: [vdev a] plug-in %s does not fit: it lacks the required "
-             "operation 'save'", path);
+    snprintf(want, sizeof(want),
+             "x.ini:3: [vdev a] plug-in %s does not fit: it lacks the required "
+             "operation 'save'",
+             path);
     expect(ONE(.type = "bad", .plugin = path), 1, want);
     snprintf(path, sizeof(path), "%s/nosymbol.so", plugin_dir);
-    snprintf(want, sizeof(want), "x.ini:3: [vdev a] plug-in %s does not fit: it has no symbol "
-             "mobo_vdev_descriptor", path);
+    snprintf(want, sizeof(want),
+             "x.ini:3: [vdev a] plug-in %s does not fit: it has no symbol "
+             "mobo_vdev_descriptor",
+             path);
     expect(ONE(.type = "bad", .plugin = path), 1, want);
     expect(ONE(.type = "bad", .plugin = "/nonexistent/x.so"), 1,
            "x.ini:3: [vdev a] plug-in /nonexistent/x.so: No such file or directory");
@@ -251,10 +291,12 @@ static void messages(void **state)
 
 static void conflicts(void **state)
 {
-    const struct vmb_kv a[] = { { "port", "0x100", "x.ini", 4 }, { "need", "1", NULL, 0 },
+    const struct vmb_kv a[] = { { "port", "0x100", "x.ini", 4 },
+                                { "need", "1", NULL, 0 },
                                 { "irq", "5", "x.ini", 5 } };
     const struct vmb_kv b[] = { { "port", "0x108", "x.ini", 8 }, { "need", "1", NULL, 0 } };
-    const struct vmb_kv c[] = { { "port", "0x300", NULL, 0 }, { "need", "1", NULL, 0 },
+    const struct vmb_kv c[] = { { "port", "0x300", NULL, 0 },
+                                { "need", "1", NULL, 0 },
                                 { "irq", "5", "x.ini", 9 } };
     struct vmb_dev_config two[4] = {
         { .name = "one", .type = "testdev", .file = "x.ini", .line = 3, .kv = a, .nkv = 3 },
@@ -269,10 +311,14 @@ static void conflicts(void **state)
     expect(two, 2, "x.ini:9: [vdev two] irq: line 5 is taken by 'one'");
 
     /* level-triggered and shared by both: fine */
-    const struct vmb_kv d[] = { { "port", "0x100", NULL, 0 }, { "need", "1", NULL, 0 },
-                                { "irq", "5", NULL, 0 }, { "shared", "yes", NULL, 0 } };
-    const struct vmb_kv e[] = { { "port", "0x200", NULL, 0 }, { "need", "1", NULL, 0 },
-                                { "irq", "5", NULL, 0 }, { "shared", "yes", NULL, 0 } };
+    const struct vmb_kv d[] = { { "port", "0x100", NULL, 0 },
+                                { "need", "1", NULL, 0 },
+                                { "irq", "5", NULL, 0 },
+                                { "shared", "yes", NULL, 0 } };
+    const struct vmb_kv e[] = { { "port", "0x200", NULL, 0 },
+                                { "need", "1", NULL, 0 },
+                                { "irq", "5", NULL, 0 },
+                                { "shared", "yes", NULL, 0 } };
     two[0].kv = d;
     two[1].kv = e;
     two[0].nkv = two[1].nkv = 4;
@@ -289,8 +335,8 @@ static void conflicts(void **state)
     assert_int_equal(fakehv_in(0x22, 1), 1); /* one edge */
     vmb_destroy(v);
 
-    two[3] = (struct vmb_dev_config){ .name = "pic2", .type = "testpic", .file = "x.ini",
-                                      .line = 12 };
+    two[3] =
+        (struct vmb_dev_config){ .name = "pic2", .type = "testpic", .file = "x.ini", .line = 12 };
     expect(two, 4, "x.ini:12: [vdev pic2] is one too many of type 'testpic' (at most 1)");
 }
 
@@ -350,7 +396,7 @@ static void ports_and_mmio(void **state)
     assert_int_equal(fakehv_in(0x10f, 2), 0xffff); /* runs over the end */
     assert_int_equal(fakehv_in(0xff, 2), 0x5aff);  /* and over the start */
     assert_int_equal(fakehv_in(0xffff, 4), 0xffffffff);
-    assert_int_equal(fakehv_in(0xcf8, 1), 0xff);   /* an exact region takes dwords only */
+    assert_int_equal(fakehv_in(0xcf8, 1), 0xff); /* an exact region takes dwords only */
     fakehv_out(0xcf8, 4, 0x80000000);
     assert_int_equal(fakehv_in(0xcf8, 4), 0x80000000);
 
@@ -618,11 +664,15 @@ static void *hammer(void *arg)
 /* Accesses from two threads while the board pauses, resumes and resets: for TSan and deadlocks. */
 static void threads(void **state)
 {
-    const struct vmb_kv a[] = { { "port", "0x100", NULL, 0 }, { "need", "1", NULL, 0 },
-                                { "irq", "5", NULL, 0 }, { "shared", "yes", NULL, 0 },
+    const struct vmb_kv a[] = { { "port", "0x100", NULL, 0 },
+                                { "need", "1", NULL, 0 },
+                                { "irq", "5", NULL, 0 },
+                                { "shared", "yes", NULL, 0 },
                                 { "mmio", "0xd0000000", NULL, 0 } };
-    const struct vmb_kv b[] = { { "port", "0x200", NULL, 0 }, { "need", "1", NULL, 0 },
-                                { "irq", "5", NULL, 0 }, { "shared", "yes", NULL, 0 } };
+    const struct vmb_kv b[] = { { "port", "0x200", NULL, 0 },
+                                { "need", "1", NULL, 0 },
+                                { "irq", "5", NULL, 0 },
+                                { "shared", "yes", NULL, 0 } };
     const struct vmb_dev_config devs[] = {
         { .name = "one", .type = "testdev", .kv = a, .nkv = 5 },
         { .name = "two", .type = "testdev", .kv = b, .nkv = 4 },
@@ -763,13 +813,13 @@ int main(void)
 {
     const char *build = getenv("top_builddir"), *dir = getenv("VMB_TEST_PLUGINS");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(messages),       cmocka_unit_test(conflicts),
-        cmocka_unit_test(board_limits),   cmocka_unit_test(listing),
-        cmocka_unit_test(ports_and_mmio), cmocka_unit_test(a20),
-        cmocka_unit_test(lines),          cmocka_unit_test(pci),
+        cmocka_unit_test(messages),        cmocka_unit_test(conflicts),
+        cmocka_unit_test(board_limits),    cmocka_unit_test(listing),
+        cmocka_unit_test(ports_and_mmio),  cmocka_unit_test(a20),
+        cmocka_unit_test(lines),           cmocka_unit_test(pci),
         cmocka_unit_test(timers_and_work), cmocka_unit_test(characters),
-        cmocka_unit_test(requests),       cmocka_unit_test(boot_failure),
-        cmocka_unit_test(threads),        cmocka_unit_test(save_restore),
+        cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),
+        cmocka_unit_test(threads),         cmocka_unit_test(save_restore),
         cmocka_unit_test(inspecting),
     };
 

@@ -167,6 +167,7 @@ int timer_add(struct mobo_vdev *dev, void (*fired)(void *ctx, uint64_t now), voi
     t->at = -1;
     pthread_mutex_lock(&c->lock);
     if (c->ntimers == c->cap) { /* the heap has room for all timers that there are */
+        /* an array of pointers: NOLINTNEXTLINE(bugprone-sizeof-expression) */
         heap = realloc(c->heap, (c->cap + 32) * sizeof(*heap));
         if (!heap) {
             pthread_mutex_unlock(&c->lock);

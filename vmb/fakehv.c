@@ -124,8 +124,9 @@ void *hv_gpa_hva(struct hv_partition *p, uint64_t gpa, size_t len, bool write)
         struct fake_map *m = &p->map[i];
 
         if (gpa >= m->gpa && gpa - m->gpa < m->len)
-            return len <= m->len - (gpa - m->gpa) && (!write || (m->flags & HV_MAP_WRITE)) ?
-                   p->pool + m->off + (gpa - m->gpa) : NULL;
+            return len <= m->len - (gpa - m->gpa) && (!write || (m->flags & HV_MAP_WRITE))
+                       ? p->pool + m->off + (gpa - m->gpa)
+                       : NULL;
     }
     return NULL;
 }

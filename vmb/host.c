@@ -107,8 +107,10 @@ static struct vdev_param *param(struct mobo_vdev *dev, const char *key, uint32_t
     struct vdev_param *p = vdev_param_find(dev, key);
 
     if (!p || !(kinds & 1u << p->kind)) {
-        vmb_log(dev->board, MOBO_ERROR, dev->name, "asks for parameter '%s', which its descriptor "
-                "does not have in that kind", key);
+        vmb_log(dev->board, MOBO_ERROR, dev->name,
+                "asks for parameter '%s', which its descriptor "
+                "does not have in that kind",
+                key);
         return NULL;
     }
     return p;
@@ -116,8 +118,8 @@ static struct vdev_param *param(struct mobo_vdev *dev, const char *key, uint32_t
 
 static const char *host_param_str(struct mobo_vdev *dev, const char *key)
 {
-    struct vdev_param *p = param(dev, key, 1 << MOBO_STRING | 1 << MOBO_CHOICE | 1 << MOBO_PATH |
-                                           1 << MOBO_CHAR);
+    struct vdev_param *p =
+        param(dev, key, 1 << MOBO_STRING | 1 << MOBO_CHOICE | 1 << MOBO_PATH | 1 << MOBO_CHAR);
 
     return p ? p->text : NULL;
 }

@@ -56,9 +56,9 @@ static void show_wiring(struct mobo_vdev *d, struct mobo_inspect *out)
             continue;
         snprintf(name, sizeof(name), "pci %u.%u", p->slot, p->fn);
         pthread_mutex_lock(&v->pci.lock);
-        snprintf(text, sizeof(text), "%04x:%04x command 0x%04x%s",
-                 mobo_pciconf_get(&p->conf, 0, 2), mobo_pciconf_get(&p->conf, 2, 2),
-                 mobo_pciconf_command(&p->conf), p->intx ? " INTx asserted" : "");
+        snprintf(text, sizeof(text), "%04x:%04x command 0x%04x%s", mobo_pciconf_get(&p->conf, 0, 2),
+                 mobo_pciconf_get(&p->conf, 2, 2), mobo_pciconf_command(&p->conf),
+                 p->intx ? " INTx asserted" : "");
         pthread_mutex_unlock(&v->pci.lock);
         mobo_inspect_str(out, name, text);
     }

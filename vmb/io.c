@@ -170,8 +170,7 @@ static void watch_apply_work(void *ctx)
 }
 
 int io_watch(struct mobo_vdev *dev, int fd, uint32_t events,
-             void (*ready)(void *ctx, int fd, uint32_t events), void *ctx,
-             struct mobo_watch **ret)
+             void (*ready)(void *ctx, int fd, uint32_t events), void *ctx, struct mobo_watch **ret)
 {
     struct vmb *v = dev->board;
     struct mobo_watch *w;

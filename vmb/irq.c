@@ -14,10 +14,10 @@ void irq_init(struct irq *q)
         q->route[i] = 16 + (int32_t)i; /* boards without a router */
 }
 
-#define FREE_LIST(type, head) \
+#define FREE_LIST(type, head)                        \
     for (type *it_ = (head), *nx_; it_; it_ = nx_) { \
-        nx_ = it_->next; \
-        free(it_); \
+        nx_ = it_->next;                             \
+        free(it_);                                   \
     }
 
 void irq_fini(struct irq *q)
@@ -333,8 +333,8 @@ int irq_restore(struct vmb *v, struct mobo_reader *r, char *msg, size_t len)
         if (!mobo_load_bytes(r, 1, name, sizeof(name) - 1, &n) &&
             !mobo_load_bytes(r, 2, &line, 1, &nl) && nl == 1)
             for (c = q->claims; c; c = c->next)
-                if (c->line == line && strlen(c->dev->name) == n && !memcmp(c->dev->name, name, n) &&
-                    !c->level)
+                if (c->line == line && strlen(c->dev->name) == n &&
+                    !memcmp(c->dev->name, name, n) && !c->level)
                     break;
         if (!c) {
             snprintf(msg, len, "saved interrupt line %u of '%s' is not on this board", line, name);

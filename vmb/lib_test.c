@@ -68,7 +68,8 @@ static void round_trip(void **state)
 static void unknown_and_missing(void **state)
 {
     static const struct mobo_field more[] = {
-        MOBO_FIELD(1, struct st, a), MOBO_FIELD_FLAGS(7, struct st, c, MOBO_FIELD_OPTIONAL),
+        MOBO_FIELD(1, struct st, a),
+        MOBO_FIELD_FLAGS(7, struct st, c, MOBO_FIELD_OPTIONAL),
     };
     struct st s = { 1, { 0, 0, 0 }, 42 };
     struct mobo_writer w;
@@ -270,8 +271,14 @@ static void parameters(void **state)
 static void pci_space(void **state)
 {
     const struct mobo_pci_info info = {
-        .size = sizeof(info), .vendor = 0x1af4, .device = 0x10ff, .class_code = 0xff0000,
-        .revision = 3, .pin = 1, .subsys_vendor = 0x1234, .subsys_device = 0x5678,
+        .size = sizeof(info),
+        .vendor = 0x1af4,
+        .device = 0x10ff,
+        .class_code = 0xff0000,
+        .revision = 3,
+        .pin = 1,
+        .subsys_vendor = 0x1234,
+        .subsys_device = 0x5678,
     };
     struct mobo_pciconf c;
     uint64_t addr = 0;

@@ -81,9 +81,9 @@ static const char *check_desc(const struct mobo_vdev_descriptor *raw, struct plu
     if (ops_size < offsetof(struct mobo_vdev_ops, create) || ops_size > 4096)
         return "its operations table has a wrong size";
     copy_grown(&p->ops, sizeof(p->ops), p->desc.ops, ops_size);
-#define NEED(op) \
+#define NEED(op)    \
     if (!p->ops.op) \
-        return "it lacks the required operation '" #op "'"
+    return "it lacks the required operation '" #op "'"
     NEED(create);
     NEED(destroy);
     NEED(reset);
@@ -167,8 +167,7 @@ static int is_so(const struct dirent *d)
 }
 
 /* Call @fn with the path of every .so of the folders until it returns false. */
-static void for_each_so(const char *const *dirs, bool (*fn)(void *ctx, const char *path),
-                        void *ctx)
+static void for_each_so(const char *const *dirs, bool (*fn)(void *ctx, const char *path), void *ctx)
 {
     for (; dirs && *dirs; dirs++) {
         struct dirent **list;
@@ -205,7 +204,7 @@ static bool list_one(void *ctx, const char *path)
     char msg[VMB_MSG_LEN];
     char **seen;
 
-    if (plugin_load(path, &p, msg, sizeof(msg))) {
+    if (plugin_load(path, &p, msg, sizeof(msg)) || !p) {
         out.why = msg;
         l->found(l->ctx, &out);
         return true;
@@ -251,7 +250,7 @@ static bool find_one(void *ctx, const char *path)
     const char *best = f->nearest[0] ? f->nearest : NULL;
     char msg[VMB_MSG_LEN];
 
-    if (plugin_load(path, &p, msg, sizeof(msg)))
+    if (plugin_load(path, &p, msg, sizeof(msg)) || !p)
         return true;
     if (!strcmp(p->desc.type, f->type)) {
         f->found = p;
@@ -284,8 +283,9 @@ int plugin_find(struct vmb *v, const char *type, const char *path, struct plugin
             return 0;
         }
     if (path) {
+        p = NULL;
         err = plugin_load(path, &p, msg, len);
-        if (err)
+        if (err || !p)
             return err;
         if (strcmp(p->desc.type, type)) {
             snprintf(msg, len, "plug-in %s is of type '%s', not '%s'", path, p->desc.type, type);
@@ -302,9 +302,10 @@ int plugin_find(struct vmb *v, const char *type, const char *path, struct plugin
         if (asprintf(&file, "%s/%s.so", *d, type) < 0)
             break;
         if (!access(file, F_OK)) {
+            p = NULL;
             err = plugin_load(file, &p, msg, len);
             free(file);
-            if (err)
+            if (err || !p)
                 return err;
             if (!strcmp(p->desc.type, type)) {
                 *ret = adopt(v, p);

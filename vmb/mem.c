@@ -46,8 +46,8 @@ int mem_init(struct vmb *v, char *msg, size_t len)
     if (!err)
         err = map_ram(v, 0, UINT64_MAX);
     if (err)
-        snprintf(msg, len, "%" PRIu64 " MiB of guest memory: %s",
-                 (v->ram_low + v->ram_high) >> 20, hv_last_error());
+        snprintf(msg, len, "%" PRIu64 " MiB of guest memory: %s", (v->ram_low + v->ram_high) >> 20,
+                 hv_last_error());
     return err;
 }
 
@@ -73,8 +73,7 @@ int mem_ram_add(struct mobo_vdev *dev, const char *name, uint64_t len, uint32_t 
     m = calloc(1, sizeof(*m));
     if (!m)
         return vdev_fail(dev, -ENOMEM, "%s: no memory", name);
-    if (hv_ram_alloc(v->part, len, &m->offset) ||
-        !(m->hva = hv_ram_hva(v->part, m->offset, len))) {
+    if (hv_ram_alloc(v->part, len, &m->offset) || !(m->hva = hv_ram_hva(v->part, m->offset, len))) {
         free(m);
         return vdev_fail(dev, -ENOMEM, "%s: no memory for 0x%" PRIx64 " bytes", name, len);
     }
@@ -139,7 +138,7 @@ unsigned vmb_ram_map(struct vmb *v, struct vmb_ram_range *ret, unsigned max)
 {
     const struct vmb_ram_range all[] = {
         { 0, 0x9fc00, VMB_RAM_USABLE },
-        { 0x9fc00, 0x400, VMB_RAM_RESERVED }, /* where firmware has its extended data area */
+        { 0x9fc00, 0x400, VMB_RAM_RESERVED },   /* where firmware has its extended data area */
         { 0xe0000, 0x20000, VMB_RAM_RESERVED }, /* firmware and ACPI tables */
         { 0x100000, v->ram_low - 0x100000, VMB_RAM_USABLE },
         { VMB_4G, v->ram_high, VMB_RAM_USABLE },

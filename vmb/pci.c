@@ -62,8 +62,8 @@ static void sync_fn(struct mobo_pci *p)
     }
 }
 
-int pci_add(struct mobo_vdev *dev, const struct mobo_pci_info *info,
-            const struct mobo_pci_ops *ops, void *ctx, struct mobo_pci **ret)
+int pci_add(struct mobo_vdev *dev, const struct mobo_pci_info *info, const struct mobo_pci_ops *ops,
+            void *ctx, struct mobo_pci **ret)
 {
     struct pci *pci = &dev->board->pci;
     struct mobo_pci *p, **tail;
@@ -185,8 +185,7 @@ int pci_bar_ram(struct mobo_pci *p, uint32_t n, uint32_t kind, struct mobo_ram *
 
     if (vdev_creating(p->dev, "pci_bar_ram"))
         return -EPERM;
-    err = (kind & 0xf) == MOBO_BAR_IO ? -EINVAL :
-          mobo_pciconf_bar_add(&p->conf, n, kind, ram->len);
+    err = (kind & 0xf) == MOBO_BAR_IO ? -EINVAL : mobo_pciconf_bar_add(&p->conf, n, kind, ram->len);
     if (err)
         return vdev_fail(p->dev, err, "BAR %u for memory '%s' does not fit", n, ram->name);
     p->bar_ram[n] = ram;
@@ -225,7 +224,7 @@ void pci_irq_set(struct mobo_pci *p, int level)
     p->intx = level && p->pin;
     mobo_pciconf_set(&p->conf, PCI_STATUS, 1,
                      (mobo_pciconf_get(&p->conf, PCI_STATUS, 1) & ~(uint32_t)PCI_STATUS_INTX) |
-                     (p->intx ? PCI_STATUS_INTX : 0));
+                         (p->intx ? PCI_STATUS_INTX : 0));
     intx_update_locked(p);
     pthread_mutex_unlock(&pci->lock);
 }

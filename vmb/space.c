@@ -201,9 +201,11 @@ int space_add(struct mobo_vdev *dev, bool mmio, bool bar, const char *name, uint
             other = q;
     }
     if (other) {
-        err = vdev_fail(dev, -EBUSY, "%s: 0x%" PRIx64 "-0x%" PRIx64 " is taken by '%s' (%s 0x%"
-                        PRIx64 "-0x%" PRIx64 ")", name, base, base + len - 1, other->dev->name,
-                        other->name, base_of(other), base_of(other) + other->len - 1);
+        err = vdev_fail(dev, -EBUSY,
+                        "%s: 0x%" PRIx64 "-0x%" PRIx64 " is taken by '%s' (%s 0x%" PRIx64
+                        "-0x%" PRIx64 ")",
+                        name, base, base + len - 1, other->dev->name, other->name, base_of(other),
+                        base_of(other) + other->len - 1);
         goto out;
     }
     r = calloc(1, sizeof(*r));
@@ -290,8 +292,7 @@ static uint32_t pio_access(struct vmb *v, uint32_t port, unsigned len, bool writ
         return (uint32_t)region_access(r, port, &len, write, val);
     for (unsigned done = 0; done < len;) {
         uint32_t at = port + done; /* past 0xffff nobody answers */
-        uint16_t i = at > 0xffff ? 0 :
-                     atomic_load_explicit(&s->port[at], memory_order_acquire);
+        uint16_t i = at > 0xffff ? 0 : atomic_load_explicit(&s->port[at], memory_order_acquire);
         unsigned n = len - done;
         uint64_t v8 = 0xff;
 

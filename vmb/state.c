@@ -240,8 +240,10 @@ static int begin_dev(struct mobo_vdev *d, struct mobo_reader *r, uint32_t tag, c
 
     if (mobo_load_begin(r, tag) || !same_str(r, D_NAME, d->name) ||
         !same_str(r, D_TYPE, d->plugin->desc.type) || mobo_load_view(r, D_VERSION, &p, &n)) {
-        snprintf(msg, len, "the saved devices are not those of this board: [vdev %s] of type '%s' "
-                 "is missing or at another place", d->name, d->plugin->desc.type);
+        snprintf(msg, len,
+                 "the saved devices are not those of this board: [vdev %s] of type '%s' "
+                 "is missing or at another place",
+                 d->name, d->plugin->desc.type);
         return -EINVAL;
     }
     return 0;
@@ -325,9 +327,11 @@ static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t
     }
     if (lay.ram_low != v->ram_low || lay.ram_high != v->ram_high || lay.vps != v->vps ||
         lay.generation != v->generation) {
-        snprintf(msg, len, "the state is of a VM with %u processors and %llu MiB, this one has %u "
-                 "and %llu MiB", lay.vps, (unsigned long long)((lay.ram_low + lay.ram_high) >> 20),
-                 v->vps, (unsigned long long)((v->ram_low + v->ram_high) >> 20));
+        snprintf(msg, len,
+                 "the state is of a VM with %u processors and %llu MiB, this one has %u "
+                 "and %llu MiB",
+                 lay.vps, (unsigned long long)((lay.ram_low + lay.ram_high) >> 20), v->vps,
+                 (unsigned long long)((v->ram_low + v->ram_high) >> 20));
         return -EINVAL;
     }
     hv_time_set_ns(v->part, now);
@@ -357,9 +361,9 @@ int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, siz
         }
         switch (tag) {
         case T_BOARD: err = restore_board(v, r, msg, msg_len); break;
-        case T_VPS:   err = restore_vps(v, r, msg, msg_len); break;
-        case T_IRQ:   err = irq_restore(v, r, msg, msg_len); break;
-        default:      err = restore_devs(v, r, &cur, msg, msg_len); break;
+        case T_VPS: err = restore_vps(v, r, msg, msg_len); break;
+        case T_IRQ: err = irq_restore(v, r, msg, msg_len); break;
+        default: err = restore_devs(v, r, &cur, msg, msg_len); break;
         }
         if (!err && mobo_load_end(r)) {
             snprintf(msg, msg_len, "saved %s: %s", names[tag - 1], r->msg);

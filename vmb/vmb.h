@@ -40,8 +40,8 @@ struct vmb_dev_config {
 };
 
 struct vmb_config {
-    const char *engine;   /* "auto" or a name */
-    uint64_t memory;      /* bytes of RAM; a multiple of 4096, at least 1 MiB */
+    const char *engine; /* "auto" or a name */
+    uint64_t memory;    /* bytes of RAM; a multiple of 4096, at least 1 MiB */
     unsigned vps;
     bool enlightened;
     unsigned generation;  /* 1 */
@@ -58,13 +58,13 @@ struct vmb_config {
 /* ---- what the embedder provides ------------------------------------------------------------------ */
 
 enum vmb_request_kind {
-    VMB_REQ_POWEROFF = 1,  /* the guest powered off */
-    VMB_REQ_RESET,         /* the guest wants a reset: call vmb_reset() or vmb_power_off() */
-    VMB_REQ_SUSPEND,       /* the guest wants suspend to memory */
-    VMB_REQ_EXIT,          /* a device ends the VM; code 0..255 */
-    VMB_REQ_CRASH,         /* the guest reported a crash; text and param */
-    VMB_REQ_TRIPLE_FAULT,  /* dump has the registers */
-    VMB_REQ_ERROR          /* the engine or a host resource failed; text */
+    VMB_REQ_POWEROFF = 1, /* the guest powered off */
+    VMB_REQ_RESET,        /* the guest wants a reset: call vmb_reset() or vmb_power_off() */
+    VMB_REQ_SUSPEND,      /* the guest wants suspend to memory */
+    VMB_REQ_EXIT,         /* a device ends the VM; code 0..255 */
+    VMB_REQ_CRASH,        /* the guest reported a crash; text and param */
+    VMB_REQ_TRIPLE_FAULT, /* dump has the registers */
+    VMB_REQ_ERROR         /* the engine or a host resource failed; text */
 };
 
 struct vmb_request {
@@ -178,8 +178,8 @@ struct vmb_plugin {
 };
 /** Look at every .so of the folders; of two with one type the first counts.  Strings are valid
  * during the call.  Loads each file. */
-void vmb_vdev_list(const char *const *dirs,
-                   void (*found)(void *ctx, const struct vmb_plugin *p), void *ctx);
+void vmb_vdev_list(const char *const *dirs, void (*found)(void *ctx, const struct vmb_plugin *p),
+                   void *ctx);
 
 /** Nearest of the descriptor's keys to an unknown one, or NULL. */
 const char *vmb_suggest_key(const struct mobo_vdev_descriptor *desc, const char *key);

@@ -46,21 +46,12 @@ static void handle_exit(struct vmb *v, unsigned vp, const struct hv_exit *x)
     snprintf(from, sizeof(from), "vp %u", vp);
     memcpy(req.param, x->param, sizeof(req.param));
     switch (x->reason) {
-    case HV_EXIT_CANCELED:
-        return;
-    case HV_EXIT_RESET:
-        req.kind = VMB_REQ_RESET;
-        break;
-    case HV_EXIT_CRASH:
-        req.kind = VMB_REQ_CRASH;
-        break;
-    case HV_EXIT_TRIPLE_FAULT:
-        req.kind = VMB_REQ_TRIPLE_FAULT;
-        break;
+    case HV_EXIT_CANCELED: return;
+    case HV_EXIT_RESET: req.kind = VMB_REQ_RESET; break;
+    case HV_EXIT_CRASH: req.kind = VMB_REQ_CRASH; break;
+    case HV_EXIT_TRIPLE_FAULT: req.kind = VMB_REQ_TRIPLE_FAULT; break;
     case HV_EXIT_ERROR:
-    default:
-        req.kind = VMB_REQ_ERROR;
-        break;
+    default: req.kind = VMB_REQ_ERROR; break;
     }
     if (req.kind != VMB_REQ_RESET && hv_vp_dump(v->part, vp, dump, sizeof(dump)) > 0)
         req.dump = dump;

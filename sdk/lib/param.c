@@ -88,8 +88,9 @@ int mobo_param_parse(const struct mobo_param *p, const char *text, struct mobo_p
         if (err == -ERANGE)
             snprintf(msg, msg_len, "is too large");
         else if (err)
-            snprintf(msg, msg_len, p->kind == MOBO_SIZE ?
-                     "is not a size (a number with K, M, G or T)" : "is not a number");
+            snprintf(msg, msg_len,
+                     p->kind == MOBO_SIZE ? "is not a size (a number with K, M, G or T)"
+                                          : "is not a number");
         if (!err && (p->min || p->max) && num < p->min) {
             snprintf(msg, msg_len, "is below the smallest, %" PRIu64 " (0x%" PRIx64 ")", p->min,
                      p->min);
@@ -121,9 +122,7 @@ int mobo_param_parse(const struct mobo_param *p, const char *text, struct mobo_p
             err = -EINVAL;
         }
         break;
-    default:
-        snprintf(msg, msg_len, "has a kind that this version does not know");
-        err = -EINVAL;
+    default: snprintf(msg, msg_len, "has a kind that this version does not know"); err = -EINVAL;
     }
     if (err)
         return -EINVAL;

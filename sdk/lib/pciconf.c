@@ -27,7 +27,7 @@ void mobo_pciconf_write(struct mobo_pciconf *c, uint32_t off, uint32_t len, uint
         uint8_t *b = &c->data[off + i], m = c->wmask[off + i], v = (uint8_t)(val >> (i * 8));
 
         *b = (uint8_t)((*b & ~m) | (v & m));
-        *b &= (uint8_t)~(v & c->w1c[off + i]);
+        *b &= (uint8_t) ~(v & c->w1c[off + i]);
     }
 }
 
@@ -204,8 +204,7 @@ int mobo_pciconf_msi(const struct mobo_pciconf *c, uint32_t n, uint64_t *ret_add
     data = mobo_pciconf_get(c, off + 12, 2);
     /* PCI 6.8.3.4: the function may change the low bits that were given to it */
     data = (data & ~((1u << mme) - 1)) | (n & ((1u << mme) - 1));
-    *ret_addr = mobo_pciconf_get(c, off + 4, 4) |
-                (uint64_t)mobo_pciconf_get(c, off + 8, 4) << 32;
+    *ret_addr = mobo_pciconf_get(c, off + 4, 4) | (uint64_t)mobo_pciconf_get(c, off + 8, 4) << 32;
     *ret_data = data;
     return 0;
 }

@@ -7,12 +7,20 @@
 #include <mobo/vdev.h>
 
 enum {
-    PCI_COMMAND = 0x04, PCI_STATUS = 0x06, PCI_BAR0 = 0x10, PCI_CAP_PTR = 0x34,
-    PCI_INT_LINE = 0x3c, PCI_INT_PIN = 0x3d
+    PCI_COMMAND = 0x04,
+    PCI_STATUS = 0x06,
+    PCI_BAR0 = 0x10,
+    PCI_CAP_PTR = 0x34,
+    PCI_INT_LINE = 0x3c,
+    PCI_INT_PIN = 0x3d
 };
 enum {
-    PCI_CMD_IO = 1, PCI_CMD_MEM = 2, PCI_CMD_MASTER = 4, PCI_CMD_INTX_OFF = 0x400,
-    PCI_STATUS_INTX = 8, PCI_STATUS_CAPS = 0x10
+    PCI_CMD_IO = 1,
+    PCI_CMD_MEM = 2,
+    PCI_CMD_MASTER = 4,
+    PCI_CMD_INTX_OFF = 0x400,
+    PCI_STATUS_INTX = 8,
+    PCI_STATUS_CAPS = 0x10
 };
 
 struct mobo_pciconf {

@@ -149,8 +149,8 @@ int mobo_save_end(struct mobo_writer *w)
 
 /* ---- reader ------------------------------------------------------------------------------------ */
 
-__attribute__((format(printf, 3, 4)))
-static int refuse(struct mobo_reader *r, int err, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int refuse(struct mobo_reader *r, int err,
+                                                        const char *fmt, ...)
 {
     va_list ap;
 
@@ -315,8 +315,7 @@ int mobo_load_view(struct mobo_reader *r, uint32_t tag, const uint8_t **ret_buf,
     return 0;
 }
 
-int mobo_load_bytes(struct mobo_reader *r, uint32_t tag, void *buf, uint32_t len,
-                    uint32_t *ret_len)
+int mobo_load_bytes(struct mobo_reader *r, uint32_t tag, void *buf, uint32_t len, uint32_t *ret_len)
 {
     uint32_t n = 0;
     const uint8_t *p = find(r, tag, 0, &n);

@@ -34,7 +34,7 @@ struct mobo_reader {
         size_t start, end;
         uint8_t seen[(MOBO_STATE_MAX_TAG + 1) / 8]; /* tags that were read */
     } group[MOBO_STATE_DEPTH];
-    unsigned depth; /* index of the present group */
+    unsigned depth;                           /* index of the present group */
     void (*fail)(void *ctx, const char *msg); /* told of every refusal; may be NULL */
     void *ctx;
     char msg[200];

@@ -39,7 +39,7 @@ const struct mobo_host *mobo_fake_host(struct mobo_fake *f);
 /** Number of lines logged so far at @level or more severe. */
 unsigned mobo_fake_logged(struct mobo_fake *f, uint32_t level);
 
-void mobo_fake_reset(struct mobo_fake *f);  /* every device; PCI and lines too */
+void mobo_fake_reset(struct mobo_fake *f); /* every device; PCI and lines too */
 void mobo_fake_pause(struct mobo_fake *f);
 void mobo_fake_resume(struct mobo_fake *f);
 void mobo_fake_event(struct mobo_fake *f, uint32_t kind);
@@ -57,13 +57,13 @@ void mobo_fake_pci_write(struct mobo_fake *f, uint32_t slot, uint32_t fn, uint32
 uint8_t *mobo_fake_ram(struct mobo_fake *f);
 
 /* Interrupts. */
-int mobo_fake_line(struct mobo_fake *f, uint32_t line);           /* present level */
-unsigned mobo_fake_edges(struct mobo_fake *f, uint32_t line);     /* rising edges so far */
+int mobo_fake_line(struct mobo_fake *f, uint32_t line);              /* present level */
+unsigned mobo_fake_edges(struct mobo_fake *f, uint32_t line);        /* rising edges so far */
 void mobo_fake_drive(struct mobo_fake *f, uint32_t line, int level); /* as another device would */
 int mobo_fake_intx(struct mobo_fake *f, uint32_t slot, uint32_t fn); /* INTx level of a function */
-int32_t mobo_fake_pirq(struct mobo_fake *f, uint32_t pirq);       /* routed to, -1 none */
-int mobo_fake_intr(struct mobo_fake *f);                          /* INTR of the processors */
-int mobo_fake_intack(struct mobo_fake *f);                        /* acknowledge: vector or -1 */
+int32_t mobo_fake_pirq(struct mobo_fake *f, uint32_t pirq);          /* routed to, -1 none */
+int mobo_fake_intr(struct mobo_fake *f);                             /* INTR of the processors */
+int mobo_fake_intack(struct mobo_fake *f);                           /* acknowledge: vector or -1 */
 void mobo_fake_eoi(struct mobo_fake *f, uint32_t vector);
 /** Take the oldest interrupt message that was sent.  @return 0 when there is none. */
 int mobo_fake_msi(struct mobo_fake *f, uint64_t *ret_addr, uint32_t *ret_data);

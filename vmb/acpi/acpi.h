@@ -23,7 +23,7 @@ struct acpi_desc {
     unsigned links_slot, links_fn; /* where links->bridge sits */
     uint32_t legacy;               /* MOBO_ACPI_HAS_... */
     uint32_t rtc_century;
-    uint32_t mem_first, mem_last;  /* PCI memory window */
+    uint32_t mem_first, mem_last; /* PCI memory window */
 };
 
 /** The body of the DSDT, without header. */

@@ -20,37 +20,55 @@ static uint8_t area[0x20000];
 static const struct mobo_acpi_ioapic ioapic = {
     .head = { sizeof(ioapic), MOBO_ACPI_IOAPIC }, .base = 0xfec00000, .isa_line0_gsi = 2, .pins = 24
 };
-static const struct mobo_acpi_pm pm = {
-    .head = { sizeof(pm), MOBO_ACPI_PM }, .pm1_event = 0xb000, .pm1_event_len = 4,
-    .pm1_control = 0xb004, .pm1_control_len = 2, .pm_timer = 0xb008, .pm_timer_len = 4,
-    .gpe0 = 0xb00c, .gpe0_len = 4, .smi_command = 0xb2, .acpi_enable = 0xf1, .acpi_disable = 0xf0,
-    .reset_port = 0xcf9, .reset_value = 6, .sci_line = 9, .s5_type = 0, .s3_type = 0xff,
-    .power_button = 1
-};
-static const struct mobo_acpi_hpet hpet = {
-    .head = { sizeof(hpet), MOBO_ACPI_HPET }, .base = 0xfed00000, .event_timer_block_id = 0x8086a201,
-    .min_tick = 100
-};
-static const struct mobo_acpi_isa com1 = {
-    .head = { sizeof(com1), MOBO_ACPI_ISA }, .name = "COM1", .hid = "PNP0501", .uid = 1,
-    .irqs = 1 << 4, .nports = 1, .port = { { 0x3f8, 8 } }
-};
-static const struct mobo_acpi_isa kbd = {
-    .head = { sizeof(kbd), MOBO_ACPI_ISA }, .name = "KBD", .hid = "PNP0303", .irqs = 1 << 1,
-    .nports = 2, .port = { { 0x60, 1 }, { 0x64, 1 } }
-};
-static const struct mobo_acpi_isa lvl = {
-    .head = { sizeof(lvl), MOBO_ACPI_ISA }, .name = "LVL0", .hid = "MOBO0001", .irqs = 1 << 20,
-    .irq_flags = MOBO_IRQ_LEVEL | MOBO_IRQ_SHARED, .nports = 1, .port = { { 0x4000, 0x300 } },
-    .mem_base = 0xfed40000, .mem_len = 0x1000
-};
-static const struct mobo_acpi_pci_root root = {
-    .head = { sizeof(root), MOBO_ACPI_PCI_ROOT }, .config_port = 0xcf8
-};
-static const struct mobo_acpi_pci_links links = {
-    .head = { sizeof(links), MOBO_ACPI_PCI_LINKS }, .reg = { 0x60, 0x61, 0x62, 0x63 },
-    .irqs = 1 << 5 | 1 << 10 | 1 << 11
-};
+static const struct mobo_acpi_pm pm = { .head = { sizeof(pm), MOBO_ACPI_PM },
+                                        .pm1_event = 0xb000,
+                                        .pm1_event_len = 4,
+                                        .pm1_control = 0xb004,
+                                        .pm1_control_len = 2,
+                                        .pm_timer = 0xb008,
+                                        .pm_timer_len = 4,
+                                        .gpe0 = 0xb00c,
+                                        .gpe0_len = 4,
+                                        .smi_command = 0xb2,
+                                        .acpi_enable = 0xf1,
+                                        .acpi_disable = 0xf0,
+                                        .reset_port = 0xcf9,
+                                        .reset_value = 6,
+                                        .sci_line = 9,
+                                        .s5_type = 0,
+                                        .s3_type = 0xff,
+                                        .power_button = 1 };
+static const struct mobo_acpi_hpet hpet = { .head = { sizeof(hpet), MOBO_ACPI_HPET },
+                                            .base = 0xfed00000,
+                                            .event_timer_block_id = 0x8086a201,
+                                            .min_tick = 100 };
+static const struct mobo_acpi_isa com1 = { .head = { sizeof(com1), MOBO_ACPI_ISA },
+                                           .name = "COM1",
+                                           .hid = "PNP0501",
+                                           .uid = 1,
+                                           .irqs = 1 << 4,
+                                           .nports = 1,
+                                           .port = { { 0x3f8, 8 } } };
+static const struct mobo_acpi_isa kbd = { .head = { sizeof(kbd), MOBO_ACPI_ISA },
+                                          .name = "KBD",
+                                          .hid = "PNP0303",
+                                          .irqs = 1 << 1,
+                                          .nports = 2,
+                                          .port = { { 0x60, 1 }, { 0x64, 1 } } };
+static const struct mobo_acpi_isa lvl = { .head = { sizeof(lvl), MOBO_ACPI_ISA },
+                                          .name = "LVL0",
+                                          .hid = "MOBO0001",
+                                          .irqs = 1 << 20,
+                                          .irq_flags = MOBO_IRQ_LEVEL | MOBO_IRQ_SHARED,
+                                          .nports = 1,
+                                          .port = { { 0x4000, 0x300 } },
+                                          .mem_base = 0xfed40000,
+                                          .mem_len = 0x1000 };
+static const struct mobo_acpi_pci_root root = { .head = { sizeof(root), MOBO_ACPI_PCI_ROOT },
+                                                .config_port = 0xcf8 };
+static const struct mobo_acpi_pci_links links = { .head = { sizeof(links), MOBO_ACPI_PCI_LINKS },
+                                                  .reg = { 0x60, 0x61, 0x62, 0x63 },
+                                                  .irqs = 1 << 5 | 1 << 10 | 1 << 11 };
 
 static struct acpi_desc full(void)
 {
@@ -207,7 +225,8 @@ static void iasl_round_trip(struct acpi_desc *d)
             continue;
         write_table(dir, "table.aml", t, n);
         assert_int_equal(run(dir, "iasl -d table.aml && iasl -we -p out table.dsl && "
-                                  "! grep -qi 'invalid\\|unknown\\|incorrect' table.dsl"), 0);
+                                  "! grep -qi 'invalid\\|unknown\\|incorrect' table.dsl"),
+                         0);
     }
     snprintf(line, sizeof(line), "rm -rf %s", dir);
     assert_int_equal(system(line), 0);

@@ -7,10 +7,25 @@
 #include <string.h>
 
 enum { /* ACPI 20.2 */
-    OP_ZERO = 0x00, OP_ONE = 0x01, OP_NAME = 0x08, OP_BYTE = 0x0a, OP_WORD = 0x0b, OP_DWORD = 0x0c,
-    OP_STRING = 0x0d, OP_QWORD = 0x0e, OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12,
-    OP_METHOD = 0x14, OP_DUAL = 0x2e, OP_MULTI = 0x2f, OP_EXT = 0x5b, OP_IF = 0xa0,
-    EXT_REGION = 0x80, EXT_FIELD = 0x81, EXT_DEVICE = 0x82
+       OP_ZERO = 0x00,
+       OP_ONE = 0x01,
+       OP_NAME = 0x08,
+       OP_BYTE = 0x0a,
+       OP_WORD = 0x0b,
+       OP_DWORD = 0x0c,
+       OP_STRING = 0x0d,
+       OP_QWORD = 0x0e,
+       OP_SCOPE = 0x10,
+       OP_BUFFER = 0x11,
+       OP_PACKAGE = 0x12,
+       OP_METHOD = 0x14,
+       OP_DUAL = 0x2e,
+       OP_MULTI = 0x2f,
+       OP_EXT = 0x5b,
+       OP_IF = 0xa0,
+       EXT_REGION = 0x80,
+       EXT_FIELD = 0x81,
+       EXT_DEVICE = 0x82
 };
 
 void aml_init(struct aml *a)
@@ -103,7 +118,10 @@ void aml_int(struct aml *a, uint64_t v)
         aml_byte(a, v ? OP_ONE : OP_ZERO);
         return;
     }
-    aml_byte(a, v <= 0xff ? OP_BYTE : v <= 0xffff ? OP_WORD : v <= 0xffffffff ? OP_DWORD : OP_QWORD);
+    aml_byte(a, v <= 0xff         ? OP_BYTE
+                : v <= 0xffff     ? OP_WORD
+                : v <= 0xffffffff ? OP_DWORD
+                                  : OP_QWORD);
     le(a, v, v <= 0xff ? 1 : v <= 0xffff ? 2 : v <= 0xffffffff ? 4 : 8);
 }
 

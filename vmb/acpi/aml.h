@@ -15,7 +15,7 @@ struct aml {
     size_t len, cap;
     size_t open[AML_DEPTH]; /* where package lengths of open objects go */
     unsigned depth;
-    bool failed;            /* no memory or too deep; sticky */
+    bool failed; /* no memory or too deep; sticky */
 };
 
 void aml_init(struct aml *a);
@@ -49,7 +49,11 @@ void aml_byte_field(struct aml *a, const char *region, const char *const *names,
 
 enum { AML_LOCAL0 = 0x60, AML_LOCAL1 = 0x61, AML_ARG0 = 0x68 };
 enum {
-    AML_STORE = 0x70, AML_AND = 0x7b, AML_OR = 0x7d, AML_LNOT = 0x92, AML_RETURN = 0xa4,
+    AML_STORE = 0x70,
+    AML_AND = 0x7b,
+    AML_OR = 0x7d,
+    AML_LNOT = 0x92,
+    AML_RETURN = 0xa4,
     AML_CREATE_DWORD_FIELD = 0x8a
 };
 
@@ -62,7 +66,7 @@ struct res {
 };
 
 void res_io(struct res *r, uint16_t base, uint16_t len);
-void res_irq(struct res *r, unsigned line);                    /* ISA: edge, active high */
+void res_irq(struct res *r, unsigned line); /* ISA: edge, active high */
 void res_gsi(struct res *r, const uint32_t *gsi, unsigned n, bool level, bool shared);
 void res_mem32(struct res *r, uint32_t base, uint32_t len);
 /* Windows of a bridge, [first, last]. */

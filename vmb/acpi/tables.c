@@ -91,8 +91,16 @@ static void gas(uint8_t *p, uint16_t port, unsigned bytes)
 
 static uint64_t fadt(struct out *o, const struct acpi_desc *d, uint64_t facs, uint64_t dsdt)
 {
-    enum { WBINVD = 1, PROC_C1 = 4, NO_PWR_BUTTON = 0x10, NO_SLP_BUTTON = 0x20, NO_FIX_RTC = 0x40,
-           TMR_EXT = 0x100, RESET = 0x400, HW_REDUCED = 0x100000 };
+    enum {
+        WBINVD = 1,
+        PROC_C1 = 4,
+        NO_PWR_BUTTON = 0x10,
+        NO_SLP_BUTTON = 0x20,
+        NO_FIX_RTC = 0x40,
+        TMR_EXT = 0x100,
+        RESET = 0x400,
+        HW_REDUCED = 0x100000
+    };
     enum { LEGACY = 1, HAS_8042 = 2, NO_VGA = 4, NO_RTC = 0x20 };
     static const struct mobo_acpi_pm none = { .s5_type = 0xff, .s3_type = 0xff };
     const struct mobo_acpi_pm *pm = d->pm ? d->pm : &none;
@@ -305,9 +313,10 @@ int acpi_add(struct mobo_vdev *dev, const struct mobo_acpi *desc)
     if (desc->kind < MOBO_ACPI_IOAPIC || desc->kind >= COUNT(item_size) ||
         desc->size < item_size[desc->kind])
         return vdev_fail(dev, -EINVAL, "bad ACPI description of kind %u", desc->kind);
-    max = desc->kind == MOBO_ACPI_ISA ? ACPI_MAX_ISA :
-          desc->kind == MOBO_ACPI_IOAPIC ? ACPI_MAX_IOAPIC :
-          desc->kind == MOBO_ACPI_LEGACY ? 64 : 1;
+    max = desc->kind == MOBO_ACPI_ISA      ? ACPI_MAX_ISA
+          : desc->kind == MOBO_ACPI_IOAPIC ? ACPI_MAX_IOAPIC
+          : desc->kind == MOBO_ACPI_LEGACY ? 64
+                                           : 1;
     for (tail = &dev->board->acpi; *tail; tail = &(*tail)->next)
         if ((*tail)->u.head.kind == desc->kind) {
             if (desc->kind == MOBO_ACPI_ISA &&
@@ -335,11 +344,11 @@ static void collect(struct vmb *v, struct acpi_desc *d)
     d->mem_last = (uint32_t)VMB_PCI_END - 1;
     for (struct acpi_item *it = v->acpi; it; it = it->next)
         switch (it->u.head.kind) {
-        case MOBO_ACPI_IOAPIC:    d->ioapic[d->nioapic++] = &it->u.ioapic; break;
-        case MOBO_ACPI_PM:        d->pm = &it->u.pm; break;
-        case MOBO_ACPI_HPET:      d->hpet = &it->u.hpet; break;
-        case MOBO_ACPI_ISA:       d->isa[d->nisa++] = &it->u.isa; break;
-        case MOBO_ACPI_PCI_ROOT:  d->root = &it->u.root; break;
+        case MOBO_ACPI_IOAPIC: d->ioapic[d->nioapic++] = &it->u.ioapic; break;
+        case MOBO_ACPI_PM: d->pm = &it->u.pm; break;
+        case MOBO_ACPI_HPET: d->hpet = &it->u.hpet; break;
+        case MOBO_ACPI_ISA: d->isa[d->nisa++] = &it->u.isa; break;
+        case MOBO_ACPI_PCI_ROOT: d->root = &it->u.root; break;
         case MOBO_ACPI_LEGACY:
             d->legacy |= it->u.legacy.flags;
             if (it->u.legacy.flags & MOBO_ACPI_HAS_RTC)

@@ -20,7 +20,10 @@ static void reset(void *self)
 }
 
 static const struct mobo_vdev_ops ops = {
-    .size = sizeof(ops), .create = create, .destroy = free, .reset = reset,
+    .size = sizeof(ops),
+    .create = create,
+    .destroy = free,
+    .reset = reset,
 };
 
 MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
@@ -34,8 +37,13 @@ MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
 #else
     .abi_major = MOBO_ABI_MAJOR,
 #endif
-    .size = sizeof(mobo_vdev_descriptor), .type = "bad", .vendor = "mobo", .version = "1",
-    .licence = "BSD-2-Clause", .summary = "for tests", .dev_class = MOBO_CLASS_EMULATED,
+    .size = sizeof(mobo_vdev_descriptor),
+    .type = "bad",
+    .vendor = "mobo",
+    .version = "1",
+    .licence = "BSD-2-Clause",
+    .summary = "for tests",
+    .dev_class = MOBO_CLASS_EMULATED,
     .ops = &ops, /* lacks save and restore */
 };
 #endif

@@ -80,9 +80,7 @@ static void io_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
 
     (void)len;
     switch (off) {
-    case 0: /* a register */
-        d->s.reg = byte;
-        break;
+    case 0: /* a register */ d->s.reg = byte; break;
     case 1: /* line level; 2 pulses */
         if (val == 2)
             d->host->irq_pulse(d->irq);
@@ -99,24 +97,16 @@ static void io_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
     case 3: /* system request */
         d->host->system_request(d->dev, (uint32_t)val, 7, "as told");
         break;
-    case 4: /* post work */
-        d->host->work_post(d->dev, worked, d);
-        break;
-    case 5: /* write to the backend */
-        d->host->char_write(d->chr, &byte, 1);
-        break;
+    case 4: /* post work */ d->host->work_post(d->dev, worked, d); break;
+    case 5: /* write to the backend */ d->host->char_write(d->chr, &byte, 1); break;
     case 6: /* move the MMIO page up by val pages; 0xff off */
         if (val == 0xff)
             d->host->region_enable(d->extra, 0);
         else
             d->host->region_move(d->extra, d->host->param_uint(d->dev, "mmio") + val * 4096);
         break;
-    case 7: /* a20 */
-        d->host->a20_set(d->dev, (int)val);
-        break;
-    case 8: /* unmap the memory */
-        d->host->ram_unmap(d->ram);
-        break;
+    case 7: /* a20 */ d->host->a20_set(d->dev, (int)val); break;
+    case 8: /* unmap the memory */ d->host->ram_unmap(d->ram); break;
     }
 }
 
@@ -135,12 +125,8 @@ static void bar_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
 
     (void)len;
     switch (off) {
-    case 0:
-        d->s.bar_reg = v;
-        break;
-    case 4: /* INTx */
-        d->host->pci_irq_set(d->fn, (int)val);
-        break;
+    case 0: d->s.bar_reg = v; break;
+    case 4: /* INTx */ d->host->pci_irq_set(d->fn, (int)val); break;
     case 8: /* MSI; the result is at port 9 */
         d->dma = d->host->pci_msi_send(d->fn, v) ? 1 : 0;
         break;
@@ -178,7 +164,11 @@ static int create_pci(struct dev *d)
 {
     const struct mobo_host *h = d->host;
     const struct mobo_pci_info info = {
-        .size = sizeof(info), .vendor = 0x1234, .device = 0x5678, .class_code = 0xff0000, .pin = 1,
+        .size = sizeof(info),
+        .vendor = 0x1234,
+        .device = 0x5678,
+        .class_code = 0xff0000,
+        .pin = 1,
         .slot = MOBO_PCI_SLOT_AUTO,
     };
     const struct mobo_io_ops bar = { sizeof(bar), MOBO_W32, bar_read, bar_write };
@@ -275,13 +265,28 @@ static void event(void *self, const struct mobo_event *ev)
 }
 
 static const struct mobo_vdev_ops ops = {
-    .size = sizeof(ops), .create = create, .destroy = free, .reset = reset, .save = save,
-    .restore = restore, .inspect = inspect, .event = event,
+    .size = sizeof(ops),
+    .create = create,
+    .destroy = free,
+    .reset = reset,
+    .save = save,
+    .restore = restore,
+    .inspect = inspect,
+    .event = event,
 };
 
 MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
-    .magic = MOBO_VDEV_MAGIC, .abi_major = MOBO_ABI_MAJOR, .size = sizeof(mobo_vdev_descriptor),
-    .flags = MOBO_VDEV_PCI, .type = "testdev", .vendor = "mobo", .version = "1",
-    .licence = "BSD-2-Clause", .summary = "for tests", .dev_class = MOBO_CLASS_PLUGIN,
-    .max_instances = 3, .params = MOBO_ARRAY(params), .ops = &ops,
+    .magic = MOBO_VDEV_MAGIC,
+    .abi_major = MOBO_ABI_MAJOR,
+    .size = sizeof(mobo_vdev_descriptor),
+    .flags = MOBO_VDEV_PCI,
+    .type = "testdev",
+    .vendor = "mobo",
+    .version = "1",
+    .licence = "BSD-2-Clause",
+    .summary = "for tests",
+    .dev_class = MOBO_CLASS_PLUGIN,
+    .max_instances = 3,
+    .params = MOBO_ARRAY(params),
+    .ops = &ops,
 };

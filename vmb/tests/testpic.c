@@ -27,8 +27,10 @@ static uint64_t io_read(void *ctx, uint64_t off, uint32_t len)
     struct pic *p = ctx;
 
     (void)len;
-    return off == 1 ? p->s.level[p->s.line] : off == 2 ? p->s.edges[p->s.line] :
-           off == 3 ? p->s.eoi : p->s.line;
+    return off == 1   ? p->s.level[p->s.line]
+           : off == 2 ? p->s.edges[p->s.line]
+           : off == 3 ? p->s.eoi
+                      : p->s.line;
 }
 
 static void io_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
@@ -114,13 +116,25 @@ static int restore(void *self, struct mobo_reader *in)
 }
 
 static const struct mobo_vdev_ops ops = {
-    .size = sizeof(ops), .create = create, .destroy = free, .reset = reset, .save = save,
+    .size = sizeof(ops),
+    .create = create,
+    .destroy = free,
+    .reset = reset,
+    .save = save,
     .restore = restore,
 };
 
 MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
-    .magic = MOBO_VDEV_MAGIC, .abi_major = MOBO_ABI_MAJOR, .size = sizeof(mobo_vdev_descriptor),
-    .flags = MOBO_VDEV_IRQ_SINK, .type = "testpic", .vendor = "mobo", .version = "1",
-    .licence = "BSD-2-Clause", .summary = "for tests", .dev_class = MOBO_CLASS_EMULATED,
-    .max_instances = 1, .ops = &ops,
+    .magic = MOBO_VDEV_MAGIC,
+    .abi_major = MOBO_ABI_MAJOR,
+    .size = sizeof(mobo_vdev_descriptor),
+    .flags = MOBO_VDEV_IRQ_SINK,
+    .type = "testpic",
+    .vendor = "mobo",
+    .version = "1",
+    .licence = "BSD-2-Clause",
+    .summary = "for tests",
+    .dev_class = MOBO_CLASS_EMULATED,
+    .max_instances = 1,
+    .ops = &ops,
 };

@@ -56,12 +56,14 @@ static void written(void *ctx, uint32_t off, uint32_t len)
 static int create(struct mobo_vdev *dev, const struct mobo_host *h, void **ret)
 {
     static const struct mobo_io_ops addr = { sizeof(addr), MOBO_W32, addr_read, addr_write };
-    static const struct mobo_io_ops data = {
-        sizeof(data), MOBO_W8 | MOBO_W16 | MOBO_W32, data_read, data_write
-    };
+    static const struct mobo_io_ops data = { sizeof(data), MOBO_W8 | MOBO_W16 | MOBO_W32, data_read,
+                                             data_write };
     static const struct mobo_pci_ops cfg = { sizeof(cfg), 0, NULL, written };
     const struct mobo_pci_info info = {
-        .size = sizeof(info), .flags = MOBO_PCI_HOST_BRIDGE, .vendor = 0x8086, .device = 0x1237,
+        .size = sizeof(info),
+        .flags = MOBO_PCI_HOST_BRIDGE,
+        .vendor = 0x8086,
+        .device = 0x1237,
         .class_code = 0x060000,
     };
     struct root *r = calloc(1, sizeof(*r));
@@ -108,13 +110,25 @@ static int restore(void *self, struct mobo_reader *in)
 }
 
 static const struct mobo_vdev_ops ops = {
-    .size = sizeof(ops), .create = create, .destroy = free, .reset = reset, .save = save,
+    .size = sizeof(ops),
+    .create = create,
+    .destroy = free,
+    .reset = reset,
+    .save = save,
     .restore = restore,
 };
 
 MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
-    .magic = MOBO_VDEV_MAGIC, .abi_major = MOBO_ABI_MAJOR, .size = sizeof(mobo_vdev_descriptor),
-    .flags = MOBO_VDEV_PCI_ROOT, .type = "testroot", .vendor = "mobo", .version = "1",
-    .licence = "BSD-2-Clause", .summary = "for tests", .dev_class = MOBO_CLASS_EMULATED,
-    .max_instances = 1, .ops = &ops,
+    .magic = MOBO_VDEV_MAGIC,
+    .abi_major = MOBO_ABI_MAJOR,
+    .size = sizeof(mobo_vdev_descriptor),
+    .flags = MOBO_VDEV_PCI_ROOT,
+    .type = "testroot",
+    .vendor = "mobo",
+    .version = "1",
+    .licence = "BSD-2-Clause",
+    .summary = "for tests",
+    .dev_class = MOBO_CLASS_EMULATED,
+    .max_instances = 1,
+    .ops = &ops,
 };

@@ -30,17 +30,17 @@ extern "C" {
 #endif
 
 #define MOBO_VDEV_MAGIC 0x6f626f6du /* "mobo" */
-#define MOBO_ABI_MAJOR 1
-#define MOBO_ABI_MINOR 0
+#define MOBO_ABI_MAJOR  1
+#define MOBO_ABI_MINOR  0
 
-#define MOBO_EXPORT __attribute__((visibility("default")))
+#define MOBO_EXPORT            __attribute__((visibility("default")))
 #define MOBO_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /** An array as the three arguments "pointer, count, element size". */
 #define MOBO_ARRAY(a) (a), (uint32_t)(sizeof(a) / sizeof((a)[0])), (uint32_t)sizeof((a)[0])
 
 /** Whether the host's table reaches as far as @member and has it. */
-#define MOBO_HAS(host, member) \
+#define MOBO_HAS(host, member)                                                      \
     ((host)->size >= offsetof(struct mobo_host, member) + sizeof((host)->member) && \
      (host)->member != NULL)
 
@@ -88,10 +88,10 @@ struct mobo_param {
 /* ---- saved state and inspection ---------------------------------------------------------------- */
 
 enum {
-    MOBO_FIELD_OPTIONAL = 1, /* load: may be absent (then the member keeps its value); set it on
+    MOBO_FIELD_OPTIONAL = 1,  /* load: may be absent (then the member keeps its value); set it on
                                 members added after the first release */
     MOBO_FIELD_IGNORABLE = 2, /* save: a reader that does not know the tag may skip it */
-    MOBO_FIELD_HIDDEN = 4    /* left out of inspect reports */
+    MOBO_FIELD_HIDDEN = 4     /* left out of inspect reports */
 };
 
 /* A member of a state structure.  Tags are 1..0x7fff, unique in their table, never reused. */
@@ -99,21 +99,25 @@ struct mobo_field {
     uint32_t tag;
     uint32_t flags;
     uint32_t offset;
-    uint32_t len;   /* of the whole member, in bytes */
-    uint32_t elem;  /* of one element: 1, 2, 4, 8 are integers, others bytes */
+    uint32_t len;  /* of the whole member, in bytes */
+    uint32_t elem; /* of one element: 1, 2, 4, 8 are integers, others bytes */
     uint32_t reserved;
     const char *name;
 };
 
-#define MOBO_FIELD_FLAGS(tag, type, member, flags) \
-    { (tag), (flags), (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member), \
-      (uint32_t)sizeof(((type *)0)->member), 0, #member }
+#define MOBO_FIELD_FLAGS(tag, type, member, flags)                                               \
+    {                                                                                            \
+        (tag), (flags), (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member), \
+            (uint32_t)sizeof(((type *)0)->member), 0, #member                                    \
+    }
 /** An integer member, or an array of bytes that is shown as a hex string. */
 #define MOBO_FIELD(tag, type, member) MOBO_FIELD_FLAGS(tag, type, member, 0)
 /** An array of integers. */
-#define MOBO_FIELD_ARRAY(tag, type, member) \
-    { (tag), 0, (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member), \
-      (uint32_t)sizeof(((type *)0)->member[0]), 0, #member }
+#define MOBO_FIELD_ARRAY(tag, type, member)                                                \
+    {                                                                                      \
+        (tag), 0, (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member), \
+            (uint32_t)sizeof(((type *)0)->member[0]), 0, #member                           \
+    }
 
 /* ---- regions ----------------------------------------------------------------------------------- */
 
@@ -174,10 +178,10 @@ struct mobo_pci_info {
     uint16_t subsys_vendor, subsys_device;
     uint32_t class_code; /* class << 16 | subclass << 8 | programming interface */
     uint8_t revision;
-    uint8_t pin;         /* 0 none, 1 INTA# .. 4 INTD# */
+    uint8_t pin; /* 0 none, 1 INTA# .. 4 INTD# */
     uint8_t function;
     uint8_t reserved;
-    int32_t slot;        /* 0..31, or MOBO_PCI_SLOT_AUTO: the `slot` key, else the first free one */
+    int32_t slot; /* 0..31, or MOBO_PCI_SLOT_AUTO: the `slot` key, else the first free one */
 };
 
 /* What a function does beyond the standard header.  All optional. */
@@ -239,7 +243,7 @@ struct mobo_acpi_pm {
     uint8_t sci_line;
     uint8_t s5_type, s3_type; /* SLP_TYP values; 0xff: the state is not supported */
     uint8_t pm_timer_32bit;
-    uint8_t power_button;     /* fixed power button present */
+    uint8_t power_button; /* fixed power button present */
 };
 
 struct mobo_acpi_hpet {
@@ -252,11 +256,11 @@ struct mobo_acpi_hpet {
 /* A device node under the ISA bridge: _HID, _UID, _STA, _CRS. */
 struct mobo_acpi_isa {
     struct mobo_acpi head;
-    char name[4];  /* node name, "COM1"; unique among siblings */
-    char hid[12];  /* "PNP0501" */
-    char cid[12];  /* or empty */
-    uint32_t uid;  /* 0: no _UID */
-    uint32_t irqs; /* bit n: line n */
+    char name[4];       /* node name, "COM1"; unique among siblings */
+    char hid[12];       /* "PNP0501" */
+    char cid[12];       /* or empty */
+    uint32_t uid;       /* 0: no _UID */
+    uint32_t irqs;      /* bit n: line n */
     uint32_t irq_flags; /* MOBO_IRQ_... of those lines */
     uint32_t nports;
     struct {
@@ -316,21 +320,21 @@ struct mobo_event {
 };
 
 struct mobo_board_info {
-    uint32_t size;       /* in: sizeof(struct mobo_board_info) */
-    uint32_t vps;        /* virtual processors */
-    uint64_t ram_below_4g;  /* bytes of RAM from 0 on, the ISA hole not deducted */
-    uint64_t ram_above_4g;  /* bytes of RAM from 4 GiB on */
-    uint32_t generation; /* 1 or 2 */
-    uint32_t direct_boot; /* 1: no firmware runs; devices start as firmware would leave them */
+    uint32_t size;         /* in: sizeof(struct mobo_board_info) */
+    uint32_t vps;          /* virtual processors */
+    uint64_t ram_below_4g; /* bytes of RAM from 0 on, the ISA hole not deducted */
+    uint64_t ram_above_4g; /* bytes of RAM from 4 GiB on */
+    uint32_t generation;   /* 1 or 2 */
+    uint32_t direct_boot;  /* 1: no firmware runs; devices start as firmware would leave them */
 };
 
 /* ---- character backends ------------------------------------------------------------------------- */
 
 enum mobo_char_event {
-    MOBO_CHAR_OPENED = 1,   /* a peer is there (again) */
-    MOBO_CHAR_CLOSED = 2,   /* the peer went away */
-    MOBO_CHAR_BREAK = 3,    /* the peer sends a break */
-    MOBO_CHAR_WRITABLE = 4  /* char_write() takes bytes again */
+    MOBO_CHAR_OPENED = 1,  /* a peer is there (again) */
+    MOBO_CHAR_CLOSED = 2,  /* the peer went away */
+    MOBO_CHAR_BREAK = 3,   /* the peer sends a break */
+    MOBO_CHAR_WRITABLE = 4 /* char_write() takes bytes again */
 };
 
 enum { MOBO_WATCH_READ = 1, MOBO_WATCH_WRITE = 2 };
@@ -603,10 +607,10 @@ struct mobo_host {
 };
 
 /** Trace: a load and a branch while tracing is off.  @word is what trace_word() gave. */
-#define MOBO_TRACE(host, dev, word, ...) \
-    do { \
+#define MOBO_TRACE(host, dev, word, ...)               \
+    do {                                               \
         if (__atomic_load_n((word), __ATOMIC_RELAXED)) \
-            (host)->trace((dev), __VA_ARGS__); \
+            (host)->trace((dev), __VA_ARGS__);         \
     } while (0)
 
 /* ---- what a vdev offers ------------------------------------------------------------------------- */
@@ -646,16 +650,16 @@ enum {
 };
 
 struct mobo_vdev_descriptor {
-    uint32_t magic;      /* MOBO_VDEV_MAGIC */
-    uint16_t abi_major;  /* MOBO_ABI_MAJOR */
-    uint16_t abi_minor;  /* the oldest minor version that has all the vdev cannot do without */
-    uint32_t size;       /* sizeof(struct mobo_vdev_descriptor) */
-    uint32_t flags;      /* MOBO_VDEV_... */
-    const char *type;    /* as in `type = uart16550`: lower case, digits, '-' */
+    uint32_t magic;     /* MOBO_VDEV_MAGIC */
+    uint16_t abi_major; /* MOBO_ABI_MAJOR */
+    uint16_t abi_minor; /* the oldest minor version that has all the vdev cannot do without */
+    uint32_t size;      /* sizeof(struct mobo_vdev_descriptor) */
+    uint32_t flags;     /* MOBO_VDEV_... */
+    const char *type;   /* as in `type = uart16550`: lower case, digits, '-' */
     const char *vendor;
     const char *version;
-    const char *licence; /* SPDX expression */
-    const char *summary; /* one line */
+    const char *licence;    /* SPDX expression */
+    const char *summary;    /* one line */
     uint32_t dev_class;     /* enum mobo_vdev_class */
     uint32_t max_instances; /* 0: any number */
     const struct mobo_param *params;
