@@ -261,6 +261,7 @@ int cmd_vdev(int argc, char **argv)
     char **path;
     int c, status = 0;
     const char *sub;
+    bool is_list;
 
     optind = 1;
     opterr = 0;
@@ -282,14 +283,15 @@ int cmd_vdev(int argc, char **argv)
             return option_error("vdev", argv, options, c);
         }
     }
-    sub = optind < argc ? argv[optind] : NULL;
-    if (!sub)
+    sub = optind < argc ? argv[optind] : "";
+    is_list = strcmp(sub, "list") == 0;
+    if (!*sub)
         status = usage_error("vdev: 'list' or 'info TYPE' is missing");
-    else if (strcmp(sub, "list") != 0 && strcmp(sub, "info") != 0)
+    else if (!is_list && strcmp(sub, "info") != 0)
         status = usage_error("vdev: unknown command '%s'%s", DIAG_Q(sub),
                              DID_YOU_MEAN(nearest(sub, subs, COUNT(subs))));
-    else if (argc - optind != (sub[0] == 'l' ? 1 : 2))
-        status = usage_error(sub[0] == 'l'        ? "vdev list: takes no argument"
+    else if (argc - optind != (is_list ? 1 : 2))
+        status = usage_error(is_list              ? "vdev list: takes no argument"
                              : argc - optind == 1 ? "vdev info: no TYPE (see mobo vdev list)"
                                                   : "vdev info: one TYPE at a time");
     if (status == 0) {
@@ -297,7 +299,7 @@ int cmd_vdev(int argc, char **argv)
         vmb_vdev_list((const char *const *)path, found, &t);
         if (t.count)
             qsort(t.list, t.count, sizeof(*t.list), by_name);
-        status = sub[0] == 'l' ? list(&t, json) : info(&t, argv[optind + 1], json);
+        status = is_list ? list(&t, json) : info(&t, argv[optind + 1], json);
         types_free(&t);
         worker_vdev_dirs_free(path);
     }

@@ -114,7 +114,10 @@ static int key_set(struct config_section *s, const char *name, const char *value
         return -ENOMEM;
     }
     s->keys = more;
-    more[s->nkeys++] = (struct config_key){ n, v, *pos };
+    k = &more[s->nkeys++];
+    k->name = n;
+    k->value = v;
+    k->pos = *pos;
     return 0;
 }
 
@@ -287,7 +290,7 @@ static int set_split(const char *text, char *section, char *key, const char **re
 static int apply_set(struct config *c, const char *text, struct diag *diag)
 {
     char section[INI_NAME_MAX + 33], key[INI_NAME_MAX + 33], shown[160];
-    const char *value = NULL;
+    const char *value = "";
     struct config_section *s;
     struct diag_pos pos = { 0 };
     int err = set_split(text, section, key, &value, diag);

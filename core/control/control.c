@@ -372,7 +372,7 @@ static json_t *handle(struct worker *w, json_t *req)
 static void handle_line(struct client *c, const char *line, size_t len)
 {
     json_error_t je;
-    json_t *msg = json_loadb(line, len, JSON_REJECT_DUPLICATES, &je), *reply;
+    json_t *msg = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je), *reply;
 
     if (!msg) {
         send_json(c, error_reply(json_null(), RPC_PARSE, je.text));

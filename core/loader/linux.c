@@ -96,7 +96,7 @@ static int check_header(struct loader *l, struct diag *diag)
     /* the image may end up to 15 bytes before the last unit of 16 */
     if (setup >= k->len || code - 15 > k->len - setup)
         return loader_fail(k, diag, -EINVAL, "truncated: %llu bytes, its header says %llu",
-                           (unsigned long long)k->len, (unsigned long long)(setup + code));
+                           (unsigned long long)k->len, (unsigned long long)setup + code);
     l->lx.code_off = setup;
 
     l->lx.header_len = H_HEADER + h[H_JUMP + 1] - H_SETUP_SECTS;
@@ -134,7 +134,7 @@ static int check_header(struct loader *l, struct diag *diag)
 static int place_initrd(struct loader *l, struct diag *diag)
 {
     uint64_t top = l->ram_low, kernel_end = l->lx.load_addr + l->lx.init_size;
-    uint64_t limit = le32(l->lx.header + H_INITRD_ADDR_MAX - H_SETUP_SECTS);
+    uint64_t limit = le32(l->lx.header + (H_INITRD_ADDR_MAX - H_SETUP_SECTS));
 
     if (l->initrd.fd < 0)
         return 0;
@@ -206,7 +206,7 @@ static int put_tables(const struct loader_machine *m, struct diag *diag)
 
 static int linux_load(struct loader *l, const struct loader_machine *m, struct diag *diag)
 {
-    uint64_t code = (uint64_t)le32(l->lx.header + H_SYSSIZE - H_SETUP_SECTS) * 16;
+    uint64_t code = (uint64_t)le32(l->lx.header + (H_SYSSIZE - H_SETUP_SECTS)) * 16;
     struct hv_vp_state s;
     int err;
 

@@ -62,7 +62,7 @@ static int add_segment(struct loader *l, uint64_t off, uint64_t len, uint64_t gp
         return loader_fail(&l->kernel, diag, -EINVAL,
                            "truncated: %llu bytes, segment at 0x%llx ends at byte %llu",
                            (unsigned long long)l->kernel.len, (unsigned long long)gpa,
-                           (unsigned long long)(off + len));
+                           (unsigned long long)off + len);
     if (gpa >= 1ULL << 32 || mem_len > (1ULL << 32) - gpa || gpa + mem_len > l->ram_low)
         return loader_fail(&l->kernel, diag, -ENOMEM,
                            "segment 0x%llx-0x%llx does not fit into the VM's memory (%s)",
@@ -103,7 +103,7 @@ static int read_flat(struct loader *l, const uint8_t *head, uint64_t head_off, s
         if (bss_end < load + len)
             return loader_fail(&l->kernel, diag, -EINVAL,
                                "multiboot addresses: bss end 0x%x is below load end 0x%llx",
-                               bss_end, (unsigned long long)(load + len));
+                               bss_end, (unsigned long long)load + len);
         mem = bss_end - load;
     }
     return add_segment(l, off, len, load, mem, diag);

@@ -11,6 +11,7 @@ here=${top_srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}/tests/config
 mobo=${MOBO:-${top_builddir:-$here/../..}/mobo}
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/mobo-config.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+[ -x "$mobo" ] || { echo "Bail out! there is no $mobo"; exit 1; }
 shopt -s nullglob
 
 # A file as a bzImage header makes it: 9728 bytes, of which `head -c` takes what it likes.

@@ -7,6 +7,7 @@ here=${top_srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 mobo=${MOBO:-${top_builddir:-$here}/mobo}
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/mobo-status.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+[ -x "$mobo" ] || { echo "Bail out! there is no $mobo"; exit 1; }
 cd "$tmp" || exit 1
 
 # kernel FILE BYTES: the multiboot header (Multiboot Specification 3.1) at 1 MiB, the code at +0x20.
