@@ -377,6 +377,7 @@ void hv_vp_reset(struct hv_vp *vp, bool init)
     vp->idle = 0;
     vp->run_state = vp->index == 0 ? HV_VP_RUNNING : HV_VP_WAIT_SIPI;
     x86_tlb_flush_all(vp);
+    x86_mmu_watch_changed(vp);
     x86_update_mode(vp);
     vp->p->engine->reset(vp);
 }
@@ -632,6 +633,7 @@ int hv_vp_set_state(struct hv_partition *p, unsigned index, const struct hv_vp_s
         .cr2 = s->cr2,
     };
     x86_tlb_flush_all(vp);
+    x86_mmu_watch_changed(vp);
     x86_update_mode(vp);
     p->engine->reset(vp);
     hv_vp_kick(vp, HV_ATT_INTR | HV_ATT_TIMER);

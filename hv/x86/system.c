@@ -212,8 +212,8 @@ static void mov_to_dr(struct hv_vp *vp, const struct x86_insn *in)
     if (n == 7)
         val = (val & 0xffff23ff) | 0x400;
     c->dr[n] = val;
-    if (n != 6) { /* data breakpoints live in the TLB's write and read tags */
-        x86_tlb_flush_all(vp);
+    if (n != 6) {
+        x86_mmu_watch_changed(vp);
         x86_update_mode(vp);
     }
     done(vp, in);
