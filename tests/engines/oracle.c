@@ -2,10 +2,8 @@
 /* Random instruction sequences on the host CPU and on an engine, compared: general registers, RFLAGS, RIP,
  * vector registers, MXCSR, x87 state, memory, and the kind, error code and address of a fault.
  *
- *   gcc -std=gnu11 -O2 -g -Wall -Wextra -I. -Ihv/include -o /tmp/oracle tests/engines/oracle*.c hv/(*.c)
- *       hv/x86/(*.c) hv/interp/(*.c) -lZydis -lpthread      (without the unit tests; see tests/Makefile.inc)
- *
- * oracle [-n INSTRUCTIONS] [-s SEED] [-m 32|64] [-l LENGTH] [-e ENGINE] [-o MNEMONIC] [-r ROW] [-u] [-c] [-x MAX]
+ * oracle [-n INSTRUCTIONS] [-s SEED] [-m 16|32|64] [-l LENGTH] [-e ENGINE] [-o MNEMONIC] [-r ROW] [-u] [-c] [-x MAX]
+ *   -n  default 10 million, a tenth of that in sanitizer builds
  *   -u  also compare flags that the manuals leave undefined
  *   -c  print how often each opcode row was run
  *   -x  stop after MAX different mismatches (default 20)
@@ -30,11 +28,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifdef HAVE_ZYDIS
+#if __has_include(<Zydis/Zydis.h>)
 #include <Zydis/Zydis.h>
+#define HAVE_ZYDIS 1
 #endif
 
 #include "hv/hv_int.h"
+
+#if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
+enum { DEFAULT_COUNT = 1000000 };
+#else
+enum { DEFAULT_COUNT = 10000000 };
+#endif
 
 /* Guest-physical layout below 64 KB, seen by the guest at G_HIGH + address. */
 enum {
@@ -47,7 +52,6 @@ enum {
 static struct hv_partition *part;
 static uint8_t *ram;
 static struct hv_vp_state base_state;
-static uint16_t gs_sel;
 static const char *engine = "interp";
 
 /* ---- guest ---------------------------------------------------------------------------------------------------------- */
@@ -158,7 +162,7 @@ static void guest_setup(void)
     s->tr = (struct hv_segment){ .base = G_HIGH + G_TSS, .limit = 0x67, .selector = 0x60, .attr = 0x8b };
     s->ss = s->ds = s->es = segment(OR_DS, 0xc0f3);
     s->fs = (struct hv_segment){ .attr = 0x100 };
-    s->gs = segment(gs_sel, 0xc0f3);
+    s->gs = segment(OR_GS, 0xc0f3);
     s->gs.base = OR_GS_BASE;
     s->run_state = HV_VP_RUNNING;
 }
@@ -176,7 +180,10 @@ static void guest_run(const struct or_seq *q, struct or_state *out)
     memcpy(s.gpr, q->in.gpr, sizeof s.gpr);
     s.rip = q->in.rip;
     s.rflags = q->in.rflags;
-    s.cs = q->m32 ? segment(OR_CS32, 0xc0fb) : segment(OR_CS64, 0xa0fb);
+    if (q->mode == X86_MODE_16)
+        s.cs = (struct hv_segment){ .base = OR_CODE, .limit = 0xffff, .selector = OR_CS16, .attr = 0xfb };
+    else
+        s.cs = q->mode == X86_MODE_32 ? segment(OR_CS32, 0xc0fb) : segment(OR_CS64, 0xa0fb);
     memset(s.xsave, 0, sizeof s.xsave);
     memcpy(s.xsave, q->in.fx, 416);
     memcpy(s.xsave + 512, &bv, 8);
@@ -221,7 +228,8 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
                         bool print)
 {
     unsigned n = 0;
-    uint64_t mask = q->m32 ? 0xffffffff : ~0ull;
+    bool narrow = q->mode != X86_MODE_64;
+    uint64_t mask = narrow ? 0xffffffff : ~0ull;
     uint32_t fmask = 0x244fd5 & ~(strict ? 0 : undef);
 
 #define DIFF(name, fmt, a, b)                                                                                            \
@@ -243,7 +251,7 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
         if (h->error != g->error && (h->vector == 13 || (h->vector == 14 && h->cr2 < 1ull << 47)))
             DIFF("error", "%x", h->error, g->error);
     }
-    for (unsigned i = 0; i < (q->m32 ? 8u : 16u); i++)
+    for (unsigned i = 0; i < (narrow ? 8u : 16u); i++)
         if ((h->gpr[i] ^ g->gpr[i]) & mask)
             DIFF(gpr_name[i], "%016llx", (unsigned long long)h->gpr[i], (unsigned long long)g->gpr[i]);
     if (h->rip != g->rip)
@@ -312,7 +320,7 @@ static void print_insn(const struct or_seq *q, unsigned k)
 {
     unsigned at = q->start[k];
     struct x86_insn in;
-    int len = x86_decode(q->code + at, 15, q->m32 ? X86_MODE_32 : X86_MODE_64, &in);
+    int len = x86_decode(q->code + at, 15, q->mode, &in);
 
     printf("  %x:", OR_CODE + at);
     for (int i = 0; i < len; i++)
@@ -321,7 +329,9 @@ static void print_insn(const struct or_seq *q, unsigned k)
     {
         ZydisDisassembledInstruction d;
 
-        if (ZYAN_SUCCESS(ZydisDisassembleIntel(q->m32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32 : ZYDIS_MACHINE_MODE_LONG_64,
+        if (ZYAN_SUCCESS(ZydisDisassembleIntel(q->mode == X86_MODE_64 ? ZYDIS_MACHINE_MODE_LONG_64
+                                               : q->mode == X86_MODE_32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
+                                                                        : ZYDIS_MACHINE_MODE_LONG_COMPAT_16,
                                                OR_CODE + at, q->code + at, 15, &d)))
             printf("   %s", d.text);
     }
@@ -329,9 +339,9 @@ static void print_insn(const struct or_seq *q, unsigned k)
     printf("   (%s)\n", len > 0 ? x86_op_name(in.op) : "bad");
 }
 
-static void print_state(const struct or_state *s, bool m32)
+static void print_state(const struct or_state *s, bool narrow)
 {
-    for (unsigned i = 0; i < (m32 ? 8u : 16u); i++)
+    for (unsigned i = 0; i < (narrow ? 8u : 16u); i++)
         printf("%s%-3s %016llx%s", i & 3 ? "  " : "    ", gpr_name[i], (unsigned long long)s->gpr[i],
                (i & 3) == 3 ? "\n" : "");
     printf("    rflags %llx  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x\n", (unsigned long long)s->rflags, s->fx[1],
@@ -341,7 +351,7 @@ static void print_state(const struct or_state *s, bool m32)
 static void print_vectors(const struct or_state *s, const struct or_seq *q, unsigned k)
 {
     struct x86_insn in;
-    int len = x86_decode(q->code + q->start[k], 15, q->m32 ? X86_MODE_32 : X86_MODE_64, &in);
+    int len = x86_decode(q->code + q->start[k], 15, q->mode, &in);
 
     for (unsigned i = 0; len > 0 && i < in.nops; i++)
         if (in.o[i].kind == X86_O_VEC) {
@@ -368,7 +378,7 @@ static bool run_both(const struct or_seq *q, unsigned upto, bool print)
 
     or_host_run(q, &h);
     guest_run(q, &g);
-    return compare(q, &h, &g, upto ? q->undef[upto - 1] : 0, print) != 0;
+    return compare(q, &h, &g, q->undef[h.vector == 1 ? 0 : upto - 1], print) != 0; /* 1: single step */
 }
 
 static uint64_t seen[256];
@@ -395,23 +405,23 @@ static void bisect(const struct or_seq *q)
         k = q->n;
         cut = *q;
     }
-    if (x86_decode(q->code + q->start[k - 1], 15, q->m32 ? X86_MODE_32 : X86_MODE_64, &in) <= 0)
+    if (x86_decode(q->code + q->start[k - 1], 15, q->mode, &in) <= 0)
         memset(&in, 0, sizeof in);
     sig = (uint64_t)in.op << 32 | (uint64_t)(in.vex != 0) << 31 | in.map << 24 | in.pp << 16 | in.opcode << 8 |
-          (in.op == X86_OP_X87 ? in.modrm & 0xf8 : q->m32);
+          (in.op == X86_OP_X87 ? in.modrm & 0xf8 : q->mode);
     for (unsigned i = 0; i < nseen; i++)
         if (seen[i] == sig)
             return;
     if (nseen < 256)
         seen[nseen++] = sig;
-    printf("MISMATCH (%u bits)\n", q->m32 ? 32 : 64);
+    printf("MISMATCH (%u bits)\n", q->mode * 8);
     for (unsigned i = k; i > 1 && q->dirty[i - 2]; i--)
         print_insn(q, i - 2);
     print_insn(q, k - 1);
     memset(cut.code + q->start[k - 1], 0xcc, OR_CODE_SIZE - q->start[k - 1]);
     or_host_run(&cut, &before);
     printf("  before:\n");
-    print_state(&before, q->m32);
+    print_state(&before, q->mode != X86_MODE_64);
     print_vectors(&before, q, k - 1);
     cut = *q;
     memset(cut.code + q->start[k], 0xcc, OR_CODE_SIZE - q->start[k]);
@@ -435,8 +445,9 @@ static uint64_t number(const char *s, const char *what)
 
 int main(int argc, char **argv)
 {
-    uint64_t total = 1000000, seed = 1, done = 0, sequences = 0;
-    unsigned length = 20, max = 20, modes = 3;
+    uint64_t total = DEFAULT_COUNT, seed = 1, done = 0, sequences = 0;
+    unsigned length = 20, max = 20;
+    enum x86_mode mode = 0;
     struct or_gen_options opt = { .feature = shown, .row = -1 };
     struct or_rng rng;
     static struct or_seq q;
@@ -449,7 +460,13 @@ int main(int argc, char **argv)
         switch (c) {
         case 'n': total = number(optarg, "count"); break;
         case 's': seed = number(optarg, "seed"); break;
-        case 'm': modes = number(optarg, "mode") == 32 ? 2 : 1; break;
+        case 'm': 
+            mode = (enum x86_mode)(number(optarg, "mode") / 8);
+            if (mode != X86_MODE_16 && mode != X86_MODE_32 && mode != X86_MODE_64) {
+                fprintf(stderr, "oracle: the mode is 16, 32 or 64\n");
+                return 2;
+            }
+            break;
         case 'l': length = (unsigned)number(optarg, "length"); break;
         case 'e': engine = optarg; break;
         case 'o': opt.only = optarg; break;
@@ -461,7 +478,7 @@ int main(int argc, char **argv)
         }
     if (guest_init())
         return 2;
-    err = or_host_init(&gs_sel);
+    err = or_host_init();
     if (err) {
         printf("SKIP: %s\n", err);
         return 77;
@@ -476,9 +493,9 @@ int main(int argc, char **argv)
     rng.s[1] = seed ^ 0xd1b54a32d192ed03ull;
     clock_gettime(CLOCK_MONOTONIC, &t0);
     while (done < total && nseen < max) {
-        bool m32 = modes == 3 ? sequences & 1 : modes == 2;
+        static const enum x86_mode turn[] = { X86_MODE_64, X86_MODE_32, X86_MODE_64, X86_MODE_16 };
 
-        or_gen_sequence(&rng, m32, 1 + or_below(&rng, length), &q);
+        or_gen_sequence(&rng, mode ? mode : turn[sequences & 3], 1 + or_below(&rng, length), &q);
         sequences++;
         done += q.n;
         if (run_both(&q, q.n, false))

@@ -19,7 +19,7 @@ enum {
 };
 
 /* Selectors as Linux has them, so that storing a selector gives the same. */
-enum { OR_CS32 = 0x23, OR_DS = 0x2b, OR_CS64 = 0x33 };
+enum { OR_CS32 = 0x23, OR_DS = 0x2b, OR_CS64 = 0x33, OR_GS = 0x07, OR_CS16 = 0x0f /* entries 0 and 1 of the LDT */ };
 
 struct or_state {
     uint64_t gpr[16], rip, rflags;
@@ -31,7 +31,7 @@ struct or_state {
 };
 
 struct or_seq {
-    bool m32;
+    enum x86_mode mode;                /* 16 and 32: compatibility mode */
     uint8_t code[OR_CODE_SIZE];
     unsigned at;                       /* offset of the sequence in the code page */
     unsigned len, n;
@@ -68,11 +68,11 @@ unsigned or_gen_rows(void);
 void or_gen_row_text(unsigned row, char *buf, unsigned len);
 uint64_t or_gen_row_count(unsigned row);
 /** A sequence of about @n instructions with its initial state and memory. */
-void or_gen_sequence(struct or_rng *r, bool m32, unsigned n, struct or_seq *s);
+void or_gen_sequence(struct or_rng *r, enum x86_mode mode, unsigned n, struct or_seq *s);
 
 /* ---- oracle_host.c ---- */
 /** Map the fixed addresses, install handlers.  After the partition exists.  @return an error text or NULL. */
-const char *or_host_init(uint16_t *ret_gs_sel);
+const char *or_host_init(void);
 uint8_t *or_host_window(void); /* writable view of the window */
 void or_host_run(const struct or_seq *s, struct or_state *out);
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct row { uint8_t vex, map, pp, opcode, l, w; uint8_t m64, m32; uint64_t count; };
+struct row { uint8_t vex, map, pp, opcode, l, w; uint8_t modes; uint64_t count; };
 enum { MAX_ROWS = 8192 };
 
 static struct row *rows;
@@ -66,7 +66,7 @@ static bool usable(const struct x86_insn *in)
         /* a 16-bit branch target leaves the code page (and in 64-bit mode Intel and AMD differ) */
         if ((in->op == X86_OP_LOOPE || in->op == X86_OP_LOOPNE) && in->rep)
             return false; /* some AMD processors take F3 and F2 for the condition */
-        return in->osize != 2;
+        return in->osize != 2 || in->mode == X86_MODE_16;
     }
     if (in->feature && !opts.feature(in->feature))
         return false;
@@ -106,8 +106,9 @@ static unsigned encode_head(uint8_t *b, const struct row *r, unsigned rex, unsig
     return n;
 }
 
-static bool row_works(const struct row *r, bool m32)
+static bool row_works(const struct row *r, enum x86_mode mode)
 {
+    bool m32 = mode != X86_MODE_64;
     uint8_t b[16];
     struct x86_insn in;
 
@@ -117,7 +118,7 @@ static bool row_works(const struct row *r, bool m32)
 
             b[n++] = (uint8_t)modrm;
             memset(b + n, 0x11, sizeof b - n);
-            if (x86_decode(b, 15, m32 ? X86_MODE_32 : X86_MODE_64, &in) <= 0 || in.map != r->map ||
+            if (x86_decode(b, 15, mode, &in) <= 0 || in.map != r->map ||
                 in.opcode != r->opcode || (in.vex != 0) != r->vex)
                 continue;
             if (usable(&in))
@@ -141,10 +142,12 @@ void or_gen_init(const struct or_gen_options *opt)
                                              (opcode >= 0x40 && opcode < 0x50 && opts.row == -2)))
                             continue;
                         r = (struct row){ (uint8_t)vex, (uint8_t)map, (uint8_t)pp, (uint8_t)opcode,
-                                          (uint8_t)(lw & 1), (uint8_t)(lw >> 1), 0, 0, 0 };
-                        r.m64 = !(!vex && !map && opcode >= 0x40 && opcode < 0x50) && row_works(&r, false);
-                        r.m32 = row_works(&r, true);
-                        if ((r.m64 || r.m32) && nrows < MAX_ROWS)
+                                          (uint8_t)(lw & 1), (uint8_t)(lw >> 1), 0, 0 };
+                        if (!(!vex && !map && opcode >= 0x40 && opcode < 0x50) && row_works(&r, X86_MODE_64))
+                            r.modes |= X86_MODE_64;
+                        r.modes |= row_works(&r, X86_MODE_32) ? X86_MODE_32 : 0;
+                        r.modes |= row_works(&r, X86_MODE_16) ? X86_MODE_16 : 0;
+                        if (r.modes && nrows < MAX_ROWS)
                             rows[nrows++] = r;
                     }
     for (unsigned i = 0; i < nrows; i++)
@@ -246,10 +249,11 @@ static uint32_t mxcsr_value(struct or_rng *r)
 
 /* ---- emission ------------------------------------------------------------------------------------------------------ */
 
-struct gen { struct or_rng *r; struct or_seq *s; uint8_t *p; };
+struct gen { struct or_rng *r; struct or_seq *s; uint8_t *p; bool ac; };
 
 static unsigned here(const struct gen *g) { return (unsigned)(g->p - g->s->code); }
-static uint64_t addr(const struct gen *g) { return OR_CODE + here(g); }
+/* In a 16-bit segment, whose base is the code page, an address is an offset in it. */
+static uint64_t addr(const struct gen *g) { return (g->s->mode == X86_MODE_16 ? 0 : OR_CODE) + here(g); }
 
 static void put(struct gen *g, const void *b, unsigned n)
 {
@@ -271,11 +275,13 @@ static void b32(struct gen *g, uint64_t v) { uint32_t w = (uint32_t)v; put(g, &w
 static void mov_reg(struct gen *g, unsigned reg, uint64_t v)
 {
     begin(g);
-    if (!g->s->m32) {
+    if (g->s->mode == X86_MODE_64) {
         b8(g, 0x48 | reg >> 3);
         b8(g, 0xb8 | (reg & 7));
         put(g, &v, 8);
     } else {
+        if (g->s->mode == X86_MODE_16)
+            b8(g, 0x66);
         b8(g, 0xb8 | (reg & 7));
         b32(g, v);
     }
@@ -285,10 +291,12 @@ static void mov_reg(struct gen *g, unsigned reg, uint64_t v)
 static void mov_mem(struct gen *g, uint32_t to, uint32_t v, unsigned size)
 {
     begin(g);
-    if (size == 2)
+    if (g->s->mode == X86_MODE_16)
+        b8(g, 0x67);
+    if ((size == 2) != (g->s->mode == X86_MODE_16))
         b8(g, 0x66);
     b8(g, 0xc7);
-    if (g->s->m32) {
+    if (g->s->mode != X86_MODE_64) {
         b8(g, 0x05);
     } else {
         b8(g, 0x04);
@@ -335,7 +343,6 @@ static bool is_load_state(unsigned op)
 static void prepare(struct gen *g, const struct x86_insn *in, uint64_t t)
 {
     struct or_rng *r = g->r;
-    bool m64 = !g->s->m32;
     uint32_t t32 = (uint32_t)t;
 
     switch (in->op) {
@@ -417,7 +424,6 @@ static void prepare(struct gen *g, const struct x86_insn *in, uint64_t t)
         mov_mem(g, t32, fcw_value(r), 2);
         mov_mem(g, t32 + (in->osize == 2 ? 2 : 4), or_below(r, 0x8000) & 0x7f00, 2);
     }
-    (void)m64;
 }
 
 /* Fields that differ by design: x87 pointers (x87.c), MXCSR_MASK. */
@@ -472,12 +478,14 @@ static bool aim(struct gen *g, const struct x86_insn *in, uint8_t *b, unsigned d
         if (!or_chance(r, 90) && !in->index)
             return false;
         begin(g); /* vmovdqu ymm, [table] */
+        if (g->s->mode == X86_MODE_16)
+            b8(g, 0x67);
         b8(g, 0xc4);
         b8(g, (in->index & 8 ? 0 : 0x80) | 0x61);
         b8(g, 0x7e);
         b8(g, 0x6f);
-        b8(g, (in->index & 7) << 3 | (g->s->m32 ? 5 : 4));
-        if (!g->s->m32)
+        b8(g, (in->index & 7) << 3 | (g->s->mode != X86_MODE_64 ? 5 : 4));
+        if (g->s->mode == X86_MODE_64)
             b8(g, 0x25);
         b32(g, table);
         want = OR_WIN + 2200 + (or_below(r, 2000) & ~3u) - (in->seg == X86_GS ? OR_GS_BASE : 0);
@@ -519,6 +527,20 @@ static bool is_branch(unsigned op)
     return false;
 }
 
+/* Alignment checking of operands beyond 8 bytes differs between processors (SDM 2A table 2-17 and on: 4- and
+ * 8-byte references; AMD: all). */
+static bool ac_comparable(const struct x86_insn *in)
+{
+    if (in->op == X86_OP_ENTER || in->op == X86_OP_VGATHER || in->op == X86_OP_VMASKMOV || in->op == X86_OP_MASKMOVQ ||
+        in->op == X86_OP_MASKMOVDQU || in->op >= X86_OP_FLDCW)
+        return in->op == X86_OP_VEC && (in->nops < 2 || (in->o[0].kind != X86_O_MEM && in->o[1].kind != X86_O_MEM &&
+                                                         (in->nops < 3 || in->o[2].kind != X86_O_MEM)));
+    for (unsigned i = 0; i < in->nops; i++)
+        if (in->o[i].kind == X86_O_MEM && in->o[i].size > 8)
+            return false;
+    return true;
+}
+
 /* An instruction of row @row; @return false when the dice gave nothing usable. */
 static bool one(struct gen *g, struct row *row)
 {
@@ -526,13 +548,13 @@ static bool one(struct gen *g, struct row *row)
     uint8_t b[64];
     struct x86_insn in;
     unsigned n = 0, head, mod, rm, modpos, dpos = 0, dlen = 0, rex = 0, mem;
-    bool m32 = g->s->m32;
+    bool m32 = g->s->mode != X86_MODE_64, m16 = g->s->mode == X86_MODE_16;
     uint64_t t = 0;
     int len;
 
-    if (or_chance(r, 4))
+    if (or_chance(r, m16 ? 50 : 4))
         b[n++] = 0x67;
-    if (or_chance(r, 6) || (n && m32 && or_chance(r, 80)))
+    if (or_chance(r, 6) || (m32 && !n == m16 && or_chance(r, 80))) /* 16-bit addresses: relative to GS */
         b[n++] = 0x65;
     else if (or_chance(r, 2))
         b[n++] = or_chance(r, 50) ? 0x3e : 0x36;
@@ -550,8 +572,10 @@ static bool one(struct gen *g, struct row *row)
         b[i] = (uint8_t)or_rand(r);
     if (or_chance(r, 45))
         b[n] |= 0xc0;
-    len = x86_decode(b, 15, m32 ? X86_MODE_32 : X86_MODE_64, &in);
+    len = x86_decode(b, 15, g->s->mode, &in);
     if (len <= 0 || !usable(&in) || in.map != row->map || in.opcode != row->opcode || (in.vex != 0) != row->vex)
+        return false;
+    if (g->ac && !ac_comparable(&in))
         return false;
     if (!m32 && memchr(b, 0x66, head) && (is_branch(in.op) || in.op == X86_OP_RET_NEAR || in.op == X86_OP_JMP_IND ||
                                           in.op == X86_OP_CALL_IND))
@@ -588,13 +612,15 @@ static bool one(struct gen *g, struct row *row)
         unsigned size = in.opcode >= 0x70 && in.opcode <= 0x7f && !in.map ? 1
                         : in.opcode >= 0xe0 && in.opcode <= 0xe3          ? 1
                         : in.opcode == 0xeb                               ? 1
-                                                                          : 4;
+                                                                          : in.osize == 2 ? 2 : 4;
         memset(b + len - size, 0, size);
     }
     if (in.op == X86_OP_ENTER) /* small enough not to fault half-way: what is pushed before is not specified */
         b[len - 1] &= or_chance(r, 50) ? 3 : 31, b[len - 2] &= 1;
     if (!in.vex && in.map == 1 && in.opcode == 0x0d && (in.modrm & 0xc0) == 0xc0)
         return false; /* PREFETCHW of a register: no operation on Intel, undefined on AMD */
+    if (in.op == X86_OP_MOVSXD && in.osize == 2 && (in.modrm & 0xc0) != 0xc0)
+        return false; /* reads 2 bytes on Intel, 4 on AMD */
     if (m32 && in.vex && in.map == 3 && (in.opcode == 0x16 || in.opcode == 0x22) && row->w)
         return false; /* W is ignored on Intel, undefined on AMD */
     if (in.op >= X86_OP_XSAVE && in.op <= X86_OP_XRSTORS &&
@@ -602,7 +628,7 @@ static bool one(struct gen *g, struct row *row)
         return false; /* they select components: those of the host must stay out of it */
     if (in.op == X86_OP_RET_NEAR && in.immsize)
         b[len - 1] = 0;
-    len = x86_decode(b, 15, m32 ? X86_MODE_32 : X86_MODE_64, &in);
+    len = x86_decode(b, 15, g->s->mode, &in);
     if (len <= 0)
         return false;
     if (in.op == X86_OP_RET_NEAR || in.op == X86_OP_JMP_IND || in.op == X86_OP_CALL_IND) {
@@ -632,11 +658,16 @@ static bool one(struct gen *g, struct row *row)
     if (mem < in.nops && !aim(g, &in, b, dpos, dlen, t))
         return false;
     if (in.op == X86_OP_JMP_IND || in.op == X86_OP_CALL_IND)
-        mov_reg(g, in.o[0].reg, addr(g) + (m32 ? 5u : 10u) + (unsigned)len);
+        mov_reg(g, in.o[0].reg, addr(g) + (m16 ? 6u : m32 ? 5u : 10u) + (unsigned)len);
     if (in.op == X86_OP_RET_NEAR) { /* push of the address after the return */
         begin(g);
+        if (m16 && in.osize == 4)
+            b8(g, 0x66);
         b8(g, 0x68);
-        b32(g, addr(g) + 4 + (unsigned)len);
+        if (in.osize == 2)
+            b16(g, (unsigned)addr(g) + 2 + (unsigned)len);
+        else
+            b32(g, addr(g) + 4 + (unsigned)len);
     }
     if (mem < in.nops && in.base == X86_REG_RIP) {
         uint64_t want = t - (in.seg == X86_GS ? OR_GS_BASE : 0);
@@ -652,7 +683,7 @@ static bool one(struct gen *g, struct row *row)
     return true;
 }
 
-static struct row *pick_row(struct or_rng *r, bool m32)
+static struct row *pick_row(struct or_rng *r, enum x86_mode mode)
 {
     for (;;) {
         struct row *row = &rows[opts.row >= 0 ? (unsigned)opts.row % nrows : or_below(r, nrows)];
@@ -662,25 +693,26 @@ static struct row *pick_row(struct or_rng *r, bool m32)
                 row = &rows[or_below(r, nrows)];
             while (row->vex || row->map || row->opcode < 0xd8 || row->opcode > 0xdf);
         }
-        if (m32 ? row->m32 : row->m64)
+        if (row->modes & mode)
             return row;
     }
 }
 
-void or_gen_sequence(struct or_rng *r, bool m32, unsigned n, struct or_seq *s)
+void or_gen_sequence(struct or_rng *r, enum x86_mode mode, unsigned n, struct or_seq *s)
 {
-    struct gen g = { r, s, NULL };
+    bool m32 = mode != X86_MODE_64;
+    struct gen g = { r, s, NULL, or_chance(r, 2) };
     unsigned want = n, skip_from = 0, tries = 0;
     bool skipping = false;
     struct or_state *in = &s->in;
 
-    s->m32 = m32;
+    s->mode = mode;
     s->n = 0;
     s->at = or_below(r, 512);
     memset(s->code, 0xcc, sizeof s->code);
     g.p = s->code + s->at;
     while (want && here(&g) < OR_CODE_SIZE - 700 && s->n < OR_MAX_INSNS - 64 && tries++ < 10000) {
-        struct row *row = pick_row(r, m32);
+        struct row *row = pick_row(r, mode);
         unsigned first = s->n, last;
 
         if (!one(&g, row)) {
@@ -688,7 +720,7 @@ void or_gen_sequence(struct or_rng *r, bool m32, unsigned n, struct or_seq *s)
             g.p = s->code + (first ? s->start[first - 1] : s->at);
             if (first) {
                 struct x86_insn prev;
-                g.p += x86_decode(g.p, 15, m32 ? X86_MODE_32 : X86_MODE_64, &prev);
+                g.p += x86_decode(g.p, 15, mode, &prev);
             }
             memset(g.p, 0xcc, s->code + OR_CODE_SIZE - g.p);
             continue;
@@ -698,12 +730,13 @@ void or_gen_sequence(struct or_rng *r, bool m32, unsigned n, struct or_seq *s)
         if (skipping) { /* the branch before jumps over this, or not */
             struct x86_insn br;
             unsigned at = s->start[skip_from], len, dist = or_chance(r, 70) ? here(&g) : s->start[first];
-            int blen = x86_decode(s->code + at, 15, m32 ? X86_MODE_32 : X86_MODE_64, &br);
+            int blen = x86_decode(s->code + at, 15, mode, &br);
 
             len = at + (unsigned)blen;
             if (blen > 0 && dist >= len && dist - len < 128) {
                 unsigned size = (br.map == 0 && ((br.opcode & 0xf0) == 0x70 || br.opcode == 0xeb ||
-                                                 (br.opcode >= 0xe0 && br.opcode <= 0xe3))) ? 1 : 4;
+                                                 (br.opcode >= 0xe0 && br.opcode <= 0xe3))) ? 1
+                                : br.osize == 2 ? 2 : 4;
                 s->code[len - size] = (uint8_t)(dist - len);
             }
             skipping = false;
@@ -711,7 +744,7 @@ void or_gen_sequence(struct or_rng *r, bool m32, unsigned n, struct or_seq *s)
         {
             struct x86_insn l;
 
-            if (x86_decode(s->code + s->start[last], 15, m32 ? X86_MODE_32 : X86_MODE_64, &l) > 0 && is_branch(l.op)) {
+            if (x86_decode(s->code + s->start[last], 15, mode, &l) > 0 && is_branch(l.op)) {
                 skipping = true;
                 skip_from = last;
             }
@@ -733,8 +766,9 @@ void or_gen_sequence(struct or_rng *r, bool m32, unsigned n, struct or_seq *s)
     if (m32)
         for (unsigned i = 8; i < 16; i++)
             in->gpr[i] = 0;
-    in->rip = OR_CODE + s->at;
-    in->rflags = 0x202 | (or_rand(r) & ALL) | (or_chance(r, 10) ? 0x400 : 0);
+    in->rip = (mode == X86_MODE_16 ? 0 : OR_CODE) + s->at;
+    in->rflags = 0x202 | (or_rand(r) & ALL) | (or_chance(r, 10) ? 0x400 : 0) | (or_chance(r, 2) ? 0x100 : 0) |
+                 (g.ac ? 0x40000 : 0); /* DF, TF, AC */
     {
         uint16_t fcw = fcw_value(r), fsw = (uint16_t)(or_rand(r) & 0x7f7f);
         uint32_t mxcsr = mxcsr_value(r);

@@ -54,7 +54,7 @@ static void enter(ucontext_t *uc)
         g[reg_index[i]] = (greg_t)cur->in.gpr[i];
     g[REG_RIP] = (greg_t)cur->in.rip;
     g[REG_EFL] = (greg_t)cur->in.rflags;
-    g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | (cur->m32 ? OR_CS32 : OR_CS64);
+    g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | (cur->mode == X86_MODE_64 ? OR_CS64 : cur->mode == X86_MODE_32 ? OR_CS32 : OR_CS16);
     memcpy(fp, cur->in.fx, 416);
     memcpy(&bv, fp + XS_BV, 8);
     bv |= 7;
@@ -123,12 +123,13 @@ __asm__(".text\n"
 
 uint8_t *or_host_window(void) { return window; }
 
-const char *or_host_init(uint16_t *ret_gs_sel)
+const char *or_host_init(void)
 {
     static const int signals[] = { SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE };
     struct sigaction sa = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
     struct user_desc ud = { .entry_number = 0, .base_addr = OR_GS_BASE, .limit = 0xfffff,
                             .seg_32bit = 1, .limit_in_pages = 1, .useable = 1 };
+    struct user_desc code16 = { .entry_number = 1, .base_addr = OR_CODE, .limit = 0xffff, .contents = 2, .useable = 1 };
     stack_t ss = { .ss_size = 1 << 17 };
     int fd = memfd_create("oracle", 0);
     void *p;
@@ -149,10 +150,9 @@ const char *or_host_init(uint16_t *ret_gs_sel)
     if (mprotect((char *)p + OR_DATA_SIZE, OR_WIN_SIZE - OR_DATA_SIZE, PROT_READ))
         return "mprotect fails";
     close(fd);
-    if (syscall(SYS_modify_ldt, 0x11, &ud, sizeof ud))
+    if (syscall(SYS_modify_ldt, 0x11, &ud, sizeof ud) || syscall(SYS_modify_ldt, 0x11, &code16, sizeof code16))
         return "modify_ldt fails";
-    *ret_gs_sel = 7; /* entry 0 of the LDT, RPL 3 */
-    __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %1, %%gs" : : "r"((uint32_t)OR_DS), "r"((uint32_t)*ret_gs_sel));
+    __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %1, %%gs" : : "r"((uint32_t)OR_DS), "r"((uint32_t)OR_GS));
     if (sigaltstack(&ss, NULL))
         return "sigaltstack fails";
     sa.sa_sigaction = or_signal_entry;
