@@ -382,6 +382,11 @@ static void state_refused(void **state)
     BAD(s.dr[7] = 1ull << 32);
     BAD(s.pat = 2);
     BAD(s.lstar = 1ull << 50);
+    BAD(s.mtrr_var[3] = 1);
+    BAD(s.mtrr_var[2] = 1ull << 60);
+    BAD(s.mtrr_def = 1ull << 12);
+    BAD(s.spec_ctrl = 8);
+    BAD(s.misc_enable = 2);
     BAD(s.int_shadow = 3);
     BAD(s.run_state = 9);
     BAD((s.pending_valid = 1, s.pending_vector = 256));

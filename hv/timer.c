@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The timer thread of a partition: sets HV_ATT_TIMER on a running VP when the deadline of its local APIC
- * timer comes.  A halted VP sleeps until its own deadline and is none of this thread's business.
+/* The timer thread of a partition: sets HV_ATT_TIMER on a running VP when the deadline of one of its timers
+ * comes.  A halted VP sleeps until its own deadline and needs no kick.
  *
  * A VP that sets a deadline wakes the thread only when that deadline is earlier than what the thread sleeps
  * for.  Both sides publish first and look second (sequentially consistent), so no deadline is missed; a
@@ -43,14 +43,14 @@ static uint64_t timers_scan(struct hv_partition *p)
         struct hv_vp *vp = p->vps[i];
         uint64_t d = hv_vp_deadline_ns(vp);
 
-        if (d == UINT64_MAX || d == atomic_load(&vp->lapic.timer_told_ns) || atomic_load(&vp->lapic.timer_own))
+        if (d == UINT64_MAX || d == atomic_load(&vp->lapic.timer_told_ns))
             continue;
-        if (d <= now) {
+        if (d > now) {
+            next = d < next ? d : next;
+        } else if (!atomic_load(&vp->lapic.timer_own)) {
             atomic_store(&vp->lapic.timer_told_ns, d);
             hv_vp_kick(vp, HV_ATT_TIMER);
-        } else if (d < next) {
-            next = d;
-        }
+        } /* else it sleeps, and looks at the clock before it goes on */
     }
     return next;
 }

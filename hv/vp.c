@@ -538,6 +538,11 @@ static const char *state_check(struct hv_vp *vp, const struct hv_vp_state *s)
                 return "PDPTE";
     if (!pat_valid(s->pat))
         return "PAT";
+    if ((s->mtrr_def & ~0xcffull) || (s->spec_ctrl & ~0x407ull) || (s->mcg_status & ~7ull) || (s->misc_enable & ~0x400400001ull))
+        return "MSR";
+    for (unsigned i = 0; i < COUNT(s->mtrr_var); i++)
+        if (s->mtrr_var[i] & (phys | (i & 1 ? 0x7ffull : 0xf00ull)))
+            return "MTRR";
     if (!x86_canonical(s->lstar) || !x86_canonical(s->cstar) || !x86_canonical(s->kernel_gs_base) ||
         !x86_canonical(s->sysenter_esp) || !x86_canonical(s->sysenter_eip) || (s->tsc_aux >> 32) || (s->sfmask >> 32))
         return "system-call MSR";
