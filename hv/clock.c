@@ -9,7 +9,7 @@
 
 #include "hv/infra.h"
 
-_Static_assert(HV_TSC_HZ * HV_TSC_DEN == 1000000000ull * HV_TSC_NUM, "TSC ratio");
+_Static_assert(HV_TSC_HZ *HV_TSC_DEN == 1000000000ull * HV_TSC_NUM, "TSC ratio");
 
 uint64_t hv_host_ns(void)
 {

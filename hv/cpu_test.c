@@ -214,16 +214,35 @@ static void cpuid_frequencies(void **state)
 
 static void cpuid_features(void **state)
 {
-    static const struct { uint32_t leaf; uint8_t reg, bit, feature; } rows[] = {
-        { 1, 2, 0, X86_FEAT_SSE3 }, { 1, 2, 1, X86_FEAT_PCLMUL }, { 1, 2, 3, X86_FEAT_MONITOR },
-        { 1, 2, 9, X86_FEAT_SSSE3 }, { 1, 2, 12, X86_FEAT_FMA }, { 1, 2, 13, X86_FEAT_CX16 },
-        { 1, 2, 19, X86_FEAT_SSE41 }, { 1, 2, 20, X86_FEAT_SSE42 }, { 1, 2, 22, X86_FEAT_MOVBE },
-        { 1, 2, 23, X86_FEAT_POPCNT }, { 1, 2, 25, X86_FEAT_AES }, { 1, 2, 28, X86_FEAT_AVX },
-        { 1, 2, 29, X86_FEAT_F16C }, { 1, 2, 30, X86_FEAT_RDRAND }, { 7, 1, 3, X86_FEAT_BMI1 },
-        { 7, 1, 5, X86_FEAT_AVX2 }, { 7, 1, 8, X86_FEAT_BMI2 }, { 7, 1, 10, X86_FEAT_INVPCID },
-        { 7, 1, 18, X86_FEAT_RDSEED }, { 7, 1, 19, X86_FEAT_ADX }, { 7, 1, 29, X86_FEAT_SHA },
-        { 7, 2, 22, X86_FEAT_RDPID }, { 0x80000001, 2, 5, X86_FEAT_LZCNT },
-        { 0x80000001, 2, 8, X86_FEAT_PREFETCHW }, { 0x80000001, 3, 27, X86_FEAT_RDTSCP },
+    static const struct {
+        uint32_t leaf;
+        uint8_t reg, bit, feature;
+    } rows[] = {
+        { 1, 2, 0, X86_FEAT_SSE3 },
+        { 1, 2, 1, X86_FEAT_PCLMUL },
+        { 1, 2, 3, X86_FEAT_MONITOR },
+        { 1, 2, 9, X86_FEAT_SSSE3 },
+        { 1, 2, 12, X86_FEAT_FMA },
+        { 1, 2, 13, X86_FEAT_CX16 },
+        { 1, 2, 19, X86_FEAT_SSE41 },
+        { 1, 2, 20, X86_FEAT_SSE42 },
+        { 1, 2, 22, X86_FEAT_MOVBE },
+        { 1, 2, 23, X86_FEAT_POPCNT },
+        { 1, 2, 25, X86_FEAT_AES },
+        { 1, 2, 28, X86_FEAT_AVX },
+        { 1, 2, 29, X86_FEAT_F16C },
+        { 1, 2, 30, X86_FEAT_RDRAND },
+        { 7, 1, 3, X86_FEAT_BMI1 },
+        { 7, 1, 5, X86_FEAT_AVX2 },
+        { 7, 1, 8, X86_FEAT_BMI2 },
+        { 7, 1, 10, X86_FEAT_INVPCID },
+        { 7, 1, 18, X86_FEAT_RDSEED },
+        { 7, 1, 19, X86_FEAT_ADX },
+        { 7, 1, 29, X86_FEAT_SHA },
+        { 7, 2, 22, X86_FEAT_RDPID },
+        { 0x80000001, 2, 5, X86_FEAT_LZCNT },
+        { 0x80000001, 2, 8, X86_FEAT_PREFETCHW },
+        { 0x80000001, 3, 27, X86_FEAT_RDTSCP },
         { 0x0d, 0, 1, X86_FEAT_XSAVEC },
     };
 
@@ -242,7 +261,10 @@ static void cpuid_features(void **state)
 
 static void msr_masks(void **state)
 {
-    static const struct { uint32_t msr; uint64_t good, bad; } rows[] = {
+    static const struct {
+        uint32_t msr;
+        uint64_t good, bad;
+    } rows[] = {
         { 0x1b, 0xfee00900, 0xfee00901 },
         { 0x48, 0x407, 8 },
         { 0x49, 1, 2 },
@@ -285,7 +307,8 @@ static void msr_masks(void **state)
 static void msr_read_only(void **state)
 {
     static const uint32_t ro[] = { 0x17, 0x3a, 0xfe, 0x10a, 0x179 };
-    static const uint32_t absent[] = { 0x2b, 0x33, 0x122, 0x186, 0x345, 0x38f, 0x400, 0xda0, 0xc0010015, 0x40000000 };
+    static const uint32_t absent[] = { 0x2b,  0x33,  0x122, 0x186,      0x345,
+                                       0x38f, 0x400, 0xda0, 0xc0010015, 0x40000000 };
     uint64_t v;
 
     (void)state;
@@ -353,13 +376,14 @@ static void state_refused(void **state)
 
     (void)state;
     assert_int_equal(hv_vp_get_state(p, 0, &good), 0);
-#define BAD(change) do { \
-        s = good; \
-        s.gpr[0] = 0x77; \
-        change; \
+#define BAD(change)                                           \
+    do {                                                      \
+        s = good;                                             \
+        s.gpr[0] = 0x77;                                      \
+        change;                                               \
         assert_int_equal(hv_vp_set_state(p, 0, &s), -EINVAL); \
-        assert_int_equal(hv_vp_get_state(p, 0, &after), 0); \
-        assert_memory_equal(&good, &after, sizeof(good)); \
+        assert_int_equal(hv_vp_get_state(p, 0, &after), 0);   \
+        assert_memory_equal(&good, &after, sizeof(good));     \
     } while (0)
     BAD(s.version = 2);
     BAD(s.size--);
@@ -443,9 +467,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     static const struct CMUnitTest tests[] = {
-        T(clock_pauses), T(tsc_ratio), T(tsc_writes), T(cpuid_identity), T(cpuid_topology),
-        T(cpuid_consistency), T(cpuid_frequencies), T(cpuid_features), T(msr_masks), T(msr_read_only),
-        T(efer_rules), T(state_round_trip), T(state_refused), T(dump_fits), T(configs),
+        T(clock_pauses),   T(tsc_ratio),         T(tsc_writes),        T(cpuid_identity),
+        T(cpuid_topology), T(cpuid_consistency), T(cpuid_frequencies), T(cpuid_features),
+        T(msr_masks),      T(msr_read_only),     T(efer_rules),        T(state_round_trip),
+        T(state_refused),  T(dump_fits),         T(configs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,9 +16,9 @@ enum host_reg { HOST_NONE, H1_C, H7_B, H7_C, HX_C };
 /* Instruction-set features.  host/bit: where the host's CPUID says that it has what we execute there. */
 static const struct feature {
     const char *name;
-    bool shown;          /* implemented by the engines */
-    uint8_t host, bit;   /* HOST_NONE: implemented in C, no need of the host */
-    bool avx;            /* also needs the host's operating system to keep YMM state */
+    bool shown;        /* implemented by the engines */
+    uint8_t host, bit; /* HOST_NONE: implemented in C, no need of the host */
+    bool avx;          /* also needs the host's operating system to keep YMM state */
 } features[X86_FEAT_COUNT] = {
     [X86_FEAT_NONE] = { "", true, HOST_NONE, 0, false },
     [X86_FEAT_FPU] = { "fpu", true, HOST_NONE, 0, false },
@@ -127,8 +127,9 @@ uint64_t hv_xcr0_mask(const struct hv_partition *p)
 uint64_t hv_cr4_mask(const struct hv_partition *p)
 {
     (void)p;
-    return CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
-           CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP;
+    return CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |
+           CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE |
+           CR4_SMEP | CR4_SMAP;
 }
 
 unsigned hv_maxphyaddr(const struct hv_partition *p)
@@ -142,9 +143,12 @@ unsigned hv_maxphyaddr(const struct hv_partition *p)
 enum { MAX_BASIC = 0x1f, BASE_MHZ = 2500, BUS_MHZ = 100 };
 #define MAX_EXTENDED 0x80000008u
 
-struct cpuid_bit { uint8_t bit, feature; };
+struct cpuid_bit {
+    uint8_t bit, feature;
+};
 
-static uint32_t bits_of(const struct hv_partition *p, const struct cpuid_bit *tab, size_t n, uint32_t always)
+static uint32_t bits_of(const struct hv_partition *p, const struct cpuid_bit *tab, size_t n,
+                        uint32_t always)
 {
     for (size_t i = 0; i < n; i++)
         if (hv_feature(p, tab[i].feature))
@@ -153,19 +157,21 @@ static uint32_t bits_of(const struct hv_partition *p, const struct cpuid_bit *ta
 }
 
 static const struct cpuid_bit leaf1_ecx[] = {
-    { 0, X86_FEAT_SSE3 }, { 1, X86_FEAT_PCLMUL }, { 3, X86_FEAT_MONITOR }, { 9, X86_FEAT_SSSE3 },
-    { 12, X86_FEAT_FMA }, { 13, X86_FEAT_CX16 }, { 19, X86_FEAT_SSE41 }, { 20, X86_FEAT_SSE42 },
-    { 22, X86_FEAT_MOVBE }, { 23, X86_FEAT_POPCNT }, { 25, X86_FEAT_AES }, { 26, X86_FEAT_XSAVE },
-    { 28, X86_FEAT_AVX }, { 29, X86_FEAT_F16C }, { 30, X86_FEAT_RDRAND },
+    { 0, X86_FEAT_SSE3 },    { 1, X86_FEAT_PCLMUL }, { 3, X86_FEAT_MONITOR },
+    { 9, X86_FEAT_SSSE3 },   { 12, X86_FEAT_FMA },   { 13, X86_FEAT_CX16 },
+    { 19, X86_FEAT_SSE41 },  { 20, X86_FEAT_SSE42 }, { 22, X86_FEAT_MOVBE },
+    { 23, X86_FEAT_POPCNT }, { 25, X86_FEAT_AES },   { 26, X86_FEAT_XSAVE },
+    { 28, X86_FEAT_AVX },    { 29, X86_FEAT_F16C },  { 30, X86_FEAT_RDRAND },
 };
 static const struct cpuid_bit leaf7_ebx[] = {
-    { 0, X86_FEAT_FSGSBASE }, { 3, X86_FEAT_BMI1 }, { 5, X86_FEAT_AVX2 }, { 8, X86_FEAT_BMI2 },
-    { 10, X86_FEAT_INVPCID }, { 18, X86_FEAT_RDSEED }, { 19, X86_FEAT_ADX }, { 20, X86_FEAT_SMAP },
-    { 23, X86_FEAT_CLFLUSHOPT }, { 24, X86_FEAT_CLWB }, { 29, X86_FEAT_SHA },
+    { 0, X86_FEAT_FSGSBASE }, { 3, X86_FEAT_BMI1 },     { 5, X86_FEAT_AVX2 },
+    { 8, X86_FEAT_BMI2 },     { 10, X86_FEAT_INVPCID }, { 18, X86_FEAT_RDSEED },
+    { 19, X86_FEAT_ADX },     { 20, X86_FEAT_SMAP },    { 23, X86_FEAT_CLFLUSHOPT },
+    { 24, X86_FEAT_CLWB },    { 29, X86_FEAT_SHA },
 };
 static const struct cpuid_bit leaf7_ecx[] = {
-    { 2, X86_FEAT_UMIP }, { 8, X86_FEAT_GFNI }, { 9, X86_FEAT_VAES }, { 10, X86_FEAT_VPCLMUL },
-    { 22, X86_FEAT_RDPID },
+    { 2, X86_FEAT_UMIP },     { 8, X86_FEAT_GFNI },   { 9, X86_FEAT_VAES },
+    { 10, X86_FEAT_VPCLMUL }, { 22, X86_FEAT_RDPID },
 };
 
 enum {
@@ -191,11 +197,15 @@ static unsigned log2_ceil(unsigned n)
 /* Leaf 4: deterministic cache parameters.  Sharing is given by the number of APIC ids. */
 static void leaf_cache(const struct hv_partition *p, uint32_t sub, uint32_t r[4])
 {
-    static const struct { uint8_t type, level, ways; uint16_t sets; bool shared; } caches[] = {
-        { 1, 1, 12, 64, false },     /* 48 KB data */
-        { 2, 1, 8, 64, false },      /* 32 KB code */
-        { 3, 2, 16, 2048, false },   /* 2 MB */
-        { 3, 3, 16, 32768, true },   /* 32 MB */
+    static const struct {
+        uint8_t type, level, ways;
+        uint16_t sets;
+        bool shared;
+    } caches[] = {
+        { 1, 1, 12, 64, false },   /* 48 KB data */
+        { 2, 1, 8, 64, false },    /* 32 KB code */
+        { 3, 2, 16, 2048, false }, /* 2 MB */
+        { 3, 3, 16, 32768, true }, /* 32 MB */
     };
     unsigned ids = 1u << log2_ceil(p->nvps);
 
@@ -263,30 +273,26 @@ static void query_extended(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
     const struct hv_partition *p = vp->p;
 
     switch (leaf) {
-    case 0x80000000u:
-        r[0] = MAX_EXTENDED;
-        break;
+    case 0x80000000u: r[0] = MAX_EXTENDED; break;
     case 0x80000001u:
-        r[2] = (hv_feature(p, X86_FEAT_LAHF64) ? 1u : 0) | (hv_feature(p, X86_FEAT_LZCNT) ? 1u << 5 : 0) |
+        r[2] = (hv_feature(p, X86_FEAT_LAHF64) ? 1u : 0) |
+               (hv_feature(p, X86_FEAT_LZCNT) ? 1u << 5 : 0) |
                (hv_feature(p, X86_FEAT_PREFETCHW) ? 1u << 8 : 0);
-        r[3] = 1u << 11 | 1u << 26 | 1u << 27 | 1u << 29; /* SYSCALL, 1 GB pages, RDTSCP, long mode */
+        r[3] =
+            1u << 11 | 1u << 26 | 1u << 27 | 1u << 29; /* SYSCALL, 1 GB pages, RDTSCP, long mode */
         if (!(vp->cpu.misc_enable & 1ull << 34))
             r[3] |= 1u << 20; /* NX */
         break;
     case 0x80000002u:
     case 0x80000003u:
-    case 0x80000004u:
-        leaf_brand(leaf - 0x80000002u, r);
-        break;
+    case 0x80000004u: leaf_brand(leaf - 0x80000002u, r); break;
     case 0x80000006u:
         r[2] = 2048u << 16 | 8u << 12 | 64; /* level 2: 2 MB, 16 ways, lines of 64 bytes */
         break;
     case 0x80000007u:
         r[3] = 1u << 8; /* invariant TSC */
         break;
-    case 0x80000008u:
-        r[0] = 48u << 8 | HV_MAXPHYADDR;
-        break;
+    case 0x80000008u: r[0] = 48u << 8 | HV_MAXPHYADDR; break;
     }
 }
 
@@ -316,7 +322,8 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
         break;
     case 1:
         r[0] = HV_CPU_SIGNATURE;
-        r[1] = vp->index << 24 | (1u << log2_ceil(p->nvps)) << 16 | 8u << 8; /* CLFLUSH: 8 * 8 bytes */
+        r[1] =
+            vp->index << 24 | (1u << log2_ceil(p->nvps)) << 16 | 8u << 8; /* CLFLUSH: 8 * 8 bytes */
         r[2] = bits_of(p, leaf1_ecx, COUNT(leaf1_ecx), LEAF1_ECX);
         if (vp->cpu.cr4 & CR4_OSXSAVE)
             r[2] |= 1u << 27;
@@ -332,9 +339,7 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
         r[0] = 0x00feff01; /* caches in leaf 4, TLBs in leaf 0x18 */
         r[3] = 0xf0;       /* 64-byte prefetching */
         break;
-    case 4:
-        leaf_cache(p, sub, r);
-        break;
+    case 4: leaf_cache(p, sub, r); break;
     case 6:
         r[0] = 1u << 2; /* ARAT: the APIC timer never stops */
         break;
@@ -345,16 +350,14 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
             r[2] = bits_of(p, leaf7_ecx, COUNT(leaf7_ecx), 0);
             r[3] = LEAF7_EDX;
         } else if (sub == 2) {
-            r[3] = 1u << 4; /* BHI_CTRL: one MSR bit, where guests would else clear branch history by loops */
+            r[3] =
+                1u
+                << 4; /* BHI_CTRL: one MSR bit, where guests would else clear branch history by loops */
         }
         break;
     case 0x0b:
-    case 0x1f:
-        leaf_topology(vp, sub, r);
-        break;
-    case 0x0d:
-        leaf_xsave(vp, sub, r);
-        break;
+    case 0x1f: leaf_topology(vp, sub, r); break;
+    case 0x0d: leaf_xsave(vp, sub, r); break;
     case 0x15: /* TSC = crystal * 5 / 2; the crystal also drives the APIC timer */
         r[0] = HV_TSC_DEN;
         r[1] = HV_TSC_NUM;

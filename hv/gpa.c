@@ -18,7 +18,7 @@
 
 enum { GPA_MAX_REGIONS = 16384, GPA_MAX_OVERLAYS = 4 * HV_MAX_VPS + 16 };
 #define RAM_RESERVE (1ull << 40)
-#define RAM_ALIGN (2ull << 20)
+#define RAM_ALIGN   (2ull << 20)
 
 struct gpa_region {
     uint64_t gpa, len, offset;
@@ -26,19 +26,19 @@ struct gpa_region {
 };
 
 struct hv_gpa_space {
-    pthread_mutex_t lock;           /* writers */
+    pthread_mutex_t lock; /* writers */
     int fd;
-    uint8_t *ram;                   /* owned: ram_reserved bytes, mapped up to ram_len */
+    uint8_t *ram; /* owned: ram_reserved bytes, mapped up to ram_len */
     uint64_t ram_reserved, ram_len;
-    _Atomic uint32_t seq;           /* odd while the table changes */
+    _Atomic uint32_t seq; /* odd while the table changes */
     _Atomic uint32_t n;
-    struct gpa_region *tab;         /* sorted by gpa, no overlaps: what the guest sees */
+    struct gpa_region *tab; /* sorted by gpa, no overlaps: what the guest sees */
     /* Guarded by lock: what is mapped, without the overlay pages; the overlays; tables under construction. */
     struct gpa_region *base; /* second half: a base to come */
     struct gpa_region *scratch, *scratch2;
     uint32_t nbase, noverlays;
     struct gpa_region overlay[GPA_MAX_OVERLAYS]; /* a page each, later ones on top */
-    _Atomic uint64_t *dirty;        /* one bit a page of backing store */
+    _Atomic uint64_t *dirty;                     /* one bit a page of backing store */
 };
 
 static void *reserve(size_t len, int prot)
@@ -121,15 +121,16 @@ int hv_ram_alloc(struct hv_partition *p, uint64_t len, uint64_t *ret_offset)
     if (len >= RAM_ALIGN)
         off = (off + RAM_ALIGN - 1) & ~(RAM_ALIGN - 1);
     if (off > s->ram_reserved || len > s->ram_reserved - off) {
-        err = hv_fail(-ENOMEM, "guest memory: %llu MB more do not fit into %llu MB of address space",
-                      (unsigned long long)(len >> 20), (unsigned long long)(s->ram_reserved >> 20));
+        err =
+            hv_fail(-ENOMEM, "guest memory: %llu MB more do not fit into %llu MB of address space",
+                    (unsigned long long)(len >> 20), (unsigned long long)(s->ram_reserved >> 20));
     } else if (ftruncate(s->fd, (off_t)(off + len)) < 0) {
         err = hv_fail(-errno, "guest memory: cannot grow to %llu MB: %s",
                       (unsigned long long)((off + len) >> 20), strerror(errno));
-    } else if (mmap(s->ram + off, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, s->fd,
-                    (off_t)off) == MAP_FAILED) {
-        err = hv_fail(-errno, "guest memory: cannot map %llu MB: %s", (unsigned long long)(len >> 20),
-                      strerror(errno));
+    } else if (mmap(s->ram + off, len, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, s->fd, (off_t)off) == MAP_FAILED) {
+        err = hv_fail(-errno, "guest memory: cannot map %llu MB: %s",
+                      (unsigned long long)(len >> 20), strerror(errno));
     } else {
         madvise(s->ram + off, len, MADV_DONTDUMP);
         s->ram_len = off + len;
@@ -155,7 +156,7 @@ void *hv_ram_hva(struct hv_partition *p, uint64_t offset, uint64_t len)
 
 /* ---- the table ---- */
 
-#define LOAD(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+#define LOAD(x)     __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define STORE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
 
 /* The region that holds @gpa, or false. */
@@ -214,7 +215,8 @@ static bool put(struct gpa_region *tab, uint32_t *n, struct gpa_region r)
 
     if (!r.len)
         return true;
-    if (last && last->gpa + last->len == r.gpa && last->offset + last->len == r.offset && last->flags == r.flags) {
+    if (last && last->gpa + last->len == r.gpa && last->offset + last->len == r.offset &&
+        last->flags == r.flags) {
         last->len += r.len;
         return true;
     }
@@ -227,8 +229,8 @@ static bool put(struct gpa_region *tab, uint32_t *n, struct gpa_region r)
 enum gpa_change { GPA_MAP, GPA_UNMAP, GPA_PROTECT };
 
 /* @to = @from with one change.  @return its number of regions, or UINT32_MAX: full. */
-static uint32_t gpa_apply(struct gpa_region *to, const struct gpa_region *from, uint32_t nfrom, enum gpa_change kind,
-                          struct gpa_region c)
+static uint32_t gpa_apply(struct gpa_region *to, const struct gpa_region *from, uint32_t nfrom,
+                          enum gpa_change kind, struct gpa_region c)
 {
     uint64_t end = c.gpa + c.len;
     bool ok = true, placed = kind != GPA_MAP;
@@ -273,7 +275,8 @@ static uint32_t gpa_apply(struct gpa_region *to, const struct gpa_region *from, 
 }
 
 /* Lay the overlays over the table in @tab and show the result to the guest. */
-static int gpa_publish(struct hv_gpa_space *s, struct gpa_region *tab, uint32_t n, struct gpa_region *spare)
+static int gpa_publish(struct hv_gpa_space *s, struct gpa_region *tab, uint32_t n,
+                       struct gpa_region *spare)
 {
     for (uint32_t i = 0; i < s->noverlays; i++) {
         struct gpa_region *swap = tab;
@@ -313,11 +316,14 @@ static int gpa_change(struct hv_partition *p, enum gpa_change kind, struct gpa_r
     if (c.len == 0 || (c.gpa | c.len) % HV_PAGE_SIZE || end < c.gpa || end > 1ull << HV_MAXPHYADDR)
         return hv_fail(-EINVAL, "guest memory: range 0x%llx+0x%llx is not a page range below 2^%d",
                        (unsigned long long)c.gpa, (unsigned long long)c.len, HV_MAXPHYADDR);
-    if (kind != GPA_UNMAP && (!(c.flags & HV_MAP_READ) || (c.flags & ~(unsigned)(HV_MAP_RWX | HV_MAP_DIRTY_LOG))))
-        return hv_fail(-EINVAL, "guest memory: flags 0x%x at 0x%llx", c.flags, (unsigned long long)c.gpa);
+    if (kind != GPA_UNMAP &&
+        (!(c.flags & HV_MAP_READ) || (c.flags & ~(unsigned)(HV_MAP_RWX | HV_MAP_DIRTY_LOG))))
+        return hv_fail(-EINVAL, "guest memory: flags 0x%x at 0x%llx", c.flags,
+                       (unsigned long long)c.gpa);
 
     pthread_mutex_lock(&s->lock);
-    if (kind == GPA_MAP && (c.offset % HV_PAGE_SIZE || c.offset > s->ram_len || c.len > s->ram_len - c.offset)) {
+    if (kind == GPA_MAP &&
+        (c.offset % HV_PAGE_SIZE || c.offset > s->ram_len || c.len > s->ram_len - c.offset)) {
         pthread_mutex_unlock(&s->lock);
         return hv_fail(-EINVAL, "guest memory: backing 0x%llx+0x%llx is not allocated",
                        (unsigned long long)c.offset, (unsigned long long)c.len);
@@ -350,7 +356,8 @@ int hv_overlay_map(struct hv_partition *p, uint64_t gpa, uint64_t offset, unsign
     pthread_mutex_lock(&s->lock);
     for (uint32_t i = 0; i < s->noverlays; i++)
         if (s->overlay[i].offset == offset) {
-            memmove(&s->overlay[i], &s->overlay[i + 1], (s->noverlays - i - 1) * sizeof(s->overlay[0]));
+            memmove(&s->overlay[i], &s->overlay[i + 1],
+                    (s->noverlays - i - 1) * sizeof(s->overlay[0]));
             s->noverlays--;
             break;
         }
@@ -375,7 +382,8 @@ void hv_overlay_unmap(struct hv_partition *p, uint64_t offset)
     pthread_mutex_lock(&s->lock);
     for (uint32_t i = 0; i < s->noverlays && !found; i++)
         if (s->overlay[i].offset == offset) {
-            memmove(&s->overlay[i], &s->overlay[i + 1], (s->noverlays - i - 1) * sizeof(s->overlay[0]));
+            memmove(&s->overlay[i], &s->overlay[i + 1],
+                    (s->noverlays - i - 1) * sizeof(s->overlay[0]));
             s->noverlays--;
             found = true;
         }
@@ -406,7 +414,8 @@ int hv_gpa_protect(struct hv_partition *p, uint64_t gpa, uint64_t len, unsigned 
 /* ---- access ---- */
 
 /* Host address of [gpa, gpa+*len) cut to one region; NULL when not mapped (for this use). */
-static uint8_t *gpa_piece(struct hv_partition *p, uint64_t gpa, uint64_t *len, bool write, unsigned *ret_flags)
+static uint8_t *gpa_piece(struct hv_partition *p, uint64_t gpa, uint64_t *len, bool write,
+                          unsigned *ret_flags)
 {
     struct gpa_region r;
 
@@ -428,8 +437,8 @@ static int gpa_check(struct hv_partition *p, uint64_t gpa, uint64_t len, bool wr
         uint64_t n = len;
 
         if (!gpa_piece(p, gpa, &n, write, NULL))
-            return hv_fail(-EFAULT, "guest memory: no %s memory at 0x%llx", write ? "writable" : "readable",
-                           (unsigned long long)gpa);
+            return hv_fail(-EFAULT, "guest memory: no %s memory at 0x%llx",
+                           write ? "writable" : "readable", (unsigned long long)gpa);
         gpa += n;
         len -= n;
     }
@@ -466,7 +475,8 @@ int hv_gpa_read(struct hv_partition *p, uint64_t gpa, void *buf, size_t len)
         const uint8_t *hva = gpa_piece(p, gpa, &n, false, NULL);
 
         if (!hva)
-            return hv_fail(-EFAULT, "guest memory: 0x%llx was unmapped meanwhile", (unsigned long long)gpa);
+            return hv_fail(-EFAULT, "guest memory: 0x%llx was unmapped meanwhile",
+                           (unsigned long long)gpa);
         memcpy(out, hva, n);
         out += n;
         gpa += n;
@@ -487,7 +497,8 @@ int hv_gpa_write(struct hv_partition *p, uint64_t gpa, const void *buf, size_t l
         uint8_t *hva = gpa_piece(p, gpa, &n, true, NULL);
 
         if (!hva)
-            return hv_fail(-EFAULT, "guest memory: 0x%llx was unmapped meanwhile", (unsigned long long)gpa);
+            return hv_fail(-EFAULT, "guest memory: 0x%llx was unmapped meanwhile",
+                           (unsigned long long)gpa);
         memcpy(hva, in, n);
         hv_gpa_dirty(p, gpa, n);
         in += n;
@@ -519,7 +530,8 @@ void hv_gpa_dirty(struct hv_partition *p, uint64_t gpa, size_t len)
         if (flags & HV_MAP_DIRTY_LOG) {
             uint64_t off = (uint64_t)(hva - p->gpa->ram);
 
-            mark_ram(p->gpa, off / HV_PAGE_SIZE, (off % HV_PAGE_SIZE + n + HV_PAGE_SIZE - 1) / HV_PAGE_SIZE);
+            mark_ram(p->gpa, off / HV_PAGE_SIZE,
+                     (off % HV_PAGE_SIZE + n + HV_PAGE_SIZE - 1) / HV_PAGE_SIZE);
         }
         at += n;
         left -= n;
@@ -534,8 +546,8 @@ int hv_gpa_dirty_log(struct hv_partition *p, uint64_t gpa, uint64_t len, uint64_
     struct hv_gpa_space *s = p->gpa;
 
     if ((gpa | len) % HV_PAGE_SIZE || len > UINT64_MAX - gpa)
-        return hv_fail(-EINVAL, "dirty log: 0x%llx+0x%llx is not a page range", (unsigned long long)gpa,
-                       (unsigned long long)len);
+        return hv_fail(-EINVAL, "dirty log: 0x%llx+0x%llx is not a page range",
+                       (unsigned long long)gpa, (unsigned long long)len);
     memset(bitmap, 0, (size_t)((len / HV_PAGE_SIZE + 63) / 64 * 8));
     for (uint64_t i = 0; i < len / HV_PAGE_SIZE; i++) {
         struct hv_gpa_ref ref;

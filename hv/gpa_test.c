@@ -75,22 +75,29 @@ static void bad_ranges(void **state)
 static void random_map(void **state)
 {
     enum { PAGES = 256 };
-    struct { bool mapped; uint64_t page; unsigned flags; } model[PAGES] = { 0 };
-    static const unsigned flags[] = { HV_MAP_RWX, HV_MAP_READ, HV_MAP_READ | HV_MAP_EXEC, HV_MAP_RWX | HV_MAP_DIRTY_LOG };
+    struct {
+        bool mapped;
+        uint64_t page;
+        unsigned flags;
+    } model[PAGES] = { 0 };
+    static const unsigned flags[] = { HV_MAP_RWX, HV_MAP_READ, HV_MAP_READ | HV_MAP_EXEC,
+                                      HV_MAP_RWX | HV_MAP_DIRTY_LOG };
     uint64_t off;
     unsigned seed = 1;
 
     (void)state;
     assert_int_equal(hv_ram_alloc(p, PAGES * 4096, &off), 0);
     for (unsigned round = 0; round < 3000; round++) {
-        unsigned first = (unsigned)rand_r(&seed) % PAGES, n = 1 + (unsigned)rand_r(&seed) % (PAGES - first);
+        unsigned first = (unsigned)rand_r(&seed) % PAGES,
+                 n = 1 + (unsigned)rand_r(&seed) % (PAGES - first);
         unsigned from = (unsigned)rand_r(&seed) % (PAGES - n + 1), f = flags[rand_r(&seed) % 4];
         unsigned kind = (unsigned)rand_r(&seed) % 3;
 
         if (round % 2)
             n = n > 8 ? 1 + n % 8 : n;
         if (kind == 0)
-            assert_int_equal(hv_gpa_map(p, first * 4096ull, n * 4096ull, off + from * 4096ull, f), 0);
+            assert_int_equal(hv_gpa_map(p, first * 4096ull, n * 4096ull, off + from * 4096ull, f),
+                             0);
         else if (kind == 1)
             assert_int_equal(hv_gpa_unmap(p, first * 4096ull, n * 4096ull), 0);
         else
@@ -137,7 +144,8 @@ static void copies(void **state)
     assert_memory_equal(buf, back, 0x1000);
     assert_memory_equal(hv_ram_hva(p, off + 0x3000, 4096), buf + 0x800, 0x800);
     memset(hv_ram_hva(p, off, 4096), 0, 4096);
-    assert_int_equal(hv_gpa_write(p, 0x1ff0, buf, 0x2000), -EFAULT); /* ends in ROM: nothing is written */
+    assert_int_equal(hv_gpa_write(p, 0x1ff0, buf, 0x2000),
+                     -EFAULT); /* ends in ROM: nothing is written */
     assert_int_equal(*(uint8_t *)hv_ram_hva(p, off + 0xff1, 1), 0);
     assert_int_equal(hv_gpa_read(p, 0x1000, back, 12288), 0);
     assert_int_equal(hv_gpa_read(p, 0x1001, back, 12288), -EFAULT);
@@ -232,7 +240,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     static const struct CMUnitTest tests[] = {
-        T(backing), T(bad_ranges), T(random_map), T(copies), T(dirty_log), T(concurrent), T(many_regions),
+        T(backing),   T(bad_ranges), T(random_map),   T(copies),
+        T(dirty_log), T(concurrent), T(many_regions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,16 +20,17 @@ static inline uint64_t hv_ns_to_tsc(uint64_t ns)
 /* Smallest ns whose TSC is at least @tsc. */
 static inline uint64_t hv_tsc_to_ns(uint64_t tsc)
 {
-    return tsc / HV_TSC_NUM * HV_TSC_DEN + (tsc % HV_TSC_NUM * HV_TSC_DEN + HV_TSC_NUM - 1) / HV_TSC_NUM;
+    return tsc / HV_TSC_NUM * HV_TSC_DEN +
+           (tsc % HV_TSC_NUM * HV_TSC_DEN + HV_TSC_NUM - 1) / HV_TSC_NUM;
 }
 
 struct hv_clock {
-    pthread_mutex_t lock;        /* writers */
-    _Atomic uint32_t seq;        /* odd while a writer is at work */
-    _Atomic uint64_t offset_ns;  /* running: host time less guest time */
-    _Atomic uint64_t frozen_ns;  /* paused: guest time */
+    pthread_mutex_t lock;       /* writers */
+    _Atomic uint32_t seq;       /* odd while a writer is at work */
+    _Atomic uint64_t offset_ns; /* running: host time less guest time */
+    _Atomic uint64_t frozen_ns; /* paused: guest time */
     _Atomic bool paused;
-    uint64_t (*host_ns)(void);   /* CLOCK_MONOTONIC; a test may put its own */
+    uint64_t (*host_ns)(void); /* CLOCK_MONOTONIC; a test may put its own */
 };
 
 uint64_t hv_host_ns(void);
@@ -59,6 +60,5 @@ void hv_vp_reset(struct hv_vp *vp, bool init);
 enum { HV_CPU_SIGNATURE = 0x000a06d1, HV_MAXPHYADDR = 46, HV_UCODE_REV = 0x0a0000d1 };
 /** One debug line about what the host's CPU lacks. */
 void hv_features_log(struct hv_partition *p);
-
 
 #endif

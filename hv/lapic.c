@@ -104,7 +104,8 @@ int hv_lapic_ack(struct hv_vp *vp)
         return -1;
     bit_clear(&vp->lapic, APIC_IRR, (unsigned)vec);
     /* A SINT with auto-EOI is never in service (TLFS 11.5). */
-    if (!(atomic_load_explicit(&vp->hyperv.auto_eoi[vec / 32], memory_order_relaxed) & (1u << (vec % 32))))
+    if (!(atomic_load_explicit(&vp->hyperv.auto_eoi[vec / 32], memory_order_relaxed) &
+          (1u << (vec % 32))))
         bit_set(&vp->lapic, APIC_ISR, (unsigned)vec);
     return vec;
 }
@@ -174,9 +175,7 @@ static void accept(struct hv_vp *vp, unsigned delivery, unsigned vector, bool le
         if (sw_enabled(a)) /* 11.4.7.2 */
             accept_fixed(vp, vector, level);
         break;
-    case HV_NMI:
-        raise_flag(vp, &a->nmi_pending);
-        break;
+    case HV_NMI: raise_flag(vp, &a->nmi_pending); break;
     case HV_INIT:
         atomic_store(&a->sipi_pending, 0);
         raise_flag(vp, &a->init_pending);
@@ -185,11 +184,8 @@ static void accept(struct hv_vp *vp, unsigned delivery, unsigned vector, bool le
         atomic_store(&a->sipi_vector, (uint8_t)vector);
         raise_flag(vp, &a->sipi_pending);
         break;
-    case HV_EXTINT:
-        raise_flag(vp, &a->extint_pending);
-        break;
-    default: /* SMI: there is no system-management mode */
-        break;
+    case HV_EXTINT: raise_flag(vp, &a->extint_pending); break;
+    default: /* SMI: there is no system-management mode */ break;
     }
 }
 
@@ -240,23 +236,21 @@ static bool dest_matches(const struct hv_vp *vp, uint32_t dest, bool logical, bo
         return false;
     ldr >>= 24;
     switch (rd(a, APIC_DFR) >> 28) {
-    case 0xf: /* flat */
-        return dest & ldr;
-    case 0: /* cluster */
-        return (dest >> 4 == ldr >> 4 || dest >> 4 == 0xf) && (dest & ldr & 0x0f);
-    default:
-        return false;
+    case 0xf: /* flat */ return dest & ldr;
+    case 0: /* cluster */ return (dest >> 4 == ldr >> 4 || dest >> 4 == 0xf) && (dest & ldr & 0x0f);
+    default: return false;
     }
 }
 
 /* Deliver to all that match; with @lowest to the one of lowest priority.  @skip may be NULL. */
-static int deliver(struct hv_partition *p, uint32_t dest, bool logical, bool wide, unsigned delivery,
-                   unsigned vector, bool level, const struct hv_vp *skip)
+static int deliver(struct hv_partition *p, uint32_t dest, bool logical, bool wide,
+                   unsigned delivery, unsigned vector, bool level, const struct hv_vp *skip)
 {
     static _Atomic unsigned turn; /* ties go round */
     struct hv_vp *best = NULL;
     uint32_t best_apr = ~0u;
-    unsigned first = delivery == HV_LOWEST ? atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) : 0;
+    unsigned first =
+        delivery == HV_LOWEST ? atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) : 0;
     int taken = 0;
 
     for (unsigned n = 0; n < p->nvps; n++) {
@@ -281,7 +275,8 @@ static int deliver(struct hv_partition *p, uint32_t dest, bool logical, bool wid
 
 int hv_interrupt_request(struct hv_partition *p, const struct hv_interrupt *irq)
 {
-    return deliver(p, irq->dest, irq->logical, irq->dest > 0xff, irq->delivery, irq->vector, irq->level, NULL);
+    return deliver(p, irq->dest, irq->logical, irq->dest > 0xff, irq->delivery, irq->vector,
+                   irq->level, NULL);
 }
 
 int hv_msi(struct hv_partition *p, uint64_t addr, uint32_t data)
@@ -371,7 +366,8 @@ static void timer_place(struct hv_vp *vp, uint64_t now)
 static uint32_t timer_count(const struct hv_vp *vp, uint64_t now)
 {
     const struct hv_lapic *a = &vp->lapic;
-    uint64_t div = timer_divide(a), period = rd(a, APIC_TMICT) * div, past = now - a->timer_start_ns;
+    uint64_t div = timer_divide(a), period = rd(a, APIC_TMICT) * div,
+             past = now - a->timer_start_ns;
 
     if (!period || timer_mode(a) > APIC_TIMER_PERIODIC)
         return 0;
@@ -490,7 +486,8 @@ static void divide_write(struct hv_vp *vp, uint32_t val)
     wr(a, APIC_DCR, val & 0xb);
     if (!count)
         return;
-    a->timer_start_ns = now - (rd(a, APIC_TMICT) - count) * timer_divide(a); /* goes on from the same count */
+    a->timer_start_ns =
+        now - (rd(a, APIC_TMICT) - count) * timer_divide(a); /* goes on from the same count */
     timer_place(vp, now);
 }
 
@@ -554,26 +551,22 @@ static void icr_send(struct hv_vp *vp, uint32_t low, uint32_t dest)
         }
         break;
     case HV_NMI:
-    case HV_SIPI:
-        break;
+    case HV_SIPI: break;
     case HV_INIT:
         if (level && !assert_bit)
             return; /* INIT level de-assert: only old arbitration ids cared */
         break;
-    default: /* SMI, reserved: nothing takes them */
-        return;
+    default: /* SMI, reserved: nothing takes them */ return;
     }
     switch (shorthand) {
     case 0:
         deliver(p, wide ? dest : dest >> 24, logical, wide, delivery, vector, false, NULL);
         break;
-    case 1:
-        accept(vp, delivery, vector, false);
-        break;
+    case 1: accept(vp, delivery, vector, false); break;
     default:
         /* Lowest priority with a broadcast shorthand is not valid on current processors: as fixed. */
-        deliver(p, 0xffffffff, false, true, delivery == HV_LOWEST ? HV_FIXED : delivery, vector, false,
-                shorthand == 3 ? vp : NULL);
+        deliver(p, 0xffffffff, false, true, delivery == HV_LOWEST ? HV_FIXED : delivery, vector,
+                false, shorthand == 3 ? vp : NULL);
         break;
     }
 }
@@ -583,39 +576,45 @@ static void icr_send(struct hv_vp *vp, uint32_t low, uint32_t dest)
 static bool lvt_valid_bits(unsigned n, uint32_t *ret)
 {
     switch (n) {
-    case APIC_LVT_TIMER:
-        *ret = 0xff | APIC_LVT_MASKED | APIC_TIMER_MODE;
-        return true;
+    case APIC_LVT_TIMER: *ret = 0xff | APIC_LVT_MASKED | APIC_TIMER_MODE; return true;
     case APIC_LVT_THERMAL:
-    case APIC_LVT_PMC:
-        *ret = 0xff | APIC_LVT_MODE | APIC_LVT_MASKED;
-        return true;
+    case APIC_LVT_PMC: *ret = 0xff | APIC_LVT_MODE | APIC_LVT_MASKED; return true;
     case APIC_LVT_LINT0:
     case APIC_LVT_LINT1:
         *ret = 0xff | APIC_LVT_MODE | 1u << 13 | APIC_LVT_LEVEL | APIC_LVT_MASKED;
         return true;
-    case APIC_LVT_ERROR:
-        *ret = 0xff | APIC_LVT_MASKED;
-        return true;
-    default:
-        return false;
+    case APIC_LVT_ERROR: *ret = 0xff | APIC_LVT_MASKED; return true;
+    default: return false;
     }
 }
 
 static bool reg_exists(unsigned n, bool x2)
 {
     switch (n) {
-    case APIC_ID: case APIC_VERSION: case APIC_TPR: case APIC_PPR: case APIC_EOI: case APIC_LDR:
-    case APIC_SVR: case APIC_ESR: case APIC_ICR: case APIC_LVT_TIMER: case APIC_LVT_THERMAL:
-    case APIC_LVT_PMC: case APIC_LVT_LINT0: case APIC_LVT_LINT1: case APIC_LVT_ERROR:
-    case APIC_TMICT: case APIC_TMCCT: case APIC_DCR:
-        return true;
-    case APIC_APR: case APIC_RRD: case APIC_DFR: case APIC_ICR_HI:
-        return !x2;
-    case APIC_SELF_IPI:
-        return x2;
-    default:
-        return n >= APIC_ISR && n < APIC_IRR + 8;
+    case APIC_ID:
+    case APIC_VERSION:
+    case APIC_TPR:
+    case APIC_PPR:
+    case APIC_EOI:
+    case APIC_LDR:
+    case APIC_SVR:
+    case APIC_ESR:
+    case APIC_ICR:
+    case APIC_LVT_TIMER:
+    case APIC_LVT_THERMAL:
+    case APIC_LVT_PMC:
+    case APIC_LVT_LINT0:
+    case APIC_LVT_LINT1:
+    case APIC_LVT_ERROR:
+    case APIC_TMICT:
+    case APIC_TMCCT:
+    case APIC_DCR: return true;
+    case APIC_APR:
+    case APIC_RRD:
+    case APIC_DFR:
+    case APIC_ICR_HI: return !x2;
+    case APIC_SELF_IPI: return x2;
+    default: return n >= APIC_ISR && n < APIC_IRR + 8;
     }
 }
 
@@ -624,14 +623,10 @@ static uint32_t reg_read(struct hv_vp *vp, unsigned n)
     struct hv_lapic *a = &vp->lapic;
 
     switch (n) {
-    case APIC_ID:
-        return x2_mode(a) ? vp->index : vp->index << 24;
-    case APIC_VERSION:
-        return APIC_VERSION_VALUE;
-    case APIC_APR:
-        return apr_of(a);
-    case APIC_PPR:
-        return ppr_of(a);
+    case APIC_ID: return x2_mode(a) ? vp->index : vp->index << 24;
+    case APIC_VERSION: return APIC_VERSION_VALUE;
+    case APIC_APR: return apr_of(a);
+    case APIC_PPR: return ppr_of(a);
     case APIC_TMCCT: {
         uint64_t now = hv_time_ns(vp->p);
 
@@ -639,10 +634,8 @@ static uint32_t reg_read(struct hv_vp *vp, unsigned n)
         return timer_count(vp, now);
     }
     case APIC_EOI:
-    case APIC_RRD:
-        return 0;
-    default:
-        return rd(a, n);
+    case APIC_RRD: return 0;
+    default: return rd(a, n);
     }
 }
 
@@ -653,44 +646,28 @@ static void reg_write(struct hv_vp *vp, unsigned n, uint32_t val)
     uint32_t bits;
 
     switch (n) {
-    case APIC_TPR:
-        hv_lapic_tpr_set(vp, (uint8_t)val);
-        break;
-    case APIC_EOI:
-        eoi(vp);
-        break;
-    case APIC_LDR:
-        wr(a, APIC_LDR, val & 0xff000000);
-        break;
-    case APIC_DFR:
-        wr(a, APIC_DFR, val | 0x0fffffff);
-        break;
+    case APIC_TPR: hv_lapic_tpr_set(vp, (uint8_t)val); break;
+    case APIC_EOI: eoi(vp); break;
+    case APIC_LDR: wr(a, APIC_LDR, val & 0xff000000); break;
+    case APIC_DFR: wr(a, APIC_DFR, val | 0x0fffffff); break;
     case APIC_SVR:
         wr(a, APIC_SVR, val & 0x3ff);
         if (!(val & APIC_SVR_ENABLE)) /* 11.4.7.2: all LVT entries are masked */
             for (n = APIC_LVT_TIMER; n <= APIC_LVT_ERROR; n++)
                 wr(a, n, rd(a, n) | APIC_LVT_MASKED);
         break;
-    case APIC_ESR:
-        wr(a, APIC_ESR, atomic_exchange(&a->esr_pending, 0));
-        break;
+    case APIC_ESR: wr(a, APIC_ESR, atomic_exchange(&a->esr_pending, 0)); break;
     case APIC_ICR:
         wr(a, APIC_ICR, val & 0xccfff);
         icr_send(vp, val, rd(a, APIC_ICR_HI));
         break;
-    case APIC_ICR_HI:
-        wr(a, APIC_ICR_HI, val & 0xff000000);
-        break;
+    case APIC_ICR_HI: wr(a, APIC_ICR_HI, val & 0xff000000); break;
     case APIC_TMICT:
         hv_lapic_timer_poll(vp, hv_time_ns(vp->p));
         timer_start(vp, val);
         break;
-    case APIC_DCR:
-        divide_write(vp, val);
-        break;
-    case APIC_SELF_IPI:
-        icr_send(vp, 1u << 18 | (val & 0xff), 0);
-        break;
+    case APIC_DCR: divide_write(vp, val); break;
+    case APIC_SELF_IPI: icr_send(vp, 1u << 18 | (val & 0xff), 0); break;
     default:
         if (!lvt_valid_bits(n, &bits))
             break; /* read-only */
@@ -743,7 +720,8 @@ int hv_lapic_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
 {
     unsigned n = msr - 0x800;
 
-    if (!x2_mode(&vp->lapic) || n >= APIC_NREGS || !reg_exists(n, true) || n == APIC_EOI || n == APIC_SELF_IPI)
+    if (!x2_mode(&vp->lapic) || n >= APIC_NREGS || !reg_exists(n, true) || n == APIC_EOI ||
+        n == APIC_SELF_IPI)
         return -1;
     *val = reg_read(vp, n);
     if (n == APIC_ICR)
@@ -762,22 +740,12 @@ int hv_lapic_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
         return -1;
     switch (n) {
     case APIC_TPR:
-    case APIC_SELF_IPI:
-        allowed = 0xff;
-        break;
-    case APIC_SVR:
-        allowed = 0x3ff;
-        break;
+    case APIC_SELF_IPI: allowed = 0xff; break;
+    case APIC_SVR: allowed = 0x3ff; break;
     case APIC_EOI:
-    case APIC_ESR:
-        allowed = 0;
-        break;
-    case APIC_TMICT:
-        allowed = 0xffffffff;
-        break;
-    case APIC_DCR:
-        allowed = 0xb;
-        break;
+    case APIC_ESR: allowed = 0; break;
+    case APIC_TMICT: allowed = 0xffffffff; break;
+    case APIC_DCR: allowed = 0xb; break;
     case APIC_ICR:
         /* 31:20, 17:16 and 13 are reserved; 12 was the delivery status and is ignored. */
         if (val & 0xfff32000)
@@ -788,7 +756,7 @@ int hv_lapic_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
         return 0;
     default:
         if (!lvt_valid_bits(n, &bits))
-            return -1; /* read-only */
+            return -1;             /* read-only */
         allowed = bits | 1u << 12; /* the read-only delivery status may be written back */
         if (n == APIC_LVT_LINT0 || n == APIC_LVT_LINT1)
             allowed |= 1u << 14;
@@ -829,7 +797,8 @@ int hv_lapic_base_write(struct hv_vp *vp, uint64_t val)
 {
     struct hv_lapic *a = &vp->lapic;
     uint64_t old = base_of(a);
-    uint64_t allowed = (((1ull << hv_maxphyaddr(vp->p)) - 1) & ~0xfffull) | APIC_BASE_BSP | APIC_BASE_X2 | APIC_BASE_EN;
+    uint64_t allowed = (((1ull << hv_maxphyaddr(vp->p)) - 1) & ~0xfffull) | APIC_BASE_BSP |
+                       APIC_BASE_X2 | APIC_BASE_EN;
     unsigned from = (old >> 10) & 3, to = (val >> 10) & 3; /* bit 0 EXTD, bit 1 EN */
 
     if ((val & ~allowed) || to == 1 || (from == 3 && to == 2) || (from == 0 && to == 3))
@@ -851,7 +820,8 @@ void hv_lapic_reset(struct hv_vp *vp, bool init)
     struct hv_lapic *a = &vp->lapic;
 
     if (!init) {
-        atomic_store(&a->base, APIC_DEFAULT_BASE | APIC_BASE_EN | (vp->index == 0 ? APIC_BASE_BSP : 0));
+        atomic_store(&a->base,
+                     APIC_DEFAULT_BASE | APIC_BASE_EN | (vp->index == 0 ? APIC_BASE_BSP : 0));
         atomic_store(&a->init_pending, 0);
         atomic_store(&a->sipi_pending, 0);
         atomic_store(&a->nmi_pending, 0);
@@ -880,10 +850,11 @@ void hv_lapic_reset(struct hv_vp *vp, bool init)
 
 /* ---- saved form ---- */
 
-static const uint8_t saved_regs[] = {
-    APIC_TPR, APIC_LDR, APIC_DFR, APIC_SVR, APIC_ESR, APIC_ICR, APIC_ICR_HI, APIC_LVT_TIMER,
-    APIC_LVT_THERMAL, APIC_LVT_PMC, APIC_LVT_LINT0, APIC_LVT_LINT1, APIC_LVT_ERROR, APIC_TMICT, APIC_DCR
-};
+static const uint8_t saved_regs[] = { APIC_TPR,       APIC_LDR,       APIC_DFR,
+                                      APIC_SVR,       APIC_ESR,       APIC_ICR,
+                                      APIC_ICR_HI,    APIC_LVT_TIMER, APIC_LVT_THERMAL,
+                                      APIC_LVT_PMC,   APIC_LVT_LINT0, APIC_LVT_LINT1,
+                                      APIC_LVT_ERROR, APIC_TMICT,     APIC_DCR };
 
 static void page_put(uint8_t page[4096], unsigned n, uint32_t val)
 {
@@ -906,7 +877,8 @@ void hv_lapic_save(struct hv_vp *vp, uint8_t page[4096])
     struct hv_lapic *a = &vp->lapic;
     uint32_t pending, esr;
 
-    hv_lapic_timer_poll(vp, hv_time_ns(vp->p)); /* an expiry that nobody noticed yet becomes a request */
+    hv_lapic_timer_poll(
+        vp, hv_time_ns(vp->p)); /* an expiry that nobody noticed yet becomes a request */
     memset(page, 0, 4096);
     page_put(page, APIC_ID, reg_read(vp, APIC_ID));
     page_put(page, APIC_VERSION, APIC_VERSION_VALUE);
@@ -917,7 +889,8 @@ void hv_lapic_save(struct hv_vp *vp, uint8_t page[4096])
     for (unsigned i = APIC_ISR; i < APIC_IRR + 8; i++)
         page_put(page, i, rd(a, i));
     pending = atomic_load(&a->init_pending) | (uint32_t)atomic_load(&a->sipi_pending) << 1 |
-              (uint32_t)atomic_load(&a->extint_pending) << 2 | (uint32_t)atomic_load(&a->sipi_vector) << 8;
+              (uint32_t)atomic_load(&a->extint_pending) << 2 |
+              (uint32_t)atomic_load(&a->sipi_vector) << 8;
     esr = atomic_load(&a->esr_pending);
     memcpy(page + PAGE_PENDING, &pending, 4);
     memcpy(page + PAGE_ESR_PENDING, &esr, 4);
@@ -925,7 +898,8 @@ void hv_lapic_save(struct hv_vp *vp, uint8_t page[4096])
 
 const char *hv_lapic_check(const struct hv_vp *vp, const uint8_t page[4096], uint64_t base)
 {
-    uint64_t allowed = (((1ull << hv_maxphyaddr(vp->p)) - 1) & ~0xfffull) | APIC_BASE_BSP | APIC_BASE_X2 | APIC_BASE_EN;
+    uint64_t allowed = (((1ull << hv_maxphyaddr(vp->p)) - 1) & ~0xfffull) | APIC_BASE_BSP |
+                       APIC_BASE_X2 | APIC_BASE_EN;
     uint32_t bits;
 
     if ((base & ~allowed) || (base & (APIC_BASE_X2 | APIC_BASE_EN)) == APIC_BASE_X2)

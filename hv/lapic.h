@@ -15,26 +15,57 @@ struct hv_vp;
 
 /* Register numbers: byte offset / 16, MSR number - 0x800 (SDM tables 11-1 and 11-6). */
 enum hv_apic_reg {
-    APIC_ID = 0x02, APIC_VERSION = 0x03, APIC_TPR = 0x08, APIC_APR = 0x09, APIC_PPR = 0x0a,
-    APIC_EOI = 0x0b, APIC_RRD = 0x0c, APIC_LDR = 0x0d, APIC_DFR = 0x0e, APIC_SVR = 0x0f,
-    APIC_ISR = 0x10, APIC_TMR = 0x18, APIC_IRR = 0x20, APIC_ESR = 0x28, APIC_LVT_CMCI = 0x2f,
-    APIC_ICR = 0x30, APIC_ICR_HI = 0x31, APIC_LVT_TIMER = 0x32, APIC_LVT_THERMAL = 0x33,
-    APIC_LVT_PMC = 0x34, APIC_LVT_LINT0 = 0x35, APIC_LVT_LINT1 = 0x36, APIC_LVT_ERROR = 0x37,
-    APIC_TMICT = 0x38, APIC_TMCCT = 0x39, APIC_DCR = 0x3e, APIC_SELF_IPI = 0x3f, APIC_NREGS = 0x40
+    APIC_ID = 0x02,
+    APIC_VERSION = 0x03,
+    APIC_TPR = 0x08,
+    APIC_APR = 0x09,
+    APIC_PPR = 0x0a,
+    APIC_EOI = 0x0b,
+    APIC_RRD = 0x0c,
+    APIC_LDR = 0x0d,
+    APIC_DFR = 0x0e,
+    APIC_SVR = 0x0f,
+    APIC_ISR = 0x10,
+    APIC_TMR = 0x18,
+    APIC_IRR = 0x20,
+    APIC_ESR = 0x28,
+    APIC_LVT_CMCI = 0x2f,
+    APIC_ICR = 0x30,
+    APIC_ICR_HI = 0x31,
+    APIC_LVT_TIMER = 0x32,
+    APIC_LVT_THERMAL = 0x33,
+    APIC_LVT_PMC = 0x34,
+    APIC_LVT_LINT0 = 0x35,
+    APIC_LVT_LINT1 = 0x36,
+    APIC_LVT_ERROR = 0x37,
+    APIC_TMICT = 0x38,
+    APIC_TMCCT = 0x39,
+    APIC_DCR = 0x3e,
+    APIC_SELF_IPI = 0x3f,
+    APIC_NREGS = 0x40
 };
 
 enum {
     APIC_VERSION_VALUE = 0x00050014, /* integrated, six LVT entries, no directed EOI */
-    APIC_SVR_ENABLE = 1u << 8, APIC_SVR_NO_EOI_BROADCAST = 1u << 12,
-    APIC_LVT_MASKED = 1u << 16, APIC_LVT_MODE = 7u << 8, APIC_LVT_LEVEL = 1u << 15,
-    APIC_TIMER_MODE = 3u << 17, APIC_TIMER_ONESHOT = 0, APIC_TIMER_PERIODIC = 1u << 17,
+    APIC_SVR_ENABLE = 1u << 8,
+    APIC_SVR_NO_EOI_BROADCAST = 1u << 12,
+    APIC_LVT_MASKED = 1u << 16,
+    APIC_LVT_MODE = 7u << 8,
+    APIC_LVT_LEVEL = 1u << 15,
+    APIC_TIMER_MODE = 3u << 17,
+    APIC_TIMER_ONESHOT = 0,
+    APIC_TIMER_PERIODIC = 1u << 17,
     APIC_TIMER_DEADLINE = 2u << 17,
-    APIC_ESR_SEND_ACCEPT = 1u << 2, APIC_ESR_SEND_ILLEGAL = 1u << 5, APIC_ESR_RECV_ILLEGAL = 1u << 6,
+    APIC_ESR_SEND_ACCEPT = 1u << 2,
+    APIC_ESR_SEND_ILLEGAL = 1u << 5,
+    APIC_ESR_RECV_ILLEGAL = 1u << 6,
     APIC_ESR_ILLEGAL_REG = 1u << 7,
-    APIC_BASE_BSP = 1u << 8, APIC_BASE_X2 = 1u << 10, APIC_BASE_EN = 1u << 11
+    APIC_BASE_BSP = 1u << 8,
+    APIC_BASE_X2 = 1u << 10,
+    APIC_BASE_EN = 1u << 11
 };
 #define APIC_DEFAULT_BASE 0xfee00000ull
-#define APIC_TIMER_HZ 1000000000ull /* the core crystal clock, CPUID leaf 0x15: one count is 1 ns */
+#define APIC_TIMER_HZ     1000000000ull /* the core crystal clock, CPUID leaf 0x15: one count is 1 ns */
 
 struct hv_lapic {
     _Atomic uint32_t reg[APIC_NREGS];
@@ -42,9 +73,9 @@ struct hv_lapic {
     uint64_t tsc_deadline;              /* IA32_TSC_DEADLINE, 0 disarmed */
     uint64_t timer_start_ns;            /* guest time at which the running count began */
     _Atomic uint64_t timer_deadline_ns; /* guest time of the next expiry, UINT64_MAX none */
-    _Atomic uint64_t timer_told_ns;     /* the deadline that the timer thread has kicked the VP for */
-    _Atomic bool timer_own;             /* the VP sleeps until its own deadline */
-    _Atomic uint32_t esr_pending;       /* errors since the last write to ESR */
+    _Atomic uint64_t timer_told_ns; /* the deadline that the timer thread has kicked the VP for */
+    _Atomic bool timer_own;         /* the VP sleeps until its own deadline */
+    _Atomic uint32_t esr_pending;   /* errors since the last write to ESR */
     _Atomic uint8_t init_pending, sipi_pending, nmi_pending, extint_pending, sipi_vector;
 };
 

@@ -112,11 +112,24 @@ static void reset_values(void **state)
 
 static void register_masks(void **state)
 {
-    static const struct { unsigned reg; uint32_t val; } rows[] = {
-        { APIC_TPR, 0xff }, { APIC_LDR, 0xff000000 }, { APIC_DFR, 0xffffffff }, { APIC_SVR, 0x3ff },
-        { APIC_LVT_THERMAL, 0x107ff }, { APIC_LVT_PMC, 0x107ff }, { APIC_LVT_LINT0, 0x1a7ff },
-        { APIC_LVT_LINT1, 0x1a7ff }, { APIC_LVT_ERROR, 0x100ff }, { APIC_DCR, 0xb }, { APIC_ICR_HI, 0xff000000 },
-        { APIC_ID, 0 }, { APIC_VERSION, 0x50014 }, { APIC_PPR, 0xf0 },
+    static const struct {
+        unsigned reg;
+        uint32_t val;
+    } rows[] = {
+        { APIC_TPR, 0xff },
+        { APIC_LDR, 0xff000000 },
+        { APIC_DFR, 0xffffffff },
+        { APIC_SVR, 0x3ff },
+        { APIC_LVT_THERMAL, 0x107ff },
+        { APIC_LVT_PMC, 0x107ff },
+        { APIC_LVT_LINT0, 0x1a7ff },
+        { APIC_LVT_LINT1, 0x1a7ff },
+        { APIC_LVT_ERROR, 0x100ff },
+        { APIC_DCR, 0xb },
+        { APIC_ICR_HI, 0xff000000 },
+        { APIC_ID, 0 },
+        { APIC_VERSION, 0x50014 },
+        { APIC_PPR, 0xf0 },
     };
 
     (void)state;
@@ -276,13 +289,17 @@ static void lowest_priority(void **state)
         set(i, APIC_TPR, i == 2 ? 0x10 : 0x40);
     }
     for (unsigned i = 0; i < 4; i++) {
-        hv_interrupt_request(p, &(struct hv_interrupt){ .dest = 0xf, .logical = 1, .delivery = HV_LOWEST, .vector = 0x61 });
+        hv_interrupt_request(
+            p, &(struct hv_interrupt){
+                   .dest = 0xf, .logical = 1, .delivery = HV_LOWEST, .vector = 0x61 });
         assert_int_equal(takers(0x61), 1 << 2);
     }
     set(2, APIC_TPR, 0x40); /* all alike: they take turns */
     unsigned all = 0;
     for (unsigned i = 0; i < NVPS; i++) {
-        hv_interrupt_request(p, &(struct hv_interrupt){ .dest = 0xf, .logical = 1, .delivery = HV_LOWEST, .vector = 0x62 });
+        hv_interrupt_request(
+            p, &(struct hv_interrupt){
+                   .dest = 0xf, .logical = 1, .delivery = HV_LOWEST, .vector = 0x62 });
         all |= takers(0x62);
     }
     assert_int_equal(all, 0xf);
@@ -377,7 +394,10 @@ static void step(uint64_t ns)
 
 static void timer_oneshot(void **state)
 {
-    static const struct { uint32_t dcr; unsigned div; } divs[] = {
+    static const struct {
+        uint32_t dcr;
+        unsigned div;
+    } divs[] = {
         { 0, 2 }, { 1, 4 }, { 2, 8 }, { 3, 16 }, { 8, 32 }, { 9, 64 }, { 10, 128 }, { 11, 1 },
     };
 
@@ -471,7 +491,7 @@ static void timer_deadline(void **state)
     assert_int_equal(takers(0x63), 1);
     assert_true(hv_tsc_read(vp) >= now + 2501);
     assert_int_equal(hv_lapic_deadline_read(vp), 0); /* disarmed itself */
-    hv_lapic_deadline_write(vp, 1); /* in the past: at once */
+    hv_lapic_deadline_write(vp, 1);                  /* in the past: at once */
     assert_int_equal(takers(0x63), 1);
     hv_lapic_deadline_write(vp, UINT64_MAX); /* never */
     step(1000000000);
@@ -519,9 +539,11 @@ static void x2apic_registers(void **state)
     assert_int_equal(hv_lapic_msr_read(vp, 0x80d, &v), 0);
     assert_int_equal(v, 1 << 3);
     for (unsigned msr = 0x800; msr < 0x900; msr++) { /* what does not exist raises #GP both ways */
-        bool ro = msr == 0x802 || msr == 0x803 || msr == 0x80a || msr == 0x80d || (msr >= 0x810 && msr <= 0x827) || msr == 0x839;
+        bool ro = msr == 0x802 || msr == 0x803 || msr == 0x80a || msr == 0x80d ||
+                  (msr >= 0x810 && msr <= 0x827) || msr == 0x839;
         bool wo = msr == 0x80b || msr == 0x83f;
-        bool rw = msr == 0x808 || msr == 0x80f || msr == 0x828 || msr == 0x830 || (msr >= 0x832 && msr <= 0x838) || msr == 0x83e;
+        bool rw = msr == 0x808 || msr == 0x80f || msr == 0x828 || msr == 0x830 ||
+                  (msr >= 0x832 && msr <= 0x838) || msr == 0x83e;
 
         assert_int_equal(hv_lapic_msr_read(vp, msr, &v), ro || rw ? 0 : -1);
         if (msr != 0x830 && msr != 0x83f)
@@ -545,7 +567,8 @@ static void x2apic_ipi(void **state)
     assert_int_equal(takers(0x71), 4);
     hv_lapic_msr_write(p->vps[0], 0x830, 0xffffffffull << 32 | 0x72);
     assert_int_equal(takers(0x72), 0xf);
-    hv_lapic_msr_write(p->vps[0], 0x830, 0x0000000aull << 32 | 1u << 11 | 0x73); /* cluster 0, members 1 and 3 */
+    hv_lapic_msr_write(p->vps[0], 0x830,
+                       0x0000000aull << 32 | 1u << 11 | 0x73); /* cluster 0, members 1 and 3 */
     assert_int_equal(takers(0x73), 0xa);
     hv_lapic_msr_write(p->vps[0], 0x830, 0x0001000aull << 32 | 1u << 11 | 0x74); /* cluster 1 */
     assert_int_equal(takers(0x74), 0);
@@ -560,7 +583,9 @@ static void x2apic_ipi(void **state)
 static void base_transitions(void **state)
 {
     static const uint64_t modes[4] = { 0, APIC_BASE_EN, APIC_BASE_EN | APIC_BASE_X2, APIC_BASE_X2 };
-    static const int ok[3][4] = { { 1, 1, 0, 0 }, { 1, 1, 1, 0 }, { 1, 0, 1, 0 } }; /* figure 11-27 */
+    static const int ok[3][4] = { { 1, 1, 0, 0 },
+                                  { 1, 1, 1, 0 },
+                                  { 1, 0, 1, 0 } }; /* figure 11-27 */
     struct hv_vp *vp = p->vps[1];
 
     (void)state;
@@ -571,7 +596,8 @@ static void base_transitions(void **state)
                 assert_int_equal(hv_lapic_base_write(vp, APIC_DEFAULT_BASE), 0);
             if (from == 2)
                 assert_int_equal(hv_lapic_base_write(vp, APIC_DEFAULT_BASE | modes[2]), 0);
-            assert_int_equal(hv_lapic_base_write(vp, APIC_DEFAULT_BASE | modes[to]), ok[from][to] ? 0 : -1);
+            assert_int_equal(hv_lapic_base_write(vp, APIC_DEFAULT_BASE | modes[to]),
+                             ok[from][to] ? 0 : -1);
         }
     hv_lapic_reset(vp, false);
     assert_int_equal(hv_lapic_base_write(vp, 1ull << 60 | APIC_BASE_EN), -1);
@@ -625,11 +651,29 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     static const struct CMUnitTest tests[] = {
-        T(reset_values), T(register_masks), T(software_disable_masks), T(odd_accesses), T(priorities),
-        T(level_eoi), T(physical_and_shorthands), T(logical_flat), T(logical_cluster), T(lowest_priority),
-        T(init_sipi_nmi), T(init_resets), T(errors), T(extint), T(timer_oneshot), T(timer_periodic),
-        T(timer_divide_change), T(timer_deadline), T(timer_pauses), T(x2apic_registers), T(x2apic_ipi),
-        T(base_transitions), T(save_restore),
+        T(reset_values),
+        T(register_masks),
+        T(software_disable_masks),
+        T(odd_accesses),
+        T(priorities),
+        T(level_eoi),
+        T(physical_and_shorthands),
+        T(logical_flat),
+        T(logical_cluster),
+        T(lowest_priority),
+        T(init_sipi_nmi),
+        T(init_resets),
+        T(errors),
+        T(extint),
+        T(timer_oneshot),
+        T(timer_periodic),
+        T(timer_divide_change),
+        T(timer_deadline),
+        T(timer_pauses),
+        T(x2apic_registers),
+        T(x2apic_ipi),
+        T(base_transitions),
+        T(save_restore),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,8 +20,8 @@
 struct hv_timer_thread {
     struct hv_partition *p;
     pthread_t thread;
-    _Atomic uint32_t seq;          /* futex word: changes when there is something new */
-    _Atomic uint64_t until_ns;     /* guest time that the thread sleeps for; 0: it is awake */
+    _Atomic uint32_t seq;      /* futex word: changes when there is something new */
+    _Atomic uint64_t until_ns; /* guest time that the thread sleeps for; 0: it is awake */
     _Atomic bool stop;
 };
 
@@ -75,8 +75,8 @@ static void *timers_main(void *arg)
         host = hv_time_to_host_ns(p, next);
         ts.tv_sec = (time_t)(host / 1000000000ull);
         ts.tv_nsec = (long)(host % 1000000000ull);
-        syscall(SYS_futex, &t->seq, FUTEX_WAIT_BITSET_PRIVATE, seq, host == UINT64_MAX ? NULL : &ts, NULL,
-                FUTEX_BITSET_MATCH_ANY);
+        syscall(SYS_futex, &t->seq, FUTEX_WAIT_BITSET_PRIVATE, seq, host == UINT64_MAX ? NULL : &ts,
+                NULL, FUTEX_BITSET_MATCH_ANY);
         atomic_store(&t->until_ns, 0);
     }
     return NULL;

@@ -62,8 +62,8 @@ static void vp_sleep(struct hv_vp *vp, uint64_t deadline_ns)
         host = hv_time_to_host_ns(vp->p, deadline_ns);
         ts.tv_sec = (time_t)(host / 1000000000ull);
         ts.tv_nsec = (long)(host % 1000000000ull);
-        syscall(SYS_futex, &vp->wake_seq, FUTEX_WAIT_BITSET_PRIVATE, 1, host == UINT64_MAX ? NULL : &ts, NULL,
-                FUTEX_BITSET_MATCH_ANY);
+        syscall(SYS_futex, &vp->wake_seq, FUTEX_WAIT_BITSET_PRIVATE, 1,
+                host == UINT64_MAX ? NULL : &ts, NULL, FUTEX_BITSET_MATCH_ANY);
     }
     atomic_store(&vp->wake_seq, 0);
     atomic_store(&vp->lapic.timer_own, false);
@@ -91,7 +91,8 @@ static bool take_event(struct hv_vp *vp)
     }
     if (vp->hyperv.lazy_eoi)
         hv_lazy_eoi_check(vp);
-    line = (vp->index == 0 && atomic_load_explicit(&p->extint, memory_order_relaxed) && hv_lapic_takes_extint(vp)) ||
+    line = (vp->index == 0 && atomic_load_explicit(&p->extint, memory_order_relaxed) &&
+            hv_lapic_takes_extint(vp)) ||
            atomic_load_explicit(&a->extint_pending, memory_order_relaxed);
     if (line || hv_lapic_pending(vp) >= 0) {
         if (!(vp->cpu.eflags & EF_IF) || vp->cpu.int_shadow) {
@@ -140,13 +141,15 @@ bool hv_vp_events(struct hv_vp *vp)
     struct hv_lapic *a = &vp->lapic;
 
     for (;;) {
-        uint32_t att = atomic_fetch_and(&vp->attention, (uint32_t)~(HV_ATT_INTR | HV_ATT_TIMER | HV_ATT_SYNC));
+        uint32_t att = atomic_fetch_and(&vp->attention,
+                                        (uint32_t) ~(HV_ATT_INTR | HV_ATT_TIMER | HV_ATT_SYNC));
 
         if (att & HV_ATT_SYNC)
             x86_mmu_sync(vp);
         if (att & (HV_ATT_CANCEL | HV_ATT_EXIT))
             return true;
-        if (hv_vp_deadline_ns(vp) != UINT64_MAX && ((att & HV_ATT_TIMER) || vp->run_state != HV_VP_RUNNING)) {
+        if (hv_vp_deadline_ns(vp) != UINT64_MAX &&
+            ((att & HV_ATT_TIMER) || vp->run_state != HV_VP_RUNNING)) {
             uint64_t now = hv_time_ns(vp->p);
 
             if (hv_lapic_deadline_ns(a) != UINT64_MAX)
@@ -176,7 +179,8 @@ bool hv_vp_events(struct hv_vp *vp)
                 continue;
             if (vp->idle && vp->want_window)
                 vp->run_state = HV_VP_RUNNING;
-        } else if (vp->run_state == HV_VP_SHUTDOWN && atomic_load(&a->nmi_pending) && !vp->cpu.nmi_masked) {
+        } else if (vp->run_state == HV_VP_SHUTDOWN && atomic_load(&a->nmi_pending) &&
+                   !vp->cpu.nmi_masked) {
             vp->run_state = HV_VP_HALTED; /* 6.15: NMI ends the shutdown state */
             continue;
         }
@@ -286,7 +290,8 @@ void hv_mmio_write(struct hv_vp *vp, uint64_t gpa, unsigned len, uint64_t val)
     }
     x86_x87_spill(vp);
     x86_mmu_leave(vp);
-    p->ops.mmio_write(p->ctx, vp->index, gpa, len, len >= 8 ? val : val & ((1ull << (len * 8)) - 1));
+    p->ops.mmio_write(p->ctx, vp->index, gpa, len,
+                      len >= 8 ? val : val & ((1ull << (len * 8)) - 1));
     x86_mmu_enter(vp);
 }
 
@@ -300,7 +305,8 @@ static size_t vp_size(void)
 
 int hv_vp_create(struct hv_partition *p, unsigned index)
 {
-    struct hv_vp *vp = mmap(NULL, vp_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    struct hv_vp *vp = mmap(NULL, vp_size(), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
 
     if (vp == MAP_FAILED)
         vp = mmap(NULL, vp_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -344,7 +350,8 @@ void hv_vp_reset(struct hv_vp *vp, bool init)
     c->eflags = EF_R1;
     for (unsigned i = 0; i < X86_SEG_NONE; i++)
         c->seg[i] = data;
-    c->seg[X86_CS] = (struct x86_seg){ 0xffff0000, 0xffff, 0xf000, SEG_P | SEG_S | SEG_TYPE_CODE | SEG_TYPE_RW | SEG_TYPE_A };
+    c->seg[X86_CS] = (struct x86_seg){ 0xffff0000, 0xffff, 0xf000,
+                                       SEG_P | SEG_S | SEG_TYPE_CODE | SEG_TYPE_RW | SEG_TYPE_A };
     c->ldtr = (struct x86_seg){ 0, 0xffff, 0, SEG_P | 2 };
     c->tr = (struct x86_seg){ 0, 0xffff, 0, SEG_P | 11 };
     c->gdtr = c->idtr = (struct x86_dtr){ 0, 0xffff };
@@ -492,13 +499,15 @@ static bool seg_valid(const struct hv_segment *s)
 static const char *state_check(struct hv_vp *vp, const struct hv_vp_state *s)
 {
     uint64_t phys = ~((1ull << HV_MAXPHYADDR) - 1);
-    const struct hv_segment *segs[] = { &s->es, &s->cs, &s->ss, &s->ds, &s->fs, &s->gs, &s->ldtr, &s->tr };
+    const struct hv_segment *segs[] = { &s->es, &s->cs, &s->ss,   &s->ds,
+                                        &s->fs, &s->gs, &s->ldtr, &s->tr };
     bool lma = s->efer & EFER_LMA, cs64 = lma && (s->cs.attr & SEG_L);
     uint32_t mxcsr;
 
     if (s->run_state > HV_VP_SHUTDOWN)
         return "run state";
-    if ((s->cr0 & ~(uint64_t)(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)) ||
+    if ((s->cr0 & ~(uint64_t)(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP |
+                              CR0_AM | CR0_NW | CR0_CD | CR0_PG)) ||
         ((s->cr0 & CR0_PG) && !(s->cr0 & CR0_PE)) || ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)))
         return "CR0";
     if (s->cr4 & ~hv_cr4_mask(vp->p))
@@ -528,7 +537,8 @@ static const char *state_check(struct hv_vp *vp, const struct hv_vp_state *s)
     for (unsigned i = 0; i < COUNT(segs); i++)
         if (!seg_valid(segs[i]) || !x86_canonical(segs[i]->base))
             return "segment register";
-    if (s->gdtr_limit > 0xffff || s->idtr_limit > 0xffff || !x86_canonical(s->gdtr_base) || !x86_canonical(s->idtr_base))
+    if (s->gdtr_limit > 0xffff || s->idtr_limit > 0xffff || !x86_canonical(s->gdtr_base) ||
+        !x86_canonical(s->idtr_base))
         return "GDTR or IDTR";
     if ((s->dr[6] >> 32) || (s->dr[7] >> 32))
         return "DR6 or DR7";
@@ -538,17 +548,20 @@ static const char *state_check(struct hv_vp *vp, const struct hv_vp_state *s)
                 return "PDPTE";
     if (!pat_valid(s->pat))
         return "PAT";
-    if ((s->mtrr_def & ~0xcffull) || (s->spec_ctrl & ~0x407ull) || (s->mcg_status & ~7ull) || (s->misc_enable & ~0x400400001ull))
+    if ((s->mtrr_def & ~0xcffull) || (s->spec_ctrl & ~0x407ull) || (s->mcg_status & ~7ull) ||
+        (s->misc_enable & ~0x400400001ull))
         return "MSR";
     for (unsigned i = 0; i < COUNT(s->mtrr_var); i++)
         if (s->mtrr_var[i] & (phys | (i & 1 ? 0x7ffull : 0xf00ull)))
             return "MTRR";
     if (!x86_canonical(s->lstar) || !x86_canonical(s->cstar) || !x86_canonical(s->kernel_gs_base) ||
-        !x86_canonical(s->sysenter_esp) || !x86_canonical(s->sysenter_eip) || (s->tsc_aux >> 32) || (s->sfmask >> 32))
+        !x86_canonical(s->sysenter_esp) || !x86_canonical(s->sysenter_eip) || (s->tsc_aux >> 32) ||
+        (s->sfmask >> 32))
         return "system-call MSR";
     if (s->int_shadow > 2 || s->nmi_masked > 1 || s->nmi_pending > 1 || s->pending_valid > 1)
         return "interruptibility";
-    if (s->pending_valid && (s->pending_vector > 255 || s->pending_type > X86_EV_SOFTEXC || s->pending_type == 1 || s->pending_has_error > 1))
+    if (s->pending_valid && (s->pending_vector > 255 || s->pending_type > X86_EV_SOFTEXC ||
+                             s->pending_type == 1 || s->pending_has_error > 1))
         return "pending event";
     memcpy(&mxcsr, s->xsave + 24, 4);
     if (mxcsr & ~0xffffu)
@@ -565,8 +578,9 @@ int hv_vp_set_state(struct hv_partition *p, unsigned index, const struct hv_vp_s
     if (index >= p->nvps)
         return hv_fail(-EINVAL, "processor %u does not exist", index);
     if (s->version != HV_STATE_VERSION || s->size != sizeof(*s))
-        return hv_fail(-EINVAL, "processor %u: state version %u, size %u; this is version %d, size %zu", index,
-                       s->version, s->size, HV_STATE_VERSION, sizeof(*s));
+        return hv_fail(-EINVAL,
+                       "processor %u: state version %u, size %u; this is version %d, size %zu",
+                       index, s->version, s->size, HV_STATE_VERSION, sizeof(*s));
     vp = p->vps[index];
     c = &vp->cpu;
     if (atomic_load(&vp->running))
@@ -576,7 +590,8 @@ int hv_vp_set_state(struct hv_partition *p, unsigned index, const struct hv_vp_s
         return hv_fail(-EINVAL, "processor %u: no processor can be in this state: %s", index, what);
     x86_x87_spill(vp);
     if (x86_xsave_put(vp, s->xsave) < 0)
-        return hv_fail(-EINVAL, "processor %u: no processor can be in this state: XSAVE area", index);
+        return hv_fail(-EINVAL, "processor %u: no processor can be in this state: XSAVE area",
+                       index);
 
     memcpy(c->gpr, s->gpr, sizeof(s->gpr));
     c->rip = s->rip;
@@ -622,7 +637,8 @@ int hv_vp_set_state(struct hv_partition *p, unsigned index, const struct hv_vp_s
     memcpy(c->mtrr_fixed, s->mtrr_fixed, sizeof(c->mtrr_fixed));
     memcpy(c->mtrr_var, s->mtrr_var, sizeof(c->mtrr_var));
     hv_lapic_load(vp, s->apic, s->apic_base, s->tsc_deadline, s->apic_timer_start_ns);
-    atomic_store(&vp->lapic.reg[APIC_TPR], (uint32_t)((atomic_load(&vp->lapic.reg[APIC_TPR]) & 0xf) | s->cr8 << 4));
+    atomic_store(&vp->lapic.reg[APIC_TPR],
+                 (uint32_t)((atomic_load(&vp->lapic.reg[APIC_TPR]) & 0xf) | s->cr8 << 4));
     atomic_store(&vp->lapic.nmi_pending, s->nmi_pending);
     vp->run_state = s->run_state;
     c->int_shadow = s->int_shadow;
@@ -659,21 +675,25 @@ int hv_vp_dump(struct hv_partition *p, unsigned index, char *buf, size_t len)
         return snprintf(buf, len, "vp%u does not exist", index);
     vp = p->vps[index];
     c = &vp->cpu;
-#define PUT(...) (at += (size_t)snprintf(at < len ? buf + at : NULL, at < len ? len - at : 0, __VA_ARGS__))
+#define PUT(...) \
+    (at += (size_t)snprintf(at < len ? buf + at : NULL, at < len ? len - at : 0, __VA_ARGS__))
     PUT("vp%u %s, %u-bit, cpl %u\n", index, states[vp->run_state & 3], c->mode * 8u, c->cpl);
     PUT("rip %016llx rflags %08x cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx efer %04llx\n",
-        (unsigned long long)c->rip, x86_flags_get(c), (unsigned long long)c->cr0, (unsigned long long)c->cr2,
-        (unsigned long long)c->cr3, (unsigned long long)c->cr4, (unsigned long long)c->efer);
+        (unsigned long long)c->rip, x86_flags_get(c), (unsigned long long)c->cr0,
+        (unsigned long long)c->cr2, (unsigned long long)c->cr3, (unsigned long long)c->cr4,
+        (unsigned long long)c->efer);
     for (unsigned i = 0; i < 16; i++)
         PUT("%s %016llx%c", names[i], (unsigned long long)c->gpr[i], i % 4 == 3 ? '\n' : ' ');
     for (unsigned i = 0; i < X86_SEG_NONE; i++)
         PUT("%s %04x base %016llx limit %08x attr %04x\n", segs[i], c->seg[i].sel,
             (unsigned long long)c->seg[i].base, c->seg[i].limit, c->seg[i].attr);
     PUT("ldtr %04x base %016llx limit %08x  tr %04x base %016llx limit %08x\n", c->ldtr.sel,
-        (unsigned long long)c->ldtr.base, c->ldtr.limit, c->tr.sel, (unsigned long long)c->tr.base, c->tr.limit);
-    PUT("gdtr %016llx/%04x idtr %016llx/%04x dr6 %08llx dr7 %08llx xcr0 %llx\n", (unsigned long long)c->gdtr.base,
-        c->gdtr.limit, (unsigned long long)c->idtr.base, c->idtr.limit, (unsigned long long)c->dr[6],
-        (unsigned long long)c->dr[7], (unsigned long long)c->xcr0);
+        (unsigned long long)c->ldtr.base, c->ldtr.limit, c->tr.sel, (unsigned long long)c->tr.base,
+        c->tr.limit);
+    PUT("gdtr %016llx/%04x idtr %016llx/%04x dr6 %08llx dr7 %08llx xcr0 %llx\n",
+        (unsigned long long)c->gdtr.base, c->gdtr.limit, (unsigned long long)c->idtr.base,
+        c->idtr.limit, (unsigned long long)c->dr[6], (unsigned long long)c->dr[7],
+        (unsigned long long)c->xcr0);
 #undef PUT
     return (int)at;
 }

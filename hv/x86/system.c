@@ -53,8 +53,8 @@ static void load_pdptes(struct hv_vp *vp, uint64_t cr3)
 static void write_cr0(struct hv_vp *vp, uint64_t val)
 {
     struct x86_cpu *c = &vp->cpu;
-    const uint64_t defined = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW |
-                             CR0_CD | CR0_PG;
+    const uint64_t defined = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM |
+                             CR0_NW | CR0_CD | CR0_PG;
     uint64_t changed;
 
     if (val >> 32)
@@ -66,7 +66,8 @@ static void write_cr0(struct hv_vp *vp, uint64_t val)
 
     if ((changed & CR0_PG) && (val & CR0_PG) && (c->efer & EFER_LME)) {
         /* 9.8.5: entering IA-32e mode */
-        if (!(c->cr4 & CR4_PAE) || (c->seg[X86_CS].attr & SEG_L) || (c->tr.attr & SEG_TYPE & ~2u) == 1)
+        if (!(c->cr4 & CR4_PAE) || (c->seg[X86_CS].attr & SEG_L) ||
+            (c->tr.attr & SEG_TYPE & ~2u) == 1)
             x86_raise_err(vp, X86_EXC_GP, 0);
         c->efer |= EFER_LMA;
     } else if ((changed & CR0_PG) && !(val & CR0_PG)) {
@@ -130,18 +131,10 @@ static void mov_to_cr(struct hv_vp *vp, const struct x86_insn *in)
     if (vp->cpu.mode != X86_MODE_64)
         val = (uint32_t)val;
     switch (cr) {
-    case 0:
-        write_cr0(vp, val);
-        break;
-    case 2:
-        vp->cpu.cr2 = val;
-        break;
-    case 3:
-        write_cr3(vp, val);
-        break;
-    case 4:
-        write_cr4(vp, val);
-        break;
+    case 0: write_cr0(vp, val); break;
+    case 2: vp->cpu.cr2 = val; break;
+    case 3: write_cr3(vp, val); break;
+    case 4: write_cr4(vp, val); break;
     case 8: /* 11.8.6 */
         if (val & ~0xfull)
             x86_raise_err(vp, X86_EXC_GP, 0);
@@ -157,26 +150,17 @@ static void mov_from_cr(struct hv_vp *vp, const struct x86_insn *in)
     uint64_t val = 0;
 
     switch (in->o[1].reg) {
-    case 0:
-        val = c->cr0;
-        break;
-    case 2:
-        val = c->cr2;
-        break;
-    case 3:
-        val = c->cr3;
-        break;
-    case 4:
-        val = c->cr4;
-        break;
+    case 0: val = c->cr0; break;
+    case 2: val = c->cr2; break;
+    case 3: val = c->cr3; break;
+    case 4: val = c->cr4; break;
     case 8:
         if (c->mode == X86_MODE_64) {
             val = hv_lapic_tpr_get(vp) >> 4;
             break;
         }
         /* fall through */
-    default:
-        x86_raise(vp, X86_EXC_UD);
+    default: x86_raise(vp, X86_EXC_UD);
     }
     need_cpl0(vp);
     vp->cpu.gpr[in->o[0].reg] = c->mode == X86_MODE_64 ? val : (uint32_t)val;
@@ -239,7 +223,8 @@ static uint64_t io_breakpoints(const struct x86_cpu *c, uint16_t port, unsigned 
         unsigned ctl = (unsigned)(c->dr[7] >> (16 + i * 4)) & 0xf;
         uint64_t n = (ctl >> 2) + 1u, at = c->dr[i] & ~(n - 1);
 
-        if ((c->dr[7] & (3ull << (i * 2))) && (ctl & 3) == 2 && n != 3 && port < at + n && at < (uint64_t)port + len)
+        if ((c->dr[7] & (3ull << (i * 2))) && (ctl & 3) == 2 && n != 3 && port < at + n &&
+            at < (uint64_t)port + len)
             hits |= 1ull << i;
     }
     return hits;
@@ -276,7 +261,8 @@ static void sti(struct hv_vp *vp, const struct x86_insn *in)
         }
         return;
     }
-    if (!((c->eflags & EF_VM) ? (c->cr4 & CR4_VME) : c->cpl == 3 && (c->cr4 & CR4_PVI)) || (c->eflags & EF_VIP))
+    if (!((c->eflags & EF_VM) ? (c->cr4 & CR4_VME) : c->cpl == 3 && (c->cr4 & CR4_PVI)) ||
+        (c->eflags & EF_VIP))
         x86_raise_err(vp, X86_EXC_GP, 0);
     c->eflags |= EF_VIF;
     done(vp, in);
@@ -324,12 +310,8 @@ static void invpcid(struct hv_vp *vp, const struct x86_insn *in)
         if ((desc[0] & 0xfff) == (c->cr4 & CR4_PCIDE ? c->cr3 & 0xfff : 0))
             x86_tlb_flush_nonglobal(vp);
         break;
-    case 2:
-        x86_tlb_flush_all(vp);
-        break;
-    default:
-        x86_tlb_flush_nonglobal(vp);
-        break;
+    case 2: x86_tlb_flush_all(vp); break;
+    default: x86_tlb_flush_nonglobal(vp); break;
     }
     done(vp, in);
 }
@@ -343,14 +325,9 @@ static void xgetbv(struct hv_vp *vp, const struct x86_insn *in)
     if (!(c->cr4 & CR4_OSXSAVE))
         x86_raise(vp, X86_EXC_UD);
     switch ((uint32_t)c->gpr[X86_RCX]) {
-    case 0:
-        put_edx_eax(vp, c->xcr0);
-        break;
-    case 1:
-        put_edx_eax(vp, c->xcr0 & x86_xinuse(vp));
-        break;
-    default:
-        x86_raise_err(vp, X86_EXC_GP, 0);
+    case 0: put_edx_eax(vp, c->xcr0); break;
+    case 1: put_edx_eax(vp, c->xcr0 & x86_xinuse(vp)); break;
+    default: x86_raise_err(vp, X86_EXC_GP, 0);
     }
     done(vp, in);
 }
@@ -363,7 +340,8 @@ static void xsetbv(struct hv_vp *vp, const struct x86_insn *in)
     if (!(c->cr4 & CR4_OSXSAVE))
         x86_raise(vp, X86_EXC_UD);
     need_cpl0(vp);
-    if ((uint32_t)c->gpr[X86_RCX] != 0 || !(val & 1) || (val & ~hv_xcr0_mask(vp->p)) || ((val & 4) && !(val & 2)))
+    if ((uint32_t)c->gpr[X86_RCX] != 0 || !(val & 1) || (val & ~hv_xcr0_mask(vp->p)) ||
+        ((val & 4) && !(val & 2)))
         x86_raise_err(vp, X86_EXC_GP, 0);
     c->xcr0 = val;
     x86_update_mode(vp);
@@ -559,55 +537,30 @@ bool x86_exec_system(struct hv_vp *vp, const struct x86_insn *in)
     struct x86_cpu *c = &vp->cpu;
 
     switch (in->op) {
-    case X86_OP_MOV_CR:
-        mov_to_cr(vp, in);
-        return true;
-    case X86_OP_MOV_FROM_CR:
-        mov_from_cr(vp, in);
-        return true;
-    case X86_OP_MOV_DR:
-        mov_to_dr(vp, in);
-        return true;
-    case X86_OP_MOV_FROM_DR:
-        mov_from_dr(vp, in);
-        return true;
+    case X86_OP_MOV_CR: mov_to_cr(vp, in); return true;
+    case X86_OP_MOV_FROM_CR: mov_from_cr(vp, in); return true;
+    case X86_OP_MOV_DR: mov_to_dr(vp, in); return true;
+    case X86_OP_MOV_FROM_DR: mov_from_dr(vp, in); return true;
     case X86_OP_CLTS:
         need_cpl0(vp);
         c->cr0 &= ~(uint64_t)CR0_TS;
         x86_update_mode(vp);
         done(vp, in);
         return true;
-    case X86_OP_RDMSR:
-        rdmsr(vp, in);
-        return true;
-    case X86_OP_WRMSR:
-        wrmsr(vp, in);
-        return true;
+    case X86_OP_RDMSR: rdmsr(vp, in); return true;
+    case X86_OP_WRMSR: wrmsr(vp, in); return true;
     case X86_OP_RDTSC:
-    case X86_OP_RDTSCP:
-        rdtsc(vp, in);
-        return true;
-    case X86_OP_RDPMC: /* no counters: every index is a bad one */
-        x86_raise_err(vp, X86_EXC_GP, 0);
+    case X86_OP_RDTSCP: rdtsc(vp, in); return true;
+    case X86_OP_RDPMC: /* no counters: every index is a bad one */ x86_raise_err(vp, X86_EXC_GP, 0);
     case X86_OP_RDPID:
         c->gpr[in->o[0].reg] = c->tsc_aux;
         done(vp, in);
         return true;
-    case X86_OP_CPUID:
-        cpuid(vp, in);
-        return true;
-    case X86_OP_XGETBV:
-        xgetbv(vp, in);
-        return true;
-    case X86_OP_XSETBV:
-        xsetbv(vp, in);
-        return true;
-    case X86_OP_INVLPG:
-        invlpg(vp, in);
-        return true;
-    case X86_OP_INVPCID:
-        invpcid(vp, in);
-        return true;
+    case X86_OP_CPUID: cpuid(vp, in); return true;
+    case X86_OP_XGETBV: xgetbv(vp, in); return true;
+    case X86_OP_XSETBV: xsetbv(vp, in); return true;
+    case X86_OP_INVLPG: invlpg(vp, in); return true;
+    case X86_OP_INVPCID: invpcid(vp, in); return true;
     case X86_OP_INVD:
     case X86_OP_WBINVD:
         need_cpl0(vp);
@@ -619,12 +572,8 @@ bool x86_exec_system(struct hv_vp *vp, const struct x86_insn *in)
         done(vp, in);
         vp->run_state = HV_VP_HALTED;
         return true;
-    case X86_OP_CLI:
-        cli(vp, in);
-        return true;
-    case X86_OP_STI:
-        sti(vp, in);
-        return true;
+    case X86_OP_CLI: cli(vp, in); return true;
+    case X86_OP_STI: sti(vp, in); return true;
     case X86_OP_CLAC:
     case X86_OP_STAC:
         if (c->cpl != 0)
@@ -634,24 +583,16 @@ bool x86_exec_system(struct hv_vp *vp, const struct x86_insn *in)
         done(vp, in);
         return true;
     case X86_OP_IN:
-    case X86_OP_OUT:
-        port_io(vp, in);
-        return true;
+    case X86_OP_OUT: port_io(vp, in); return true;
     case X86_OP_INS:
-    case X86_OP_OUTS:
-        string_io(vp, in);
-        return true;
+    case X86_OP_OUTS: string_io(vp, in); return true;
     case X86_OP_RDFSBASE:
     case X86_OP_RDGSBASE:
     case X86_OP_WRFSBASE:
-    case X86_OP_WRGSBASE:
-        fsgsbase(vp, in);
-        return true;
+    case X86_OP_WRGSBASE: fsgsbase(vp, in); return true;
     case X86_OP_CLFLUSH:
     case X86_OP_CLFLUSHOPT:
-    case X86_OP_CLWB:
-        clflush(vp, in);
-        return true;
+    case X86_OP_CLWB: clflush(vp, in); return true;
     case X86_OP_LFENCE:
     case X86_OP_MFENCE:
     case X86_OP_SFENCE:
@@ -659,9 +600,7 @@ bool x86_exec_system(struct hv_vp *vp, const struct x86_insn *in)
         done(vp, in);
         return true;
     case X86_OP_NOP:
-    case X86_OP_PAUSE:
-        done(vp, in);
-        return true;
+    case X86_OP_PAUSE: done(vp, in); return true;
     case X86_OP_VMCALL:
         if (!hv_hypercall(vp))
             x86_raise(vp, X86_EXC_UD);
@@ -672,9 +611,7 @@ bool x86_exec_system(struct hv_vp *vp, const struct x86_insn *in)
     case X86_OP_VMMCALL:
     case X86_OP_UD0:
     case X86_OP_UD1:
-    case X86_OP_UD2:
-        x86_raise(vp, X86_EXC_UD);
-    default:
-        return false;
+    case X86_OP_UD2: x86_raise(vp, X86_EXC_UD);
+    default: return false;
     }
 }
