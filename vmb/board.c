@@ -30,6 +30,8 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         .extint_ack = irq_ack,
         .eoi = irq_eoi,
         .log = hv_log_line,
+        .post_message = bus_post_message,
+        .signal_event = bus_signal_event,
     };
     const struct hv_config hc = {
         .size = sizeof(hc),
@@ -41,8 +43,13 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
     };
     int err = hv_partition_create(&hc, &v->part);
 
-    if (err)
+    if (err) {
         snprintf(msg, len, "%s", hv_last_error());
+        return err;
+    }
+    err = cfg->enlightened ? bus_init(v) : 0;
+    if (err)
+        snprintf(msg, len, "cannot make the VMBus: %s", strerror(-err));
     return err;
 }
 
@@ -291,6 +298,7 @@ void vmb_destroy(struct vmb *v)
     for (char **d = v->dirs; d && *d; d++)
         free(*d);
     free(v->dirs);
+    bus_fini(v);
     hv_partition_destroy(v->part);
     pthread_cond_destroy(&v->run.cond);
     pthread_mutex_destroy(&v->run.lock);
@@ -307,6 +315,7 @@ static int hard_reset(struct vmb *v, char *msg, size_t len)
     int err;
 
     irq_reset(v);
+    bus_reset(v);
     hv_partition_reset(v->part);
     pthread_mutex_lock(&v->a20_lock);
     for (struct mobo_vdev *d = v->devs; d; d = d->next)

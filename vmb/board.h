@@ -25,6 +25,7 @@
 #include "sdk/lib/pciconf.h"
 #include "sdk/lib/state.h"
 #include "vmb/vmb.h"
+#include "vmbus/vmbus.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -427,6 +428,44 @@ void vp_join(struct vmb *v);
 /* Forward a request; those that end the run also stop the VPs, and only the first of them counts. */
 void vp_request(struct vmb *v, const struct vmb_request *req);
 
+/* ---- VMBus (vmbus.c) ------------------------------------------------------------------------------ */
+
+/* Guest-physical addresses that VMBus devices may hand out (frame buffers); not the PCI bus's. */
+#define VMB_VMBUS_MMIO 0xf8000000ull
+#define VMB_VMBUS_MMIO_LEN 0x4000000ull
+
+struct mobo_vmbus {
+    struct mobo_vmbus *next;
+    struct mobo_vdev *dev;
+    struct vmbus_channel *ch;
+    struct mobo_vmbus_ops ops;
+    void *ctx;
+    atomic_bool posted;  /* signal() is on its way */
+    bool dead;           /* rescinded; freed when the guest has let go and no work is under way */
+};
+
+int bus_init(struct vmb *v); /* enlightened boards */
+void bus_fini(struct vmb *v);
+void bus_reset(struct vmb *v);
+uint16_t bus_post_message(void *ctx, unsigned vp, uint32_t connection, uint32_t type,
+                          const void *payload, unsigned len);
+uint16_t bus_signal_event(void *ctx, unsigned vp, uint32_t connection, uint16_t flag);
+int bus_offer(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
+              const struct mobo_vmbus_ops *ops, void *ctx, struct mobo_vmbus **ret);
+void bus_rescind(struct mobo_vmbus *m);
+int bus_receive(struct mobo_vmbus *m, struct mobo_vmbus_packet *ret);
+int bus_send(struct mobo_vmbus *m, uint32_t type, uint32_t flags, uint64_t transaction,
+             const void *desc, uint32_t desc_len, const void *data, uint32_t len);
+void bus_fault(struct mobo_vmbus *m, const char *why);
+int bus_gpadl_read(struct mobo_vmbus *m, uint32_t gpadl, uint64_t off, void *buf, uint32_t len);
+int bus_gpadl_write(struct mobo_vmbus *m, uint32_t gpadl, uint64_t off, const void *buf,
+                    uint32_t len);
+int bus_gpadl_len(struct mobo_vmbus *m, uint32_t gpadl, uint64_t *ret_len);
+int bus_gpa_direct(struct mobo_vmbus *m, const struct mobo_vmbus_packet *packet,
+                   struct mobo_iov *iov, uint32_t max, uint32_t *ret_n, uint64_t *ret_len);
+uint32_t bus_version(struct mobo_vmbus *m);
+void bus_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
+
 /* ---- ACPI (acpi/) --------------------------------------------------------------------------------- */
 
 struct acpi_item {
@@ -461,6 +500,9 @@ struct vmb {
     struct plugin *plugins;
     struct mobo_vdev *devs; /* in order of creation */
     struct mobo_ram *rams;
+    struct vmbus *bus; /* NULL: not enlightened */
+    struct mobo_vmbus *bus_channels; /* I/O thread and control thread */
+    atomic_bool bus_posted;
     struct acpi_item *acpi;
     uint64_t rsdp;
     struct space space;

@@ -281,6 +281,19 @@ void hv_extint_set(struct hv_partition *p, bool level)
     fakehv.intr = level;
 }
 
+int hv_message_post(struct hv_partition *p, unsigned vp, unsigned sint, uint32_t type,
+                    const void *payload, unsigned len)
+{
+    (void)p, (void)vp, (void)sint, (void)type, (void)payload, (void)len;
+    return -ENXIO; /* the fake guest has no SynIC */
+}
+
+int hv_event_signal(struct hv_partition *p, unsigned vp, unsigned sint, unsigned flag)
+{
+    (void)p, (void)vp, (void)sint, (void)flag;
+    return -ENXIO;
+}
+
 void hv_nmi(struct hv_partition *p)
 {
     (void)p;

@@ -351,7 +351,7 @@ static void assign_bar(struct mobo_pci *p, uint32_t n, uint64_t *next_io, uint64
 {
     bool io = (p->conf.bar[n].kind & 0xf) == MOBO_BAR_IO;
     uint64_t *next = io ? next_io : next_mem, len = p->conf.bar[n].len;
-    uint64_t base = (*next + len - 1) & ~(len - 1), end = io ? 0x10000 : VMB_PCI_END;
+    uint64_t base = (*next + len - 1) & ~(len - 1), end = io ? 0x10000 : p->dev->board->bus ? VMB_VMBUS_MMIO : VMB_PCI_END;
 
     if (base >= end || len > end - base) {
         vmb_log(p->dev->board, MOBO_WARNING, p->dev->name,

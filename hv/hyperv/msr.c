@@ -16,8 +16,7 @@ enum {
     MSR_TSC_FREQ = 0x40000022, MSR_APIC_FREQ = 0x40000023, MSR_EOI = 0x40000070, MSR_ICR = 0x40000071,
     MSR_TPR = 0x40000072, MSR_ASSIST = 0x40000073, MSR_SCONTROL = 0x40000080, MSR_SINT15 = 0x4000009f,
     MSR_STIMER0 = 0x400000b0, MSR_STIMER3_COUNT = 0x400000b7, MSR_IDLE = 0x400000f0,
-    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_P4 = 0x40000104, MSR_CRASH_CTL = 0x40000105,
-    MSR_TSC_INVARIANT = 0x40000118
+    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_P4 = 0x40000104, MSR_CRASH_CTL = 0x40000105
 };
 #define CRASH_NOTIFY (1ull << 63)
 #define CRASH_MESSAGE (1ull << 62)
@@ -27,7 +26,7 @@ enum {
     PRIV_EAX = 1u << 0 /* VP_RUNTIME */ | 1u << 1 /* reference counter */ | 1u << 2 /* SynIC */ |
                1u << 3 /* synthetic timers */ | 1u << 4 /* APIC MSRs */ | 1u << 5 /* hypercall MSRs */ |
                1u << 6 /* VP index */ | 1u << 7 /* reset */ | 1u << 9 /* reference TSC */ | 1u << 10 /* idle */ |
-               1u << 11 /* frequencies */ | 1u << 15 /* TSC invariant control */,
+               1u << 11 /* frequencies */,
     PRIV_EBX = 1u << 4 /* PostMessages */ | 1u << 5 /* SignalEvents */,
     FEAT_EDX = 1u << 4 /* XMM hypercall input */ | 1u << 5 /* guest idle */ | 1u << 8 /* frequency MSRs */ |
                1u << 10 /* crash MSRs */ | 1u << 19 /* direct synthetic timers */
@@ -249,7 +248,6 @@ int hv_hyperv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
         *val = 0;
         return 0;
     case MSR_CRASH_CTL: *val = CRASH_NOTIFY | CRASH_MESSAGE; return 0;
-    case MSR_TSC_INVARIANT: *val = 1; return 0;
     default: return -1;
     }
 }
@@ -294,7 +292,6 @@ int hv_hyperv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
         return 0;
     case MSR_ASSIST: hv_assist_write(vp, val); return 0;
     case MSR_CRASH_CTL: crash(vp, val); return 0;
-    case MSR_TSC_INVARIANT: return val & ~1ull ? -1 : 0;
     default: return -1; /* VP_INDEX, times, frequencies, IDLE: read only */
     }
 }

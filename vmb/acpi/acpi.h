@@ -24,6 +24,7 @@ struct acpi_desc {
     uint32_t legacy;               /* MOBO_ACPI_HAS_... */
     uint32_t rtc_century;
     uint32_t mem_first, mem_last; /* PCI memory window */
+    uint64_t vmbus_base, vmbus_len; /* addresses of the VMBus module, length 0: none */
 };
 
 /** The body of the DSDT, without header. */

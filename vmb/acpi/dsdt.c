@@ -225,6 +225,25 @@ static void pci_root(struct aml *a, const struct acpi_desc *d)
     aml_end(a);
 }
 
+/* The VMBus root, and above it the module that owns its addresses. */
+static void vmbus_devices(struct aml *a, const struct acpi_desc *d)
+{
+    struct res crs = { .len = 0 };
+
+    aml_device(a, "VMOD");
+    aml_name(a, "_HID");
+    aml_str(a, "VMOD");
+    aml_name_int(a, "_UID", 0);
+    res_mem_window(&crs, (uint32_t)d->vmbus_base, (uint32_t)(d->vmbus_base + d->vmbus_len - 1));
+    aml_name_res(a, "_CRS", &crs);
+    aml_device(a, "VMBS");
+    aml_name(a, "_HID");
+    aml_str(a, "VMBus");
+    aml_name_int(a, "_UID", 0);
+    aml_end(a);
+    aml_end(a);
+}
+
 static void sleep_state(struct aml *a, const char *name, unsigned type)
 {
     aml_name(a, name); /* ACPI 7.4.2 */
@@ -256,6 +275,8 @@ void acpi_dsdt(struct aml *a, const struct acpi_desc *d)
         pci_root(a, d);
     else
         isa_devices(a, d);
+    if (d->vmbus_len)
+        vmbus_devices(a, d);
     aml_end(a);
     if (d->pm && d->pm->s3_type != 0xff)
         sleep_state(a, "\\_S3", d->pm->s3_type);

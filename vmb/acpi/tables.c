@@ -342,6 +342,11 @@ static void collect(struct vmb *v, struct acpi_desc *d)
     d->vps = v->vps;
     d->mem_first = (uint32_t)VMB_PCI_HOLE;
     d->mem_last = (uint32_t)VMB_PCI_END - 1;
+    if (v->bus) {
+        d->mem_last = (uint32_t)VMB_VMBUS_MMIO - 1;
+        d->vmbus_base = VMB_VMBUS_MMIO;
+        d->vmbus_len = VMB_VMBUS_MMIO_LEN;
+    }
     for (struct acpi_item *it = v->acpi; it; it = it->next)
         switch (it->u.head.kind) {
         case MOBO_ACPI_IOAPIC: d->ioapic[d->nioapic++] = &it->u.ioapic; break;

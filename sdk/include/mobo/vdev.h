@@ -31,7 +31,7 @@ extern "C" {
 
 #define MOBO_VDEV_MAGIC 0x6f626f6du /* "mobo" */
 #define MOBO_ABI_MAJOR  1
-#define MOBO_ABI_MINOR  0
+#define MOBO_ABI_MINOR  1
 
 #define MOBO_EXPORT            __attribute__((visibility("default")))
 #define MOBO_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -58,6 +58,7 @@ typedef struct mobo_pci *mobo_pci_t;       /* a PCI function */
 typedef struct mobo_timer *mobo_timer_t;
 typedef struct mobo_watch *mobo_watch_t; /* a watched file descriptor */
 typedef struct mobo_char *mobo_char_t;   /* an open character backend */
+typedef struct mobo_vmbus *mobo_vmbus_t;   /* a VMBus channel that this vdev offers (1.1) */
 
 /* ---- parameters -------------------------------------------------------------------------------- */
 
@@ -350,6 +351,71 @@ struct mobo_char_ops {
     void (*event)(void *ctx, uint32_t event); /* enum mobo_char_event; may be NULL */
 };
 
+/* ---- VMBus (since 1.1) -------------------------------------------------------------------------- */
+
+/** A GUID as the 16 bytes that go over the bus: MOBO_GUID(0xf8615163, 0xdf3e, 0x46c5, 0x91, 0x3f, ...). */
+#define MOBO_GUID(a, b, c, d0, d1, d2, d3, d4, d5, d6, d7)                                         \
+    { (uint8_t)((a) & 0xff), (uint8_t)((a) >> 8 & 0xff), (uint8_t)((a) >> 16 & 0xff),              \
+      (uint8_t)((a) >> 24 & 0xff), (uint8_t)((b) & 0xff), (uint8_t)((b) >> 8 & 0xff),              \
+      (uint8_t)((c) & 0xff), (uint8_t)((c) >> 8 & 0xff), d0, d1, d2, d3, d4, d5, d6, d7 }
+
+enum { /* flags of an offer, as the guest sees them */
+    MOBO_VMBUS_ENUMERATE_DEVICE = 1,
+    MOBO_VMBUS_PIPE = 0x10, /* user_data begins with u32 mode: 0 bytes, 4 messages */
+    MOBO_VMBUS_HVSOCKET = 0x2000
+};
+
+enum { MOBO_VMBUS_USER_DATA = 120 };
+
+struct mobo_vmbus_offer {
+    uint32_t size; /* sizeof(struct mobo_vmbus_offer) */
+    uint16_t flags;
+    uint16_t mmio_megabytes;
+    uint8_t class_id[16], instance_id[16];
+    uint16_t sub_index; /* 0; sub-channels of an instance: 1 and up */
+    uint16_t reserved[3];
+    uint8_t user_data[MOBO_VMBUS_USER_DATA];
+};
+
+/* All on the I/O thread, under the vdev lock. */
+struct mobo_vmbus_ops {
+    uint32_t size; /* sizeof(struct mobo_vmbus_ops) */
+    uint32_t reserved;
+    /* The guest opens the channel; @user_data is its own.  @return 0, or -errno: refused. */
+    int (*open)(void *ctx, const uint8_t *user_data);
+    /* The guest closed it, was reset, or broke the protocol.  Outstanding packets are void. */
+    void (*close)(void *ctx);
+    /* Packets wait, or room has come after vmbus_send() said -EAGAIN: receive until -EAGAIN. */
+    void (*signal)(void *ctx);
+};
+
+enum mobo_vmbus_packet_type {
+    MOBO_VMBUS_INBAND = 6,
+    MOBO_VMBUS_XFER_PAGES = 7,
+    MOBO_VMBUS_GPA_DIRECT = 9,
+    MOBO_VMBUS_CANCEL = 10,
+    MOBO_VMBUS_COMPLETION = 11
+};
+enum { MOBO_VMBUS_WANTS_COMPLETION = 1 };
+
+struct mobo_vmbus_packet {
+    uint32_t size; /* in: sizeof(struct mobo_vmbus_packet) */
+    uint16_t type; /* enum mobo_vmbus_packet_type */
+    uint16_t flags;
+    uint64_t transaction;
+    const uint8_t *desc; /* what follows the first 16 bytes of the descriptor (ranges) */
+    const uint8_t *data; /* both: copies, valid until the next vmbus_receive() */
+    uint32_t desc_len;
+    uint32_t len; /* a multiple of 8: padding included */
+};
+
+/* A piece of guest memory, for direct input and output. */
+struct mobo_iov {
+    void *base;
+    uint64_t len;
+    uint64_t gpa;
+};
+
 /* ---- what the host offers ----------------------------------------------------------------------- */
 
 struct mobo_host {
@@ -604,6 +670,42 @@ struct mobo_host {
     void (*inspect_end)(struct mobo_inspect *out);
 
     /* 1.0 ends here; later minor versions append. */
+
+    /* -- VMBus (1.1).  Only on boards with `enlightened = yes`; else vmbus_offer() gives -ENODEV. -- */
+
+    /** Offer a channel.  @offer and @ops are copied.  @return 0; -ENODEV; -ENOSPC; -ENOMEM.
+     * Thread: dev, in create() or later (hot add).  Since: 1.1 */
+    int (*vmbus_offer)(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
+                       const struct mobo_vmbus_ops *ops, void *ctx, mobo_vmbus_t *ret_channel);
+    /** Take it back; no callback comes any more and the handle is void.  Thread: dev.  Since: 1.1 */
+    void (*vmbus_rescind)(mobo_vmbus_t channel);
+    /** The next packet.  @return 0; -EAGAIN: none, signal() follows; -ENOTCONN: not open; -EPROTO:
+     * the guest broke the ring, close() follows.  Thread: dev.  Since: 1.1 */
+    int (*vmbus_receive)(mobo_vmbus_t channel, struct mobo_vmbus_packet *ret);
+    /** Send a packet.  @return 0; -EAGAIN: no room, signal() follows when there is; -ENOTCONN;
+     * -EMSGSIZE: it can never fit.  Thread: any.  Since: 1.1 */
+    int (*vmbus_send)(mobo_vmbus_t channel, uint32_t type, uint32_t flags, uint64_t transaction,
+                      const void *desc, uint32_t desc_len, const void *data, uint32_t len);
+    /** The guest broke the device's protocol: close() follows, @why goes to the log.  Thread: any. */
+    void (*vmbus_fault)(mobo_vmbus_t channel, const char *why);
+    /** Copy from or to a GPADL that the guest made for this channel.
+     * @return 0; -ENOENT: no such GPADL; -EFAULT: outside it, or not RAM.  Thread: any. */
+    int (*vmbus_gpadl_read)(mobo_vmbus_t channel, uint32_t gpadl, uint64_t off, void *buf,
+                            uint32_t len);
+    int (*vmbus_gpadl_write)(mobo_vmbus_t channel, uint32_t gpadl, uint64_t off, const void *buf,
+                             uint32_t len);
+    int (*vmbus_gpadl_len)(mobo_vmbus_t channel, uint32_t gpadl, uint64_t *ret_len);
+    /** The memory that a GPA-direct packet names, neighbours joined; valid as long as the VM.  After
+     * writing there call mem_dirty() for each piece.
+     * @return 0; -EINVAL: malformed; -EFAULT: not RAM; -E2BIG: more than @max.  Thread: dev. */
+    int (*vmbus_gpa_direct)(mobo_vmbus_t channel, const struct mobo_vmbus_packet *packet,
+                            struct mobo_iov *iov, uint32_t max, uint32_t *ret_n, uint64_t *ret_len);
+    /** The version that guest and bus agreed on (major << 16 | minor), 0: none.  Thread: any. */
+    uint32_t (*vmbus_version)(mobo_vmbus_t channel);
+    /** Guest memory was written through a pointer.  Thread: any.  Since: 1.1 */
+    void (*mem_dirty)(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
+
+    /* 1.1 ends here. */
 };
 
 /** Trace: a load and a branch while tracing is off.  @word is what trace_word() gave. */

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* VMBus on the board: connects the bus (vmbus/) with the hypervisor and with vdevs.
+ *
+ * The bus's service thread is the I/O thread.  A channel's callbacks run there under its vdev's lock. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "vmb/board.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int post_to_guest(void *ctx, unsigned vp, const void *payload, unsigned len)
+{
+    struct vmb *v = ctx;
+
+    return hv_message_post(v->part, vp, VMBUS_SINT, 1, payload, len);
+}
+
+static int signal_guest(void *ctx, unsigned vp, unsigned flag)
+{
+    struct vmb *v = ctx;
+
+    return hv_event_signal(v->part, vp, VMBUS_SINT, flag);
+}
+
+static void *guest_page(void *ctx, uint64_t gpa)
+{
+    struct vmb *v = ctx;
+
+    return hv_gpa_hva(v->part, gpa, HV_PAGE_SIZE, true);
+}
+
+static void page_dirty(void *ctx, uint64_t gpa, unsigned len)
+{
+    struct vmb *v = ctx;
+
+    hv_gpa_dirty(v->part, gpa, len);
+}
+
+static void service(void *ctx)
+{
+    struct vmb *v = ctx;
+
+    atomic_store(&v->bus_posted, false);
+    vmbus_service(v->bus);
+}
+
+static void service_wanted(void *ctx)
+{
+    struct vmb *v = ctx;
+
+    if (!atomic_exchange(&v->bus_posted, true) && io_post(v, NULL, service, v))
+        atomic_store(&v->bus_posted, false);
+}
+
+static void bus_log(void *ctx, int level, const char *line)
+{
+    vmb_log(ctx, level < 0 ? 0 : (unsigned)level, "vmbus", "%s", line);
+}
+
+int bus_init(struct vmb *v)
+{
+    static const struct vmbus_ops ops = { post_to_guest, signal_guest,   guest_page,
+                                          page_dirty,    service_wanted, bus_log };
+
+    return vmbus_create(&ops, v, v->vps, &v->bus);
+}
+
+void bus_fini(struct vmb *v)
+{
+    vmbus_destroy(v->bus);
+    v->bus = NULL;
+    while (v->bus_channels) {
+        struct mobo_vmbus *m = v->bus_channels;
+
+        v->bus_channels = m->next;
+        free(m);
+    }
+}
+
+static void reset(void *ctx)
+{
+    struct vmb *v = ctx;
+
+    vmbus_reset(v->bus);
+}
+
+void bus_reset(struct vmb *v)
+{
+    if (v->bus)
+        io_call(v, reset, v);
+}
+
+uint16_t bus_post_message(void *ctx, unsigned vp, uint32_t connection, uint32_t type,
+                          const void *payload, unsigned len)
+{
+    struct vmb *v = ctx;
+
+    return vmbus_post_message(v->bus, vp, connection, type, payload, len);
+}
+
+uint16_t bus_signal_event(void *ctx, unsigned vp, uint32_t connection, uint16_t flag)
+{
+    struct vmb *v = ctx;
+
+    return vmbus_signal_event(v->bus, vp, connection, flag);
+}
+
+/* ---- channels ------------------------------------------------------------------------------------ */
+
+static int channel_open(void *ctx, const uint8_t *user_data)
+{
+    struct mobo_vmbus *m = ctx;
+    struct vdev_enter e = vdev_enter(m->dev);
+    int err = m->dead ? -ENODEV : m->ops.open ? m->ops.open(m->ctx, user_data) : 0;
+
+    vdev_leave(m->dev, e);
+    return err;
+}
+
+static void channel_close(void *ctx)
+{
+    struct mobo_vmbus *m = ctx;
+    struct vdev_enter e = vdev_enter(m->dev);
+
+    if (!m->dead && m->ops.close)
+        m->ops.close(m->ctx);
+    vdev_leave(m->dev, e);
+}
+
+/* Under the vdev lock, on the I/O thread. */
+static void channel_work(void *ctx)
+{
+    struct mobo_vmbus *m = ctx;
+
+    atomic_store(&m->posted, false);
+    if (!m->dead && m->ops.signal)
+        m->ops.signal(m->ctx);
+}
+
+static void channel_signal(void *ctx)
+{
+    struct mobo_vmbus *m = ctx;
+
+    if (!atomic_exchange(&m->posted, true) && io_post(m->dev->board, m->dev, channel_work, m))
+        atomic_store(&m->posted, false);
+}
+
+int bus_offer(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
+              const struct mobo_vmbus_ops *ops, void *ctx, struct mobo_vmbus **ret)
+{
+    static const struct vmbus_channel_ops channel_ops = { channel_open, channel_close,
+                                                          channel_signal, NULL };
+    struct vmb *v = dev->board;
+    struct vmbus_offer o = { .name = dev->name };
+    struct mobo_vmbus *m;
+    int err;
+
+    vdev_check(dev, "vmbus_offer");
+    if (!v->bus)
+        return vdev_fail(dev, -ENODEV, "there is no VMBus: the board is not enlightened");
+    m = calloc(1, sizeof(*m));
+    if (!m)
+        return vdev_fail(dev, -ENOMEM, "out of memory");
+    m->dev = dev;
+    m->ctx = ctx;
+    memcpy(&m->ops, ops, ops->size < sizeof(m->ops) ? ops->size : sizeof(m->ops));
+    memcpy(o.class_id, offer->class_id, 16);
+    memcpy(o.instance_id, offer->instance_id, 16);
+    o.flags = offer->flags;
+    o.mmio_megabytes = offer->mmio_megabytes;
+    o.sub_index = offer->sub_index;
+    memcpy(o.user_data, offer->user_data, sizeof(o.user_data));
+    err = vmbus_offer(v->bus, &o, &channel_ops, m, &m->ch);
+    if (err) {
+        free(m);
+        return vdev_fail(dev, err, "no VMBus channel is free");
+    }
+    m->next = v->bus_channels;
+    v->bus_channels = m;
+    *ret = m;
+    return 0;
+}
+
+void bus_rescind(struct mobo_vmbus *m)
+{
+    m->dead = true;
+    vmbus_rescind(m->ch);
+    m->ch = NULL;
+}
+
+int bus_receive(struct mobo_vmbus *m, struct mobo_vmbus_packet *ret)
+{
+    struct vmbus_packet p;
+    int err = m->ch ? vmbus_receive(m->ch, &p) : -ENOTCONN;
+
+    if (err)
+        return err;
+    ret->type = p.type;
+    ret->flags = p.flags;
+    ret->transaction = p.transaction;
+    ret->desc = p.desc;
+    ret->data = p.data;
+    ret->desc_len = p.desc_len;
+    ret->len = p.len;
+    return 0;
+}
+
+int bus_send(struct mobo_vmbus *m, uint32_t type, uint32_t flags, uint64_t transaction,
+             const void *desc, uint32_t desc_len, const void *data, uint32_t len)
+{
+    if (!m->ch)
+        return -ENOTCONN;
+    return vmbus_send(m->ch, (uint16_t)type, (uint16_t)flags, transaction, desc, desc_len, data,
+                      len);
+}
+
+void bus_fault(struct mobo_vmbus *m, const char *why)
+{
+    if (m->ch)
+        vmbus_fault(m->ch, why);
+}
+
+int bus_gpadl_read(struct mobo_vmbus *m, uint32_t gpadl, uint64_t off, void *buf, uint32_t len)
+{
+    return m->ch ? vmbus_gpadl_read(m->ch, gpadl, off, buf, len) : -ENOENT;
+}
+
+int bus_gpadl_write(struct mobo_vmbus *m, uint32_t gpadl, uint64_t off, const void *buf,
+                    uint32_t len)
+{
+    return m->ch ? vmbus_gpadl_write(m->ch, gpadl, off, buf, len) : -ENOENT;
+}
+
+int bus_gpadl_len(struct mobo_vmbus *m, uint32_t gpadl, uint64_t *ret_len)
+{
+    return m->ch ? vmbus_gpadl_len(m->ch, gpadl, ret_len) : -ENOENT;
+}
+
+int bus_gpa_direct(struct mobo_vmbus *m, const struct mobo_vmbus_packet *packet,
+                   struct mobo_iov *iov, uint32_t max, uint32_t *ret_n, uint64_t *ret_len)
+{
+    const struct vmbus_packet p = { packet->type, packet->flags,    packet->transaction,
+                                    packet->desc, packet->desc_len, packet->data,
+                                    packet->len };
+
+    _Static_assert(sizeof(struct mobo_iov) == sizeof(struct vmbus_iov), "the same layout");
+    return m->ch ? vmbus_gpa_direct(m->ch, &p, (struct vmbus_iov *)iov, max, ret_n, ret_len)
+                 : -EINVAL;
+}
+
+uint32_t bus_version(struct mobo_vmbus *m)
+{
+    return m->dev->board->bus ? vmbus_version(m->dev->board->bus) : 0;
+}
+
+void bus_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len)
+{
+    hv_gpa_dirty(dev->board->part, gpa, len);
+}

@@ -1,0 +1,664 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The VMBus connection: versions, offers, GPADLs, opening and closing channels.
+ *
+ * Message layouts are those of HV (enum vmbus_channel_message_type and the structs behind it): each begins
+ * with u32 type, u32 padding.  Messages are queued on VP threads and handled one after the other on the
+ * service thread. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmbus/vmbus_int.h"
+
+enum {
+    MSG_OFFER = 1, MSG_RESCIND, MSG_REQUEST_OFFERS, MSG_ALL_OFFERS_DELIVERED, MSG_OPEN, MSG_OPEN_RESULT, MSG_CLOSE,
+    MSG_GPADL_HEADER, MSG_GPADL_BODY, MSG_GPADL_CREATED, MSG_GPADL_TEARDOWN, MSG_GPADL_TORNDOWN, MSG_RELID_RELEASED,
+    MSG_INITIATE_CONTACT, MSG_VERSION_RESPONSE, MSG_UNLOAD, MSG_UNLOAD_RESPONSE, MSG_TL_CONNECT = 21,
+    MSG_MODIFY_CHANNEL, MSG_TL_CONNECT_RESULT, MSG_MODIFY_CHANNEL_RESPONSE
+};
+enum { V2_4 = 0x20004, V3_0 = 0x30000, V4_0 = 0x40000, V4_1 = 0x40001, V5_0 = 0x50000, V5_3 = 0x50003 };
+static const uint32_t versions[] = { V2_4, V3_0, V4_0, V4_1, V5_0, 0x50001, 0x50002, V5_3 };
+
+enum { STATUS_SUCCESS = 0, STATUS_INVALID_CONNECTION_ID = 18, STATUS_INSUFFICIENT_BUFFERS = 19 };
+#define NT_UNSUCCESSFUL 0xc0000001u
+
+void vmbus_logf(struct vmbus *v, int level, const char *fmt, ...)
+{
+    char line[256];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    v->ops.log(v->ctx, level, line);
+}
+
+static uint32_t u32_at(const uint8_t *m, unsigned off)
+{
+    uint32_t val;
+
+    memcpy(&val, m + off, 4);
+    return val;
+}
+
+static void put32(uint8_t *m, unsigned off, uint32_t val) { memcpy(m + off, &val, 4); }
+
+static void post(struct vmbus *v, const void *msg, unsigned len)
+{
+    int err = v->ops.message_post(v->ctx, v->target_vp, msg, len);
+
+    if (err)
+        vmbus_logf(v, 1, "a message to the guest is lost (error %d)", -err);
+}
+
+/* ---- GPADLs ----------------------------------------------------------------------------------------- */
+
+struct gpadl *vmbus_gpadl_find(struct vmbus *v, uint32_t relid, uint32_t id)
+{
+    for (struct gpadl *g = v->gpadls; g; g = g->next)
+        if (g->id == id && g->relid == relid)
+            return g;
+    return NULL;
+}
+
+static void gpadl_free(struct vmbus *v, struct gpadl *g)
+{
+    struct gpadl **pp = &v->gpadls;
+
+    while (*pp && *pp != g)
+        pp = &(*pp)->next;
+    if (*pp)
+        *pp = g->next;
+    v->total_pages -= g->npages;
+    free(g->pfn);
+    free(g);
+}
+
+static void gpadl_result(struct vmbus *v, uint32_t relid, uint32_t id, uint32_t status)
+{
+    uint8_t m[20] = { MSG_GPADL_CREATED };
+
+    put32(m, 8, relid);
+    put32(m, 12, id);
+    put32(m, 16, status);
+    post(v, m, sizeof(m));
+}
+
+static void gpadl_pages(struct vmbus *v, struct gpadl *g, const uint8_t *pfns, unsigned len)
+{
+    uint32_t n = len / 8;
+
+    if (n > g->npages - g->have)
+        n = g->npages - g->have;
+    memcpy(g->pfn + g->have, pfns, (size_t)n * 8);
+    g->have += n;
+    if (g->have < g->npages)
+        return;
+    /* All there: every page has to be one that can exist; whether it is RAM is asked at each use. */
+    for (uint32_t i = 0; i < g->npages; i++)
+        if (g->pfn[i] >> 40) {
+            gpadl_result(v, g->relid, g->id, NT_UNSUCCESSFUL);
+            gpadl_free(v, g);
+            return;
+        }
+    g->created = true;
+    gpadl_result(v, g->relid, g->id, 0);
+}
+
+/* One range only, or several that are full pages but for the ends: they are one after the other. */
+static void gpadl_header(struct vmbus *v, const uint8_t *m, unsigned len)
+{
+    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12), bytes, off, n = 0;
+    uint16_t buflen, ranges;
+    struct gpadl *g;
+    uint64_t pages;
+
+    memcpy(&buflen, m + 16, 2);
+    memcpy(&ranges, m + 18, 2);
+    for (g = v->gpadls; g; g = g->next)
+        n += g->relid == relid;
+    bytes = u32_at(m, 20);
+    off = u32_at(m, 24);
+    pages = ((uint64_t)off + bytes + 4095) / 4096;
+    if (relid >= VMBUS_MAX_CHANNELS || !v->channel[relid] || ranges != 1 || off >= 4096 || !bytes ||
+        pages > VMBUS_GPADL_MAX_PAGES || v->total_pages + pages > VMBUS_TOTAL_PAGES || n >= VMBUS_GPADLS_PER_CHANNEL ||
+        vmbus_gpadl_find(v, relid, id)) {
+        vmbus_logf(v, 1, "GPADL 0x%x of channel %u refused: %u ranges, %u bytes at offset %u, buffer length %u", id,
+                   relid, ranges, bytes, off, buflen);
+        gpadl_result(v, relid, id, NT_UNSUCCESSFUL);
+        return;
+    }
+    g = calloc(1, sizeof(*g));
+    if (g)
+        g->pfn = calloc(pages, sizeof(*g->pfn));
+    if (!g || !g->pfn) {
+        free(g);
+        gpadl_result(v, relid, id, NT_UNSUCCESSFUL);
+        return;
+    }
+    g->id = id;
+    g->relid = relid;
+    g->npages = (uint32_t)pages;
+    g->len = bytes;
+    g->offset = off;
+    g->next = v->gpadls;
+    v->gpadls = g;
+    v->total_pages += g->npages;
+    gpadl_pages(v, g, m + 28, len - 28);
+}
+
+static void gpadl_body(struct vmbus *v, const uint8_t *m, unsigned len)
+{
+    uint32_t id = u32_at(m, 12);
+
+    for (struct gpadl *g = v->gpadls; g; g = g->next)
+        if (g->id == id && !g->created) {
+            gpadl_pages(v, g, m + 16, len - 16);
+            return;
+        }
+    vmbus_logf(v, 1, "GPADL body for 0x%x, which is not being set up", id);
+}
+
+static void gpadl_teardown(struct vmbus *v, const uint8_t *m)
+{
+    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12);
+    uint8_t r[12] = { MSG_GPADL_TORNDOWN };
+    struct gpadl *g = vmbus_gpadl_find(v, relid, id);
+    struct vmbus_channel *ch = relid < VMBUS_MAX_CHANNELS ? v->channel[relid] : NULL;
+
+    if (g && ch && ch->state != CH_CLOSED && ch->ring_gpadl == id) {
+        vmbus_logf(v, 1, "%s: the guest takes away the ring of an open channel", ch->name);
+        return;
+    }
+    if (g)
+        gpadl_free(v, g);
+    put32(r, 8, id);
+    post(v, r, sizeof(r));
+}
+
+static void gpadls_drop(struct vmbus *v, uint32_t relid)
+{
+    struct gpadl *g = v->gpadls, *next;
+
+    for (; g; g = next) {
+        next = g->next;
+        if (g->relid == relid || relid == UINT32_MAX)
+            gpadl_free(v, g);
+    }
+}
+
+/* ---- channels ------------------------------------------------------------------------------------------ */
+
+static void offer_send(struct vmbus *v, struct vmbus_channel *ch)
+{
+    uint8_t m[196] = { MSG_OFFER };
+    uint16_t w;
+
+    memcpy(m + 8, ch->offer.class_id, 16);
+    memcpy(m + 24, ch->offer.instance_id, 16);
+    w = ch->offer.flags;
+    memcpy(m + 56, &w, 2);
+    w = ch->offer.mmio_megabytes;
+    memcpy(m + 58, &w, 2);
+    memcpy(m + 60, ch->offer.user_data, VMBUS_USER_DATA);
+    w = ch->offer.sub_index;
+    memcpy(m + 180, &w, 2);
+    put32(m, 184, ch->relid);
+    m[190] = 1; /* dedicated interrupt; no monitor page */
+    put32(m, 192, VMBUS_CONNECTION_BASE + ch->relid);
+    ch->offered = true;
+    post(v, m, sizeof(m));
+}
+
+static void channel_free(struct vmbus_channel *ch)
+{
+    ch->bus->channel[ch->relid] = NULL;
+    gpadls_drop(ch->bus, ch->relid);
+    ring_close(ch);
+    pthread_mutex_destroy(&ch->lock);
+    free(ch);
+}
+
+/* v->lock held; released around the owner's callback. */
+static void channel_close(struct vmbus *v, struct vmbus_channel *ch)
+{
+    bool was;
+
+    pthread_mutex_lock(&ch->lock);
+    was = ch->state == CH_OPEN;
+    ch->state = CH_CLOSED;
+    ch->broken = false;
+    ring_close(ch);
+    pthread_mutex_unlock(&ch->lock);
+    if (was && ch->ops.close) {
+        pthread_mutex_unlock(&v->lock);
+        ch->ops.close(ch->ctx);
+        pthread_mutex_lock(&v->lock);
+    }
+}
+
+static struct vmbus_channel *channel_of(struct vmbus *v, const uint8_t *m, const char *what)
+{
+    uint32_t relid = u32_at(m, 8);
+    struct vmbus_channel *ch = relid < VMBUS_MAX_CHANNELS ? v->channel[relid] : NULL;
+
+    if (!ch || !ch->offered) {
+        vmbus_logf(v, 1, "%s of channel %u, which was not offered", what, relid);
+        return NULL;
+    }
+    return ch;
+}
+
+static void channel_open(struct vmbus *v, const uint8_t *m)
+{
+    struct vmbus_channel *ch = channel_of(v, m, "open");
+    uint8_t r[20] = { MSG_OPEN_RESULT };
+    struct gpadl *g;
+    int err = 0;
+
+    if (!ch)
+        return;
+    memcpy(r + 8, m + 8, 8); /* channel and open id */
+    g = vmbus_gpadl_find(v, ch->relid, u32_at(m, 16));
+    pthread_mutex_lock(&ch->lock);
+    if (ch->state != CH_CLOSED || ch->rescinded || !g)
+        err = -EINVAL;
+    if (!err)
+        err = ring_open(ch, g, u32_at(m, 24));
+    if (!err) {
+        ch->ring_gpadl = g->id;
+        ch->target_vp = u32_at(m, 20) < v->vps ? u32_at(m, 20) : 0;
+        ch->state = CH_OPENING;
+        ch->broken = false;
+    }
+    pthread_mutex_unlock(&ch->lock);
+    if (!err) {
+        pthread_mutex_unlock(&v->lock);
+        err = ch->ops.open ? ch->ops.open(ch->ctx, m + 28) : 0;
+        pthread_mutex_lock(&v->lock);
+        pthread_mutex_lock(&ch->lock);
+        if (err)
+            ring_close(ch);
+        ch->state = err ? CH_CLOSED : CH_OPEN;
+        pthread_mutex_unlock(&ch->lock);
+    }
+    if (err)
+        vmbus_logf(v, 1, "%s: the guest's open is refused (error %d)", ch->name, -err);
+    put32(r, 16, err ? NT_UNSUCCESSFUL : 0);
+    post(v, r, sizeof(r));
+    if (!err) /* packets may have come with the open */
+        ch->ops.signal(ch->ctx);
+}
+
+static void channel_release(struct vmbus *v, const uint8_t *m)
+{
+    struct vmbus_channel *ch = channel_of(v, m, "release");
+    struct vmbus_channel_ops ops;
+    void *ctx;
+
+    if (!ch)
+        return;
+    if (ch->state != CH_CLOSED)
+        channel_close(v, ch);
+    gpadls_drop(v, ch->relid);
+    ch->offered = false;
+    if (!ch->rescinded)
+        return;
+    ops = ch->ops;
+    ctx = ch->ctx;
+    channel_free(ch);
+    if (ops.released) {
+        pthread_mutex_unlock(&v->lock);
+        ops.released(ctx);
+        pthread_mutex_lock(&v->lock);
+    }
+}
+
+static void channel_modify(struct vmbus *v, const uint8_t *m)
+{
+    struct vmbus_channel *ch = channel_of(v, m, "modify");
+    uint32_t vp = u32_at(m, 12);
+    uint8_t r[16] = { MSG_MODIFY_CHANNEL_RESPONSE };
+    bool ok = ch && vp < v->vps;
+
+    if (ok) {
+        pthread_mutex_lock(&ch->lock);
+        ch->target_vp = vp;
+        pthread_mutex_unlock(&ch->lock);
+    }
+    if (v->version < V5_3)
+        return;
+    put32(r, 8, u32_at(m, 8));
+    put32(r, 12, ok ? 0 : NT_UNSUCCESSFUL);
+    post(v, r, sizeof(r));
+}
+
+/* ---- connection ------------------------------------------------------------------------------------------ */
+
+static void disconnect(struct vmbus *v)
+{
+    v->version = 0;
+    v->offers_wanted = false;
+    for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++) {
+        struct vmbus_channel *ch = v->channel[i];
+
+        if (!ch)
+            continue;
+        if (ch->state != CH_CLOSED)
+            channel_close(v, ch);
+        ch->offered = false;
+        if (ch->rescinded) {
+            struct vmbus_channel_ops ops = ch->ops;
+            void *ctx = ch->ctx;
+
+            channel_free(ch);
+            if (ops.released) {
+                pthread_mutex_unlock(&v->lock);
+                ops.released(ctx);
+                pthread_mutex_lock(&v->lock);
+            }
+        }
+    }
+    gpadls_drop(v, UINT32_MAX);
+}
+
+static void initiate_contact(struct vmbus *v, const uint8_t *m)
+{
+    uint32_t want = u32_at(m, 8), vp = u32_at(m, 12);
+    uint8_t r[20] = { MSG_VERSION_RESPONSE };
+    bool ok = false;
+
+    if (v->version)
+        disconnect(v);
+    for (unsigned i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
+        ok = ok || versions[i] == want;
+    v->target_vp = vp < v->vps ? vp : 0;
+    if (ok)
+        v->version = want;
+    vmbus_logf(v, ok ? 2 : 3, "the guest asks for version %u.%u: %s", want >> 16, want & 0xffff, ok ? "yes" : "no");
+    r[8] = ok;
+    put32(r, 12, want >= V5_0 ? 4 : 1); /* connection id for the messages that follow */
+    post(v, r, want >= V5_0 ? 16 : 12);
+}
+
+static void request_offers(struct vmbus *v)
+{
+    uint8_t m[8] = { MSG_ALL_OFFERS_DELIVERED };
+
+    v->offers_wanted = true;
+    for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++)
+        if (v->channel[i] && !v->channel[i]->rescinded && !v->channel[i]->offered)
+            offer_send(v, v->channel[i]);
+    post(v, m, sizeof(m));
+}
+
+static void unload(struct vmbus *v)
+{
+    uint8_t m[8] = { MSG_UNLOAD_RESPONSE };
+
+    disconnect(v);
+    post(v, m, sizeof(m));
+}
+
+static void tl_connect(struct vmbus *v, const uint8_t *m)
+{
+    void (*fn)(void *, const uint8_t *, const uint8_t *) = v->tl_connect;
+    void *ctx = v->tl_ctx;
+
+    pthread_mutex_unlock(&v->lock);
+    if (fn)
+        fn(ctx, m + 8, m + 24);
+    else
+        vmbus_tl_result(v, m + 8, m + 24, (int32_t)0xc0000236); /* connection refused */
+    pthread_mutex_lock(&v->lock);
+}
+
+void vmbus_tl_result(struct vmbus *v, const uint8_t endpoint[16], const uint8_t service[16], int32_t status)
+{
+    uint8_t m[44] = { MSG_TL_CONNECT_RESULT };
+
+    memcpy(m + 8, endpoint, 16);
+    memcpy(m + 24, service, 16);
+    put32(m, 40, (uint32_t)status);
+    pthread_mutex_lock(&v->lock);
+    if (v->version >= V4_1)
+        post(v, m, sizeof(m));
+    pthread_mutex_unlock(&v->lock);
+}
+
+void vmbus_tl_listen(struct vmbus *v, void (*connect)(void *, const uint8_t *, const uint8_t *), void *ctx)
+{
+    pthread_mutex_lock(&v->lock);
+    v->tl_connect = connect;
+    v->tl_ctx = ctx;
+    pthread_mutex_unlock(&v->lock);
+}
+
+/* Shortest length of each message that a guest may send, 0: not one of them. */
+static const uint8_t shortest[] = {
+    [MSG_REQUEST_OFFERS] = 8, [MSG_OPEN] = 148, [MSG_CLOSE] = 12, [MSG_GPADL_HEADER] = 28, [MSG_GPADL_BODY] = 16,
+    [MSG_GPADL_TEARDOWN] = 16, [MSG_RELID_RELEASED] = 12, [MSG_INITIATE_CONTACT] = 40, [MSG_UNLOAD] = 8,
+    [MSG_TL_CONNECT] = 40, [MSG_MODIFY_CHANNEL] = 16,
+};
+
+static void handle(struct vmbus *v, const struct queued *q)
+{
+    uint8_t m[240] = { 0 };
+    uint32_t type;
+
+    memcpy(m, q->payload, q->len);
+    type = u32_at(m, 0);
+    if (q->len < 8 || type >= sizeof(shortest) || !shortest[type] || q->len < shortest[type]) {
+        vmbus_logf(v, 1, "message type %u of %u bytes is not one that a guest sends", type, q->len);
+        return;
+    }
+    if (!v->version && type != MSG_INITIATE_CONTACT && type != MSG_UNLOAD) {
+        vmbus_logf(v, 1, "message type %u before a version was agreed on", type);
+        return;
+    }
+    switch (type) {
+    case MSG_INITIATE_CONTACT: initiate_contact(v, m); break;
+    case MSG_REQUEST_OFFERS: request_offers(v); break;
+    case MSG_OPEN: channel_open(v, m); break;
+    case MSG_CLOSE: {
+        struct vmbus_channel *ch = channel_of(v, m, "close");
+
+        if (ch && ch->state != CH_CLOSED)
+            channel_close(v, ch);
+        break;
+    }
+    case MSG_GPADL_HEADER: gpadl_header(v, m, q->len); break;
+    case MSG_GPADL_BODY: gpadl_body(v, m, q->len); break;
+    case MSG_GPADL_TEARDOWN: gpadl_teardown(v, m); break;
+    case MSG_RELID_RELEASED: channel_release(v, m); break;
+    case MSG_UNLOAD: unload(v); break;
+    case MSG_TL_CONNECT: tl_connect(v, m); break;
+    case MSG_MODIFY_CHANNEL: channel_modify(v, m); break;
+    }
+}
+
+void vmbus_service(struct vmbus *v)
+{
+    pthread_mutex_lock(&v->lock);
+    for (;;) {
+        struct queued q;
+        bool have;
+
+        pthread_mutex_lock(&v->queue_lock);
+        have = v->qlen > 0;
+        if (have) {
+            q = v->queue[v->qhead];
+            v->qhead = (v->qhead + 1) % VMBUS_QUEUE;
+            v->qlen--;
+        }
+        pthread_mutex_unlock(&v->queue_lock);
+        if (!have)
+            break;
+        handle(v, &q);
+    }
+    if (v->broken_channels) {
+        v->broken_channels = false;
+        for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++) {
+            struct vmbus_channel *ch = v->channel[i];
+            bool broken = false;
+
+            if (ch) {
+                pthread_mutex_lock(&ch->lock);
+                broken = ch->broken && ch->state == CH_OPEN;
+                pthread_mutex_unlock(&ch->lock);
+            }
+            if (broken)
+                channel_close(v, ch);
+        }
+    }
+    pthread_mutex_unlock(&v->lock);
+}
+
+uint16_t vmbus_post_message(struct vmbus *v, unsigned vp, uint32_t connection, uint32_t type, const void *payload,
+                            unsigned len)
+{
+    uint16_t st = STATUS_SUCCESS;
+
+    if (connection != 1 && connection != 4)
+        return STATUS_INVALID_CONNECTION_ID;
+    if (type != 1 || len > 240)
+        return STATUS_SUCCESS; /* taken and ignored, as any port may */
+    pthread_mutex_lock(&v->queue_lock);
+    if (v->qlen == VMBUS_QUEUE) {
+        st = STATUS_INSUFFICIENT_BUFFERS;
+    } else {
+        struct queued *q = &v->queue[(v->qhead + v->qlen++) % VMBUS_QUEUE];
+
+        q->vp = vp;
+        q->len = len;
+        memcpy(q->payload, payload, len);
+    }
+    pthread_mutex_unlock(&v->queue_lock);
+    v->ops.service_wanted(v->ctx);
+    return st;
+}
+
+uint16_t vmbus_signal_event(struct vmbus *v, unsigned vp, uint32_t connection, uint16_t flag)
+{
+    uint32_t relid = connection - VMBUS_CONNECTION_BASE;
+    struct vmbus_channel *ch;
+
+    (void)vp, (void)flag;
+    if (connection < VMBUS_CONNECTION_BASE || relid >= VMBUS_MAX_CHANNELS)
+        return STATUS_INVALID_CONNECTION_ID;
+    pthread_mutex_lock(&v->lock);
+    ch = v->channel[relid];
+    if (ch && ch->state == CH_OPEN)
+        ch->ops.signal(ch->ctx);
+    pthread_mutex_unlock(&v->lock);
+    return ch ? STATUS_SUCCESS : STATUS_INVALID_CONNECTION_ID;
+}
+
+/* ---- offers and life cycle ---------------------------------------------------------------------------------- */
+
+int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct vmbus_channel_ops *ops, void *ctx,
+                struct vmbus_channel **ret)
+{
+    struct vmbus_channel *ch = calloc(1, sizeof(*ch));
+    uint32_t relid = 0;
+
+    if (!ch)
+        return -ENOMEM;
+    ch->bus = v;
+    ch->offer = *offer;
+    snprintf(ch->name, sizeof(ch->name), "%s", offer->name ? offer->name : "vmbus");
+    ch->offer.name = ch->name;
+    ch->ops = *ops;
+    ch->ctx = ctx;
+    pthread_mutex_init(&ch->lock, NULL);
+    pthread_mutex_lock(&v->lock);
+    for (uint32_t i = 1; i < VMBUS_MAX_CHANNELS && !relid; i++)
+        if (!v->channel[i])
+            relid = i;
+    if (relid) {
+        ch->relid = relid;
+        v->channel[relid] = ch;
+        if (v->offers_wanted)
+            offer_send(v, ch);
+    }
+    pthread_mutex_unlock(&v->lock);
+    if (!relid) {
+        pthread_mutex_destroy(&ch->lock);
+        free(ch);
+        return -ENOSPC;
+    }
+    *ret = ch;
+    return 0;
+}
+
+void vmbus_rescind(struct vmbus_channel *ch)
+{
+    struct vmbus *v = ch->bus;
+    uint8_t m[12] = { MSG_RESCIND };
+
+    pthread_mutex_lock(&v->lock);
+    if (!ch->rescinded) {
+        ch->rescinded = true;
+        pthread_mutex_lock(&ch->lock);
+        ch->state = CH_CLOSED;
+        ring_close(ch);
+        pthread_mutex_unlock(&ch->lock);
+        if (ch->offered) {
+            put32(m, 8, ch->relid);
+            post(v, m, sizeof(m));
+        } else {
+            channel_free(ch);
+        }
+    }
+    pthread_mutex_unlock(&v->lock);
+}
+
+uint32_t vmbus_version(struct vmbus *v)
+{
+    uint32_t ver;
+
+    pthread_mutex_lock(&v->lock);
+    ver = v->version;
+    pthread_mutex_unlock(&v->lock);
+    return ver;
+}
+
+void vmbus_reset(struct vmbus *v)
+{
+    pthread_mutex_lock(&v->queue_lock);
+    v->qhead = v->qlen = 0;
+    pthread_mutex_unlock(&v->queue_lock);
+    pthread_mutex_lock(&v->lock);
+    disconnect(v);
+    pthread_mutex_unlock(&v->lock);
+}
+
+int vmbus_create(const struct vmbus_ops *ops, void *ctx, unsigned vps, struct vmbus **ret)
+{
+    struct vmbus *v = calloc(1, sizeof(*v));
+
+    if (!v)
+        return -ENOMEM;
+    v->ops = *ops;
+    v->ctx = ctx;
+    v->vps = vps;
+    pthread_mutex_init(&v->lock, NULL);
+    pthread_mutex_init(&v->queue_lock, NULL);
+    *ret = v;
+    return 0;
+}
+
+void vmbus_destroy(struct vmbus *v)
+{
+    if (!v)
+        return;
+    for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++)
+        if (v->channel[i])
+            channel_free(v->channel[i]);
+    gpadls_drop(v, UINT32_MAX);
+    pthread_mutex_destroy(&v->lock);
+    pthread_mutex_destroy(&v->queue_lock);
+    free(v);
+}

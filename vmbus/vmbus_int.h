@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef MOBO_VMBUS_INT_H
+#define MOBO_VMBUS_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "vmbus/vmbus.h"
+
+enum {
+    VMBUS_GPADL_MAX_PAGES = 32768, VMBUS_GPADLS_PER_CHANNEL = 256, VMBUS_TOTAL_PAGES = 1u << 20,
+    VMBUS_QUEUE = 64, VMBUS_CONNECTION_BASE = 0x10000
+};
+
+struct gpadl {
+    struct gpadl *next;
+    uint32_t id, relid;
+    uint32_t npages, have; /* pages announced, page numbers received */
+    uint64_t len;          /* bytes */
+    uint32_t offset;       /* in the first page */
+    bool created;
+    uint64_t *pfn;         /* owned */
+};
+
+/* One direction of a channel.  HV struct hv_ring_buffer: one page of indices, then data. */
+struct ring_page {
+    _Atomic uint32_t write_index, read_index, interrupt_mask, pending_send_size;
+    uint32_t reserved[12];
+    _Atomic uint32_t feature_bits;
+};
+
+struct ring {
+    struct ring_page *page; /* guest memory */
+    uint64_t page_gpa;
+    uint8_t **data;         /* owned: one address a page */
+    uint64_t *gpa;          /* owned */
+    uint32_t size;          /* bytes of data */
+    uint32_t index;         /* ours: read index of the guest's ring, write index of the other */
+};
+
+enum channel_state { CH_CLOSED, CH_OPENING, CH_OPEN };
+
+struct vmbus_channel {
+    struct vmbus *bus;
+    struct vmbus_offer offer;
+    char name[48];
+    struct vmbus_channel_ops ops;
+    void *ctx;
+    uint32_t relid;
+    bool offered;            /* the guest has heard of it */
+    bool rescinded, broken;
+    pthread_mutex_t lock;    /* state, rings */
+    enum channel_state state;
+    _Atomic bool signalled;
+    unsigned target_vp;
+    uint32_t ring_gpadl;
+    struct ring in, out;     /* guest to host, host to guest */
+    uint8_t *buf;            /* owned: the packet received last */
+    uint32_t buf_len;
+};
+
+struct queued { unsigned vp; uint32_t len; uint8_t payload[240]; };
+
+struct vmbus {
+    struct vmbus_ops ops;
+    void *ctx;
+    unsigned vps;
+    pthread_mutex_t lock;    /* all below; outside a channel's lock */
+    struct vmbus_channel *channel[VMBUS_MAX_CHANNELS]; /* by relid */
+    struct gpadl *gpadls;
+    uint32_t total_pages;
+    uint32_t version;        /* 0: not connected */
+    unsigned target_vp;
+    bool offers_wanted, unloading;
+    void (*tl_connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service);
+    void *tl_ctx;
+    pthread_mutex_t queue_lock;
+    struct queued queue[VMBUS_QUEUE];
+    unsigned qhead, qlen;
+    _Atomic bool broken_channels;
+};
+
+void vmbus_logf(struct vmbus *v, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+struct gpadl *vmbus_gpadl_find(struct vmbus *v, uint32_t relid, uint32_t id);
+/* ring.c: lock of the channel held. */
+int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t downstream_page);
+void ring_close(struct vmbus_channel *ch);
+
+#endif
