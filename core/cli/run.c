@@ -88,7 +88,7 @@ static void check_help(void)
 /* What both commands take from their command line. */
 struct args {
     struct string_list sets, dirs, owned;
-    const char *file;
+    const char *file, *trace;
     bool json, dump;
     struct worker_options worker;
 };
@@ -155,6 +155,7 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
         case OPT_TRACE:
             if (log_trace_set(optarg, &diag))
                 return usage_error("%s: %s", cmd, diag.text);
+            a->trace = optarg;
             break;
         case OPT_CONTROL:
             a->worker.control = optarg;
@@ -193,6 +194,37 @@ static int load(struct args *a, struct config **ret, struct diag *diag)
     return err == 0 ? STATUS_OK : err == -ENOMEM ? STATUS_HOST : STATUS_CONFIG;
 }
 
+/* Areas of --trace are devices. */
+static int check_trace(const char *areas, const struct config *c, struct diag *diag)
+{
+    const char **names = calloc(c->nsections + 1, sizeof(*names));
+    int status = STATUS_OK;
+    size_t n = 0;
+
+    if (!names)
+        return STATUS_HOST;
+    names[n++] = "all";
+    for (size_t i = 0; i < c->nsections; i++)
+        if (c->sections[i].kind == CONFIG_VDEV)
+            names[n++] = c->sections[i].name;
+    while (areas && *areas && status == STATUS_OK) {
+        size_t len = strcspn(areas, ","), i = 0;
+        char word[64];
+
+        snprintf(word, sizeof(word), "%.*s", (int)(len < 63 ? len : 63), areas);
+        while (i < n && strcmp(names[i], word) != 0)
+            i++;
+        if (i == n) {
+            diag_set(diag, -ENOENT, "--trace %s: no device '%s'%s", DIAG_Q(word), DIAG_Q(word),
+                     DID_YOU_MEAN(nearest(word, names, n)));
+            status = STATUS_CONFIG;
+        }
+        areas += len + (areas[len] == ',');
+    }
+    free(names);
+    return status;
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct args a = { 0 };
@@ -203,6 +235,8 @@ int cmd_run(int argc, char **argv)
 
     if (status < 0) {
         status = load(&a, &config, &diag);
+        if (status == STATUS_OK)
+            status = check_trace(a.trace, config, &diag);
         if (status != STATUS_OK) {
             usage_error("%s", diag.text);
         } else {

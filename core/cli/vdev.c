@@ -65,6 +65,9 @@ static json_t *describe(const struct vmb_plugin *p)
 {
     const struct mobo_vdev_descriptor *d = p->desc;
     json_t *params = json_array();
+    char abi[16];
+
+    snprintf(abi, sizeof(abi), "%u.%u", d->abi_major, d->abi_minor);
 
     for (uint32_t i = 0; i < d->nparams; i++) {
         struct mobo_param m = mobo_param_at(d->params, i, d->param_size);
@@ -88,7 +91,7 @@ static json_t *describe(const struct vmb_plugin *p)
                      text(d->type), "class", class_name(d->dev_class), "summary", text(d->summary),
                      "vendor", text(d->vendor), "version", text(d->version), "licence",
                      text(d->licence), "max_instances", (int)d->max_instances, "abi",
-                     d->abi_minor == 0 ? "1.0" : "1.x", "path", text(p->path), "pci",
+                     abi, "path", text(p->path), "pci",
                      (d->flags & MOBO_VDEV_PCI) != 0, "params", params);
 }
 
