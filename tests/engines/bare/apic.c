@@ -357,7 +357,7 @@ static void ap_hlt(void)
 {
     *apic(SVR) = 0x1ff;
     lock_ = 1;
-    for (unsigned i = 0; i < 100; i++)
+    while (ap_irqs < 100) /* with IF = 0 */
         __asm__ volatile("sti; hlt; cli");
 }
 static bool on_ap_irq(struct regs *r)

@@ -29,19 +29,19 @@ enum { E_P = 1, E_W = 2, E_U = 4, E_R = 8, E_I = 16 };
 
 static pte_t *root;
 
-static pte_t *entry(ulong va, unsigned level) /* 1: the last */
+static volatile pte_t *entry(ulong va, unsigned level) /* 1: the last */
 {
-    pte_t *t = root;
+    volatile pte_t *t = root;
 
     for (unsigned l = LEVELS;; l--) {
         unsigned bits = 12 + SHIFT * (l - 1);
-        pte_t *e = &t[(va >> bits) & (PER - 1)];
+        volatile pte_t *e = &t[(va >> bits) & (PER - 1)];
 
         if (l == level)
             return e;
         if (!(*e & P))
             *e = (ulong)alloc_page() | P | (LEVELS == 3 && l == 3 ? 0 : W | U);
-        t = (pte_t *)(ulong)(*e & 0xfffffffffffff000ull & ~(uint64_t)NX);
+        t = (volatile pte_t *)(ulong)(*e & 0xfffffffffffff000ull & ~(uint64_t)NX);
     }
 }
 
@@ -146,7 +146,7 @@ static unsigned bad_shown;
 static void matrix(void)
 {
     static const pte_t rights[] = { 0, P, P | W, P | U, P | W | U };
-    pte_t *up = entry(VT, 2), *last = entry(VT, 1), up0 = *up & ~(pte_t)(W | U | P);
+    volatile pte_t *up = entry(VT, 2), *last = entry(VT, 1), up0 = *up & ~(pte_t)(W | U | P);
     unsigned bad = 0, bad_ad = 0, n = 0, nx = HAVE_NX ? 4 : 1;
 
     for (unsigned m = 0; m < M_ALL; m++) {
@@ -247,7 +247,7 @@ static void reserved(void)
 {
 #if defined(__x86_64__) || defined(PAE)
     uint32_t r[4];
-    pte_t *last = entry(VT, 1), *up = entry(VT, 2), keep = *up;
+    volatile pte_t *last = entry(VT, 1), *up = entry(VT, 2), keep = *up;
 
     set_mode(have & (M_WP | M_NXE));
     cpuid(0x80000008, 0, r);
@@ -269,7 +269,7 @@ static void reserved(void)
     *up = keep;
     invlpg((void *)VT);
 #ifdef __x86_64__
-    pte_t *top = entry(FAR, 4);
+    volatile pte_t *top = entry(FAR, 4);
 
     map(FAR, (ulong)page, P | W);
     *top |= PS;
@@ -286,7 +286,7 @@ static void reserved(void)
 static void large(void)
 {
     ulong va = 0x60000000, pa = 0x2000000; /* 32 MB */
-    pte_t *e = entry(va, 2);
+    volatile pte_t *e = entry(va, 2);
     volatile uint32_t *p = (uint32_t *)va;
 
 #if !defined(__x86_64__) && !defined(PAE)
@@ -312,7 +312,7 @@ static void large(void)
         skip("1 GB page");
         return;
     }
-    pte_t *g = entry(0x4000000000, 3);
+    volatile pte_t *g = entry(0x4000000000, 3);
     *g = P | W | PS;
     set_cr3(get_cr3());
     check("1 GB page", *(volatile uint32_t *)(0x4000000000 + pa + 0x12344), 0xfeed);

@@ -319,7 +319,7 @@ static void code16(void)
 
 /* ---- tasks ---- */
 
-static volatile uint32_t task_seen, task_link;
+static volatile uint32_t task_seen;
 
 __asm__(".text\n"
         "task_code: mov $0x10, %eax; mov %eax, %ds; str %eax; mov %eax, task_seen; pushf; pop task_flags\n"
