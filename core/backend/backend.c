@@ -3,7 +3,8 @@
  *
  * Output: backend_write() puts bytes into a ring from any thread; the I/O thread moves them on when
  * the descriptor takes them.  Input: the I/O thread reads as much as the device can take.  The
- * terminal alone is read ahead, so that its Ctrl-A commands work while the guest does not listen. */
+ * terminal alone is read ahead, so that its Ctrl-A commands work while the guest does not
+ * listen. */
 #include "core/backend/backend.h"
 
 #include <errno.h>
@@ -32,28 +33,28 @@ struct vmb_backend {
     const struct vmb_char_sink *sink;
     void *dev;
     char name[40];
-    char *path;              /* socket, file or link to remove; NULL: none */
-    bool remove;             /* at close */
+    char *path;  /* socket, file or link to remove; NULL: none */
+    bool remove; /* at close */
 
     struct event_base *base;
     struct event *ev_in, *ev_out, *ev_kick, *ev_listen, *ev_timer;
-    int in, out, listen;     /* descriptors, -1: none; in == out for one that does both */
-    bool in_always;          /* in is a regular file or the like: no readiness events */
+    int in, out, listen; /* descriptors, -1: none; in == out for one that does both */
+    bool in_always;      /* in is a regular file or the like: no readiness events */
     bool in_added;
-    bool tty;                /* in is a raw terminal of ours */
-    bool escape;             /* Ctrl-A seen */
-    bool peer;               /* I/O thread */
-    uint8_t ahead[IN_ROOM];  /* terminal only: read, not yet taken by the device */
+    bool tty;               /* in is a raw terminal of ours */
+    bool escape;            /* Ctrl-A seen */
+    bool peer;              /* I/O thread */
+    uint8_t ahead[IN_ROOM]; /* terminal only: read, not yet taken by the device */
     size_t nahead;
 
-    pthread_mutex_t lock;    /* a leaf; guards what follows */
+    pthread_mutex_t lock; /* a leaf; guards what follows */
     uint8_t ring[OUT_ROOM];
     size_t head, used;
-    bool starved;            /* a writer got less than it wanted */
-    bool discard;            /* no peer: bytes vanish */
+    bool starved; /* a writer got less than it wanted */
+    bool discard; /* no peer: bytes vanish */
 };
 
-/* ---- output ----------------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 size_t backend_write(struct vmb_backend *b, const uint8_t *buf, size_t len)
 {
@@ -169,7 +170,7 @@ static void on_out(evutil_socket_t fd, short what, void *arg)
     tell_writable(b);
 }
 
-/* ---- input ------------------------------------------------------------------------------------------- */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 static void in_enable(struct vmb_backend *b, bool on)
 {
@@ -230,18 +231,10 @@ static void say(struct vmb_backend *b, const char *text)
 static void command(struct vmb_backend *b, uint8_t c)
 {
     switch (c) {
-    case 'x':
-        b->env->command(b->env->ctx, BACKEND_QUIT);
-        break;
-    case 'p':
-        b->env->command(b->env->ctx, BACKEND_POWER_BUTTON);
-        break;
-    case 'r':
-        b->env->command(b->env->ctx, BACKEND_RESET);
-        break;
-    case 'b':
-        b->sink->event(b->dev, MOBO_CHAR_BREAK);
-        break;
+    case 'x': b->env->command(b->env->ctx, BACKEND_QUIT); break;
+    case 'p': b->env->command(b->env->ctx, BACKEND_POWER_BUTTON); break;
+    case 'r': b->env->command(b->env->ctx, BACKEND_RESET); break;
+    case 'b': b->sink->event(b->dev, MOBO_CHAR_BREAK); break;
     case 'h':
     case '?':
         say(b, "\r\nCtrl-A x   end the VM\r\n"
@@ -359,7 +352,7 @@ void backend_ready(struct vmb_backend *b)
         event_active(b->ev_kick, EV_READ, 1);
 }
 
-/* ---- descriptors ----------------------------------------------------------------------------------------- */
+/* ---- descriptors ----------------------------------------------------------------------------- */
 
 /* Whether readiness events exist for it; regular files and /dev/null have none. */
 static bool pollable(int fd)
@@ -461,8 +454,8 @@ static int open_pty(struct vmb_backend *b, char *msg, size_t len)
     int fd;
 
     b->in = b->out = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (b->in < 0 || grantpt(b->in) || unlockpt(b->in) ||
-        ptsname_r(b->in, slave, sizeof(slave)) || fcntl(b->in, F_SETFL, O_NONBLOCK))
+    if (b->in < 0 || grantpt(b->in) || unlockpt(b->in) || ptsname_r(b->in, slave, sizeof(slave)) ||
+        fcntl(b->in, F_SETFL, O_NONBLOCK))
         return fail(msg, len, -errno, "pty", NULL);
     /* Raw, so that nothing is echoed back; opened and closed once, so that the absence of a peer
      * shows as a hang-up. */
@@ -563,7 +556,7 @@ static int open_unix(struct vmb_backend *b, char *msg, size_t len)
     return 0;
 }
 
-/* ---- open and close ---------------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static int parse_spec(const char *spec, enum kind *ret_kind, const char **ret_path, char *msg,
                       size_t len)

@@ -27,7 +27,7 @@ struct backend_env {
     /** A line that the user must see: the name of a pseudo terminal. */
     void (*announce)(void *ctx, const char *line);
     void *ctx;
-    char stdio_user[40];  /* the device that has the terminal */
+    char stdio_user[40]; /* the device that has the terminal */
 };
 
 int backend_open(struct backend_env *env, struct event_base *base, const char *dev_name,
@@ -40,7 +40,7 @@ void backend_close(struct vmb_backend *b);
 /** The present number of bytes that wait for the peer (tests, statistics). */
 size_t backend_pending(struct vmb_backend *b);
 
-/* ---- tty.c: the terminal's mode ------------------------------------------------------------------- */
+/* ---- tty.c: the terminal's mode -------------------------------------------------------------- */
 
 /** Raw mode, if @fd is a terminal and we are in its foreground; at most one at a time.
  * @return whether it is raw now. */

@@ -21,7 +21,7 @@
 #include <cmocka.h>
 
 static struct dev {
-    size_t room;            /* what can_read() answers */
+    size_t room; /* what can_read() answers */
     uint8_t got[1 << 20];
     size_t ngot;
     unsigned opened, closed, breaks, writable;
@@ -341,8 +341,8 @@ static int stdio_child(int slave, int report)
     backend_close(b);
     tcgetattr(0, &after);
     n = snprintf(out, sizeof(out), "%d %d %d %d %u %.*s", !!(before.c_lflag & ECHO),
-                 !!(during.c_lflag & ECHO), !!(after.c_lflag & ECHO),
-                 ncommands ? commands[0] : 0, dev.breaks, (int)dev.ngot, (char *)dev.got);
+                 !!(during.c_lflag & ECHO), !!(after.c_lflag & ECHO), ncommands ? commands[0] : 0,
+                 dev.breaks, (int)dev.ngot, (char *)dev.got);
     return write(report, out, (size_t)n) == n ? 0 : 3;
 }
 
@@ -451,7 +451,8 @@ int main(void)
     int failed;
 
     evthread_use_pthreads();
-    snprintf(dir, sizeof(dir), "%.30s/backend-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    snprintf(dir, sizeof(dir), "%.30s/backend-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     if (!mkdtemp(dir))
         return 1;
     failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,8 +71,8 @@ static void on_stop(int sig)
 
 void tty_guard(void)
 {
-    static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP,
-                                 SIGXCPU, SIGXFSZ };
+    static const int fatal[] = { SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGABRT,
+                                 SIGSYS,  SIGTRAP, SIGXCPU, SIGXFSZ };
     struct sigaction sa = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND }, old;
 
     sigemptyset(&sa.sa_mask);

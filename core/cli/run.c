@@ -116,18 +116,14 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
         char *text, *end;
 
         switch (c) {
-        case OPT_SET:
-            string_list_add(&a->sets, optarg);
-            break;
+        case OPT_SET: string_list_add(&a->sets, optarg); break;
         case OPT_ENGINE:
             if (asprintf(&text, "vm.engine=%s", optarg) < 0)
                 return STATUS_HOST;
             string_list_add(&a->owned, text);
             string_list_add(&a->sets, text);
             break;
-        case OPT_VDEV_PATH:
-            string_list_add(&a->dirs, optarg);
-            break;
+        case OPT_VDEV_PATH: string_list_add(&a->dirs, optarg); break;
         case OPT_TIMEOUT:
             errno = 0;
             a->worker.timeout_s = strtod(optarg, &end);
@@ -136,9 +132,7 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
                 return usage_error("%s: --timeout: '%s' is not a number of seconds", cmd,
                                    DIAG_Q(optarg));
             break;
-        case OPT_NO_REBOOT:
-            a->worker.no_reboot = true;
-            break;
+        case OPT_NO_REBOOT: a->worker.no_reboot = true; break;
         case OPT_LOG_LEVEL:
             if (log_level_parse(optarg, &level))
                 return usage_error("%s: --log-level: unknown level '%s' (known: error, warning, "
@@ -157,24 +151,13 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
                 return usage_error("%s: %s", cmd, diag.text);
             a->trace = optarg;
             break;
-        case OPT_CONTROL:
-            a->worker.control = optarg;
-            break;
-        case OPT_STATS:
-            a->worker.stats = true;
-            break;
-        case OPT_JSON:
-            a->json = true;
-            break;
-        case OPT_DUMP:
-            a->dump = true;
-            break;
+        case OPT_CONTROL: a->worker.control = optarg; break;
+        case OPT_STATS: a->worker.stats = true; break;
+        case OPT_JSON: a->json = true; break;
+        case OPT_DUMP: a->dump = true; break;
         case OPT_HELP:
-        case 'h':
-            options == run_options ? run_help() : check_help();
-            return 0;
-        default:
-            return option_error(cmd, argv, options, c);
+        case 'h': options == run_options ? run_help() : check_help(); return 0;
+        default: return option_error(cmd, argv, options, c);
         }
     }
     if (optind == argc)

@@ -45,10 +45,11 @@ static const char *class_name(uint32_t dev_class)
 
 static const char *kind_name(uint32_t kind)
 {
-    static const char *const names[] = { [MOBO_STRING] = "text",  [MOBO_UINT] = "number",
-                                         [MOBO_BOOL] = "yes/no",  [MOBO_SIZE] = "size",
-                                         [MOBO_CHOICE] = "choice", [MOBO_PATH] = "path",
-                                         [MOBO_CHAR] = "backend" };
+    static const char *const names[] = {
+        [MOBO_STRING] = "text", [MOBO_UINT] = "number",   [MOBO_BOOL] = "yes/no",
+        [MOBO_SIZE] = "size",   [MOBO_CHOICE] = "choice", [MOBO_PATH] = "path",
+        [MOBO_CHAR] = "backend"
+    };
 
     return kind < COUNT(names) && names[kind] ? names[kind] : "unknown";
 }
@@ -71,9 +72,9 @@ static json_t *describe(const struct vmb_plugin *p)
 
     for (uint32_t i = 0; i < d->nparams; i++) {
         struct mobo_param m = mobo_param_at(d->params, i, d->param_size);
-        json_t *o = json_pack("{s:o, s:s, s:b, s:o}", "name", text(m.name), "kind",
-                              kind_name(m.kind), "required",
-                              (m.flags & MOBO_PARAM_REQUIRED) != 0, "help", text(m.help));
+        json_t *o =
+            json_pack("{s:o, s:s, s:b, s:o}", "name", text(m.name), "kind", kind_name(m.kind),
+                      "required", (m.flags & MOBO_PARAM_REQUIRED) != 0, "help", text(m.help));
 
         if (m.def)
             json_object_set_new(o, "default", text(m.def));
@@ -90,9 +91,8 @@ static json_t *describe(const struct vmb_plugin *p)
     return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:i, s:s, s:o, s:b, s:o}", "type",
                      text(d->type), "class", class_name(d->dev_class), "summary", text(d->summary),
                      "vendor", text(d->vendor), "version", text(d->version), "licence",
-                     text(d->licence), "max_instances", (int)d->max_instances, "abi",
-                     abi, "path", text(p->path), "pci",
-                     (d->flags & MOBO_VDEV_PCI) != 0, "params", params);
+                     text(d->licence), "max_instances", (int)d->max_instances, "abi", abi, "path",
+                     text(p->path), "pci", (d->flags & MOBO_VDEV_PCI) != 0, "params", params);
 }
 
 static void found(void *ctx, const struct vmb_plugin *p)
@@ -106,8 +106,7 @@ static void found(void *ctx, const struct vmb_plugin *p)
     more[t->count] = (struct type){ .path = strdup(p->path ? p->path : "?") };
     if (p->desc) {
         more[t->count].info = describe(p);
-        more[t->count].name =
-            json_string_value(json_object_get(more[t->count].info, "type"));
+        more[t->count].name = json_string_value(json_object_get(more[t->count].info, "type"));
     } else {
         more[t->count].why = strdup(p->why ? p->why : "");
     }
@@ -232,15 +231,14 @@ static int info(struct types *t, const char *name, bool json)
     }
     printf("type       %s\nsummary    %s\nclass      %s\nvendor     %s\nversion    %s\n"
            "licence    %s\nfile       %s\n",
-           x->name, field(x, "summary"), field(x, "class"), field(x, "vendor"),
-           field(x, "version"), field(x, "licence"), x->path);
+           x->name, field(x, "summary"), field(x, "class"), field(x, "vendor"), field(x, "version"),
+           field(x, "licence"), x->path);
     max = json_integer_value(json_object_get(x->info, "max_instances"));
     if (max)
         printf("instances  at most %lld\n", max);
     params = json_object_get(x->info, "params");
     puts(json_array_size(params) ? "keys" : "keys       none");
-    json_array_foreach (params, i, o)
-        print_param(o);
+    json_array_foreach(params, i, o) print_param(o);
     if (json_is_true(json_object_get(x->info, "pci")))
         printf("  %-12s %-8s %s\n", "slot", "text", "PCI slot, SLOT or SLOT.FUNCTION");
     return 0;
@@ -270,20 +268,14 @@ int cmd_vdev(int argc, char **argv)
     opterr = 0;
     while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         switch (c) {
-        case OPT_VDEV_PATH:
-            string_list_add(&dirs, optarg);
-            break;
-        case OPT_JSON:
-            json = true;
-            break;
+        case OPT_VDEV_PATH: string_list_add(&dirs, optarg); break;
+        case OPT_JSON: json = true; break;
         case OPT_HELP:
         case 'h':
             vdev_help();
             string_list_free(&dirs);
             return 0;
-        default:
-            string_list_free(&dirs);
-            return option_error("vdev", argv, options, c);
+        default: string_list_free(&dirs); return option_error("vdev", argv, options, c);
         }
     }
     sub = optind < argc ? argv[optind] : "";
@@ -325,16 +317,13 @@ int cmd_engines(int argc, char **argv)
     opterr = 0;
     while ((c = getopt_long(argc, argv, ":h", none, NULL)) != -1) {
         switch (c) {
-        case OPT_JSON:
-            json = true;
-            break;
+        case OPT_JSON: json = true; break;
         case OPT_HELP:
         case 'h':
             puts("usage: mobo engines [--json]\n\n"
                  "Lists the engines, fastest first, and whether they work on this host.");
             return 0;
-        default:
-            return option_error("engines", argv, none, c);
+        default: return option_error("engines", argv, none, c);
         }
     }
     if (optind < argc)
@@ -345,11 +334,10 @@ int cmd_engines(int argc, char **argv)
     if (json) {
         json_t *list = json_array();
         for (unsigned i = 0; i < n; i++)
-            json_array_append_new(list, json_pack("{s:o, s:o, s:b, s:o, s:b}", "name",
-                                                  text(e[i].name), "summary", text(e[i].summary),
-                                                  "usable", (int)e[i].usable, "reason",
-                                                  text(e[i].reason), "auto",
-                                                  best && strcmp(best, e[i].name) == 0));
+            json_array_append_new(
+                list, json_pack("{s:o, s:o, s:b, s:o, s:b}", "name", text(e[i].name), "summary",
+                                text(e[i].summary), "usable", (int)e[i].usable, "reason",
+                                text(e[i].reason), "auto", best && strcmp(best, e[i].name) == 0));
         print_json(list);
         return 0;
     }

@@ -21,7 +21,7 @@ static const char *const engines[] = { "auto", "kvm", "jit", "interp" };
 static const char *const firmwares[] = { "linux", "multiboot", "seabios", "uefi" };
 static const char *const own_sections[] = { "vm", "boot", "enlightenments" };
 
-/* ---- sections and keys --------------------------------------------------------------------------- */
+/* ---- sections and keys ----------------------------------------------------------------------- */
 
 static const char *keep_name(struct config *c, const char *name)
 {
@@ -144,7 +144,7 @@ static bool own_section(const char *name, enum config_kind *kind)
     return false;
 }
 
-/* ---- from INI text ------------------------------------------------------------------------------- */
+/* ---- from INI text --------------------------------------------------------------------------- */
 
 struct parse {
     struct config *c;
@@ -223,7 +223,7 @@ static int parse_text(struct config *c, const char *file, const char *text, size
     return ini_read(p.file, text, len, &h, diag);
 }
 
-/* ---- preset below, command line above -------------------------------------------------------------- */
+/* ---- preset below, command line above -------------------------------------------------------- */
 
 /* Put the file's sections over the preset's: keys add to and replace those of the same device; a
  * device that changes its type starts empty. */
@@ -333,7 +333,7 @@ static int apply_set(struct config *c, const char *text, struct diag *diag)
     return 0;
 }
 
-/* ---- values -------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 int config_size(const char *text, uint64_t *ret)
 {
@@ -365,8 +365,7 @@ int config_size(const char *text, uint64_t *ret)
 
 int config_bool(const char *text, bool *ret)
 {
-    static const char *const words[] = { "no",  "yes",  "off", "on", "false",
-                                         "true", "0",   "1" };
+    static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
 
     for (size_t i = 0; i < COUNT(words); i++) {
         if (strcasecmp(text, words[i]) == 0) {
@@ -411,8 +410,8 @@ static int get_choice(const struct config_key *k, const char *const *names, size
     if (nearest(k->value, names, count))
         return diag_at(diag, &k->pos, -EINVAL, "unknown %s '%s'%s", k->name, DIAG_Q(k->value),
                        DID_YOU_MEAN(nearest(k->value, names, count)));
-    return diag_at(diag, &k->pos, -EINVAL, "unknown %s '%s' (known: %s)", k->name,
-                   DIAG_Q(k->value), known);
+    return diag_at(diag, &k->pos, -EINVAL, "unknown %s '%s' (known: %s)", k->name, DIAG_Q(k->value),
+                   known);
 }
 
 /* Relative to the folder of the VM file; from the command line relative to where we are. */
@@ -685,7 +684,7 @@ static int find_generation(struct config *file, const char *const *sets, size_t 
     return 0;
 }
 
-/* ---- entry points ---------------------------------------------------------------------------------- */
+/* ---- entry points ---------------------------------------------------------------------------- */
 
 static char *folder_of(const char *path)
 {

@@ -33,17 +33,17 @@ enum config_firmware { FIRMWARE_LINUX, FIRMWARE_MULTIBOOT, FIRMWARE_SEABIOS, FIR
 
 /* A file that a key names: the path made absolute, and the key. */
 struct config_file {
-    char *path;          /* NULL: not set */
-    const char *args;    /* multiboot modules: what follows the file name, else NULL; may be "" */
+    char *path;       /* NULL: not set */
+    const char *args; /* multiboot modules: what follows the file name, else NULL; may be "" */
     struct diag_pos pos;
 };
 
 struct config {
-    char *path;          /* of the INI file, as given */
-    char *dir;           /* its folder, absolute; relative paths in it begin here */
+    char *path; /* of the INI file, as given */
+    char *dir;  /* its folder, absolute; relative paths in it begin here */
     struct config_section *sections;
     size_t nsections;
-    char **files;        /* owned names that positions point to */
+    char **files; /* owned names that positions point to */
     size_t nfiles;
 
     /* the typed view */
@@ -61,9 +61,8 @@ struct config {
     struct diag_pos cmdline_pos;
     struct config_file *modules;
     size_t nmodules;
-    char *modules_text;  /* owned; the modules' args point into it */
+    char *modules_text; /* owned; the modules' args point into it */
 };
-
 
 /* What is asked of the host while checking; zeroes ask the host. */
 struct config_limits {
@@ -92,7 +91,7 @@ int config_size(const char *text, uint64_t *ret);
 /** yes/no, on/off, true/false, 1/0.  @return 0 or -EINVAL. */
 int config_bool(const char *text, bool *ret);
 
-/* ---- ini.c ------------------------------------------------------------------------------------- */
+/* ---- ini.c ----------------------------------------------------------------------------------- */
 
 enum { INI_LINE_MAX = 4095, INI_FILE_MAX = 16 << 20, INI_NAME_MAX = 31 };
 

@@ -172,11 +172,9 @@ static void test_grammar_errors(void **state)
              "/vms/a.ini:2: NUL byte in the line; this is not a text file");
     memset(big, 'a', 1 << 20);
     memcpy(big, "[vm]\nname=", 10);
-    refuse_n(big, 1 << 20, NULL,
-             "/vms/a.ini:2: line is 1048571 bytes long, the limit is 4095");
+    refuse_n(big, 1 << 20, NULL, "/vms/a.ini:2: line is 1048571 bytes long, the limit is 4095");
     memset(big, '[', 1 << 20);
-    refuse_n(big, 1 << 20, NULL,
-             "/vms/a.ini:1: line is 1048576 bytes long, the limit is 4095");
+    refuse_n(big, 1 << 20, NULL, "/vms/a.ini:1: line is 1048576 bytes long, the limit is 4095");
     memset(big, 'a', 200);
     big[0] = '[';
     big[200] = ']';
@@ -212,8 +210,7 @@ static void test_meaning_errors(void **state)
            "/vms/a.ini:2: memory: '1000001' is too little, the least is 1M");
     refuse("[vm]\nmemory = 10000001\n", NULL,
            "/vms/a.ini:2: memory: '10000001' is not a multiple of 4K");
-    refuse("[vm]\nmemory = -1\n", NULL,
-           "/vms/a.ini:2: memory: '-1' is not a size (as 512M or 2G)");
+    refuse("[vm]\nmemory = -1\n", NULL, "/vms/a.ini:2: memory: '-1' is not a size (as 512M or 2G)");
     refuse("[vm]\nmemory =\n", NULL, "/vms/a.ini:2: memory: '' is not a size (as 512M or 2G)");
     refuse("[vm]\nprocessors = 65\n", NULL, "/vms/a.ini:2: processors: '65' is not in 1..64");
     refuse("[vm]\nprocessors = two\n", NULL, "/vms/a.ini:2: processors: 'two' is not a number");
@@ -274,8 +271,9 @@ static void test_values(void **state)
 /* Any bytes: a verdict and one line. */
 static void test_random(void **state)
 {
-    static const char *const pieces[] = { "[vm]", "[boot]", "\n", "=", "kernel", "memory", ";", "[",
-                                          "]", "vdev ", "1G", " ", "\r", "\xff", "type", ":" };
+    static const char *const pieces[] = { "[vm]", "[boot]", "\n",   "=",     "kernel", "memory",
+                                          ";",    "[",      "]",    "vdev ", "1G",     " ",
+                                          "\r",   "\xff",   "type", ":" };
     uint32_t seed = 1;
 
     (void)state;
@@ -302,10 +300,14 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),          cmocka_unit_test(test_long_value),
-        cmocka_unit_test(test_preset_and_override), cmocka_unit_test(test_modules),
-        cmocka_unit_test(test_grammar_errors), cmocka_unit_test(test_meaning_errors),
-        cmocka_unit_test(test_set_errors),     cmocka_unit_test(test_values),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_long_value),
+        cmocka_unit_test(test_preset_and_override),
+        cmocka_unit_test(test_modules),
+        cmocka_unit_test(test_grammar_errors),
+        cmocka_unit_test(test_meaning_errors),
+        cmocka_unit_test(test_set_errors),
+        cmocka_unit_test(test_values),
         cmocka_unit_test(test_random),
     };
 

@@ -21,10 +21,10 @@ struct ini {
     unsigned line;        /* of `full` */
     const char *full;     /* the present line without its end, not terminated */
     size_t full_len;
-    bool cut;             /* inih got the beginning only */
+    bool cut; /* inih got the beginning only */
     bool in_section;
     int err;
-    char *value;          /* INI_LINE_MAX + 1 bytes */
+    char *value; /* INI_LINE_MAX + 1 bytes */
     const struct ini_handler *h;
     struct diag *diag;
 };

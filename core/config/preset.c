@@ -4,26 +4,25 @@
 #include "core/config/config.h"
 
 /* PC/AT with 440BX and PIIX4: what a "generation 1" machine has at its usual addresses. */
-static const char generation1[] =
-    "[vdev host]\n"
-    "type = i440fx\n"
-    "[vdev pic]\n"
-    "type = i8259\n"
-    "[vdev ioapic]\n"
-    "type = ioapic\n"
-    "[vdev isa]\n"
-    "type = piix4\n"
-    "[vdev pit]\n"
-    "type = i8254\n"
-    "[vdev rtc]\n"
-    "type = mc146818\n"
-    "[vdev kbd]\n"
-    "type = i8042\n"
-    "[vdev com1]\n"
-    "type = uart16550\n"
-    "port = 0x3f8\n"
-    "irq = 4\n"
-    "backend = stdio\n";
+static const char generation1[] = "[vdev host]\n"
+                                  "type = i440fx\n"
+                                  "[vdev pic]\n"
+                                  "type = i8259\n"
+                                  "[vdev ioapic]\n"
+                                  "type = ioapic\n"
+                                  "[vdev isa]\n"
+                                  "type = piix4\n"
+                                  "[vdev pit]\n"
+                                  "type = i8254\n"
+                                  "[vdev rtc]\n"
+                                  "type = mc146818\n"
+                                  "[vdev kbd]\n"
+                                  "type = i8042\n"
+                                  "[vdev com1]\n"
+                                  "type = uart16550\n"
+                                  "port = 0x3f8\n"
+                                  "irq = 4\n"
+                                  "backend = stdio\n";
 
 const char *config_preset(unsigned generation)
 {

@@ -53,7 +53,7 @@ struct rpc_error {
     struct diag diag;
 };
 
-/* ---- JSON ---------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 /* Any text; bytes that are not UTF-8 become '?'. */
 static json_t *json_text(const char *text)
@@ -156,7 +156,7 @@ static void tree_array(void *ctx, const char *name, const void *buf, unsigned el
     json_object_set_new(top, name, list);
 }
 
-/* ---- methods ---------------------------------------------------------------------------------------------- */
+/* ---- methods --------------------------------------------------------------------------------- */
 
 static double seconds_since(uint64_t start_ns)
 {
@@ -168,16 +168,17 @@ static double seconds_since(uint64_t start_ns)
 
 static json_t *do_status(struct worker *w, json_t *params, struct rpc_error *e)
 {
-    const char *state = w->ended ? "ended" : !w->running ? "starting" : w->paused ? "paused"
-                                                                                 : "running";
+    const char *state = w->ended      ? "ended"
+                        : !w->running ? "starting"
+                        : w->paused   ? "paused"
+                                      : "running";
 
     (void)params;
     (void)e;
     return json_pack("{s:o, s:s, s:s, s:o, s:i, s:f, s:i, s:i}", "name", json_text(w->c->vm_name),
-                     "state", state, "engine", hv_partition_engine(vmb_partition(w->vmb)),
-                     "memory", json_uint(w->c->memory), "processors", (int)w->c->processors,
-                     "uptime", seconds_since(w->start_ns), "resets", (int)w->resets, "pid",
-                     (int)getpid());
+                     "state", state, "engine", hv_partition_engine(vmb_partition(w->vmb)), "memory",
+                     json_uint(w->c->memory), "processors", (int)w->c->processors, "uptime",
+                     seconds_since(w->start_ns), "resets", (int)w->resets, "pid", (int)getpid());
 }
 
 static json_t *do_stats(struct worker *w, json_t *params, struct rpc_error *e)
@@ -301,7 +302,7 @@ static const struct method {
     { "turn-off", do_turn_off, true },
 };
 
-/* ---- the protocol --------------------------------------------------------------------------------------------- */
+/* ---- the protocol ---------------------------------------------------------------------------- */
 
 static void client_close(struct client *c)
 {
@@ -381,7 +382,8 @@ static void handle_line(struct client *c, const char *line, size_t len)
     if (json_is_array(msg)) { /* a batch */
         json_t *replies = json_array(), *one;
         size_t i;
-        json_array_foreach (msg, i, one) {
+        json_array_foreach(msg, i, one)
+        {
             reply = handle(c->control->w, one);
             if (reply)
                 json_array_append_new(replies, reply);
@@ -476,8 +478,7 @@ int control_open(struct worker *w, const char *path, struct control **ret, struc
     strcpy(a.sun_path, path);
     if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
         int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (probe >= 0 && connect(probe, (struct sockaddr *)&a, sizeof(a)) &&
-            errno == ECONNREFUSED)
+        if (probe >= 0 && connect(probe, (struct sockaddr *)&a, sizeof(a)) && errno == ECONNREFUSED)
             unlink(path); /* left from a worker that is no more */
         if (probe >= 0)
             close(probe);

@@ -54,10 +54,10 @@ static int dial(void)
 static void start(void)
 {
     /* multiboot header at 1 MiB; cli; hlt; jmp */
-    static const uint8_t kernel[] = { 0x02, 0xb0, 0xad, 0x1b, 0x00, 0x00, 0x01, 0x00, 0xfe, 0x4f,
-                                      0x51, 0xe4, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x10, 0x00,
-                                      0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00,
-                                      0x10, 0x00, 0xfa, 0xf4, 0xeb, 0xfd };
+    static const uint8_t kernel[] = { 0x02, 0xb0, 0xad, 0x1b, 0x00, 0x00, 0x01, 0x00, 0xfe,
+                                      0x4f, 0x51, 0xe4, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00,
+                                      0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+                                      0x00, 0x20, 0x00, 0x10, 0x00, 0xfa, 0xf4, 0xeb, 0xfd };
     static const char ini[] = "[vm]\nname = ctl\nmemory = 16M\nprocessors = 2\n[boot]\nfirmware = "
                               "multiboot\nkernel = kernel\n[vdev com1]\nbackend = null\n";
     const char *mobo = getenv("MOBO");
@@ -174,11 +174,11 @@ static void expect_state(const char *want)
 static uint64_t guest_time(void)
 {
     json_t *o = ask("stats", NULL);
-    json_int_t t = json_integer_value(
-        json_object_get(json_object_get(o, "result"), "guest_time_ns"));
+    json_int_t t =
+        json_integer_value(json_object_get(json_object_get(o, "result"), "guest_time_ns"));
 
-    assert_int_equal(
-        json_array_size(json_object_get(json_object_get(o, "result"), "processors")), 2);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(o, "result"), "processors")),
+                     2);
     json_decref(o);
     return (uint64_t)t;
 }
@@ -242,8 +242,8 @@ static void test_methods(void **state)
     assert_non_null(o);
     json_decref(o);
     o = line();
-    assert_string_equal(
-        json_string_value(json_object_get(json_object_get(o, "params"), "event")), "ended");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(o, "params"), "event")),
+                        "ended");
     json_decref(o);
     assert_null(line());
     assert_int_equal(finish(), 0);
@@ -332,7 +332,8 @@ int main(void)
         puts("MOBO does not name the program");
         return 77;
     }
-    snprintf(dir, sizeof(dir), "%.30s/control-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    snprintf(dir, sizeof(dir), "%.30s/control-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     if (!mkdtemp(dir))
         return 1;
     return cmocka_run_group_tests(tests, NULL, teardown);

@@ -11,10 +11,10 @@
 /* Setup header, offsets in the file and in the zero page (BOOT "The Real-Mode Kernel Header"). */
 enum {
     H_SETUP_SECTS = 0x1f1,
-    H_SYSSIZE = 0x1f4,     /* in units of 16 bytes */
-    H_BOOT_FLAG = 0x1fe,   /* 0xaa55 */
-    H_JUMP = 0x200,        /* the second byte says where the header ends */
-    H_HEADER = 0x202,      /* "HdrS" */
+    H_SYSSIZE = 0x1f4,   /* in units of 16 bytes */
+    H_BOOT_FLAG = 0x1fe, /* 0xaa55 */
+    H_JUMP = 0x200,      /* the second byte says where the header ends */
+    H_HEADER = 0x202,    /* "HdrS" */
     H_VERSION = 0x206,
     H_TYPE_OF_LOADER = 0x210,
     H_LOADFLAGS = 0x211,
@@ -124,9 +124,8 @@ static int check_header(struct loader *l, struct diag *diag)
 
     max_cmdline = le32(h + H_CMDLINE_SIZE);
     if (strlen(l->c->cmdline) > max_cmdline)
-        return diag_at(diag, &l->c->cmdline_pos, -E2BIG,
-                       "cmdline: %zu bytes, kernel '%s' takes %u", strlen(l->c->cmdline), k->path,
-                       max_cmdline);
+        return diag_at(diag, &l->c->cmdline_pos, -E2BIG, "cmdline: %zu bytes, kernel '%s' takes %u",
+                       strlen(l->c->cmdline), k->path, max_cmdline);
     return 0;
 }
 
@@ -216,8 +215,8 @@ static int linux_load(struct loader *l, const struct loader_machine *m, struct d
     err = loader_copy(&l->kernel, l->lx.code_off, code, m->p, l->lx.load_addr, diag);
     if (err)
         return err;
-    if (l->initrd.fd >= 0 && (err = loader_copy(&l->initrd, 0, l->initrd.len, m->p,
-                                                l->lx.initrd_addr, diag)))
+    if (l->initrd.fd >= 0 &&
+        (err = loader_copy(&l->initrd, 0, l->initrd.len, m->p, l->lx.initrd_addr, diag)))
         return err;
     if ((err = put_zero_page(l, m, diag)) || (err = put_tables(m, diag)) ||
         (err = loader_put(m->p, GPA_CMDLINE, l->c->cmdline, strlen(l->c->cmdline) + 1, diag)) ||
@@ -227,12 +226,12 @@ static int linux_load(struct loader *l, const struct loader_machine *m, struct d
     s.rip = l->lx.load_addr;
     if (l->lx.entry64) {
         s.rip += 0x200;
-        s.cs.attr = 0xa09b;   /* L instead of D */
+        s.cs.attr = 0xa09b; /* L instead of D */
         s.tr = (struct hv_segment){ 0, 0x67, BOOT_TR, 0x008b };
         s.cr3 = GPA_PAGES;
-        s.cr4 = 0x20;         /* PAE */
-        s.efer = 0x500;       /* LME, LMA */
-        s.cr0 = 0x80000011;   /* PG, ET, PE */
+        s.cr4 = 0x20;       /* PAE */
+        s.efer = 0x500;     /* LME, LMA */
+        s.cr0 = 0x80000011; /* PG, ET, PE */
     }
     err = hv_vp_set_state(m->p, 0, &s);
     if (err)

@@ -47,8 +47,7 @@ static int file_open(const struct config_file *cf, const char *what, struct load
     return 0;
 }
 
-int loader_read(const struct loader_file *f, uint64_t off, void *buf, size_t len,
-                struct diag *diag)
+int loader_read(const struct loader_file *f, uint64_t off, void *buf, size_t len, struct diag *diag)
 {
     uint8_t *at = buf;
 
@@ -104,8 +103,7 @@ int loader_copy(const struct loader_file *f, uint64_t off, uint64_t len, struct 
     return err;
 }
 
-int loader_put(struct hv_partition *p, uint64_t gpa, const void *buf, size_t len,
-               struct diag *diag)
+int loader_put(struct hv_partition *p, uint64_t gpa, const void *buf, size_t len, struct diag *diag)
 {
     int err = hv_gpa_write(p, gpa, buf, len);
 
@@ -146,7 +144,7 @@ int loader_flat(struct hv_partition *p, uint16_t code, uint16_t data, uint64_t g
     ret->gdtr_base = gdt;
     ret->gdtr_limit = gdt_len ? gdt_len - 1 : 0;
     ret->idtr_base = 0;
-    ret->idtr_limit = 0; /* an exception before the kernel's own table ends the VM */
+    ret->idtr_limit = 0;   /* an exception before the kernel's own table ends the VM */
     ret->cr0 = 0x00000011; /* PE, ET */
     ret->cr3 = 0;
     ret->cr4 = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Boot loaders: they stand in for firmware and put a kernel and the state of VP 0 in place.
  *
- * A loader opens and checks its files once (open), before anything of the VM exists, and fills guest
+ * A loader opens and checks its files once (open), before the guest is touched, and fills guest
  * memory at every power-on and reset (load).  The files stay open, so that a reset works after the
  * worker gave its privileges away; a file that changed its size in between is an error. */
 #ifndef CORE_LOADER_LOADER_H
@@ -24,7 +24,7 @@ struct loader_machine {
     struct hv_partition *p;
     const struct loader_range *map; /* ascending, no overlaps */
     size_t nmap;
-    uint64_t rsdp;                  /* 0: no ACPI tables */
+    uint64_t rsdp; /* 0: no ACPI tables */
 };
 
 /** Open and check the files that [boot] names.  @ram_low is the RAM from 0 on below 4 GiB.

@@ -6,10 +6,10 @@
 #include "core/loader/loader.h"
 
 struct loader_file {
-    int fd;             /* -1: none */
+    int fd; /* -1: none */
     uint64_t len;
-    const char *path;   /* borrowed from the configuration */
-    const char *what;   /* the key: "kernel", "initrd", "modules" */
+    const char *path; /* borrowed from the configuration */
+    const char *what; /* the key: "kernel", "initrd", "modules" */
     struct diag_pos pos;
 };
 
@@ -22,9 +22,9 @@ struct loader {
     int (*load)(struct loader *l, const struct loader_machine *m, struct diag *diag);
     /* linux.c */
     struct {
-        uint8_t header[512];      /* file offset 0x1f1 and on, as long as the header says */
+        uint8_t header[512]; /* file offset 0x1f1 and on, as long as the header says */
         uint32_t header_len;
-        uint64_t code_off;        /* of the protected-mode part in the file */
+        uint64_t code_off; /* of the protected-mode part in the file */
         uint64_t load_addr;
         uint64_t initrd_addr;
         uint32_t init_size;
@@ -35,11 +35,11 @@ struct loader {
         uint32_t flags, entry;
         struct mb_segment {
             uint64_t off, len, gpa, mem_len;
-        } *seg;
+        } * seg;
         size_t nseg;
-        uint64_t end;             /* behind the highest segment */
+        uint64_t end; /* behind the highest segment */
         uint32_t *module_gpa;
-        uint32_t info;            /* where the information structure goes */
+        uint32_t info; /* where the information structure goes */
         size_t info_room;
     } mb;
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Boot loaders against a partition of plain memory: placement, the structures that the protocols ask
- * for, and kernels that lie about themselves. */
+/* Boot loaders against a partition of plain memory: placement, the structures that the protocols
+ * ask for, and kernels that lie about themselves. */
 #include "core/loader/loader.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-/* ---- the partition -------------------------------------------------------------------------------- */
+/* ---- the partition --------------------------------------------------------------------------- */
 
 enum { RAM = 64 << 20 };
 
@@ -76,7 +76,7 @@ static const struct loader_range map[] = { { 0, 0x9fc00, LOADER_RAM },
                                            { 0x100000, RAM - 0x100000, LOADER_RAM },
                                            { 0x100000000, 0x40000000, LOADER_RAM } };
 
-/* ---- files ---------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static char kernel_path[64], initrd_path[64], mod_path[64];
 
@@ -193,7 +193,7 @@ static void refuse(struct config *c, const char *expect)
     assert_string_equal(d.text, want);
 }
 
-/* ---- Linux -------------------------------------------------------------------------------------------- */
+/* ---- Linux ----------------------------------------------------------------------------------- */
 
 static void test_linux(void **state)
 {
@@ -349,7 +349,7 @@ static void test_initrd_too_big(void **state)
     unlink(initrd_path);
 }
 
-/* ---- multiboot --------------------------------------------------------------------------------------------- */
+/* ---- multiboot ------------------------------------------------------------------------------- */
 
 static void header(size_t at, uint32_t flags)
 {
@@ -430,10 +430,10 @@ static void test_multiboot_flat(void **state)
     (void)state;
     memset(file, 0x11, sizeof(file));
     header(32, 0x10000);
-    p32(32 + 12, 0x8020);  /* header */
-    p32(32 + 16, 0x8010);  /* load: 16 bytes into the file */
-    p32(32 + 20, 0);       /* the whole file */
-    p32(32 + 24, 0xa000);  /* bss end */
+    p32(32 + 12, 0x8020); /* header */
+    p32(32 + 16, 0x8010); /* load: 16 bytes into the file */
+    p32(32 + 20, 0);      /* the whole file */
+    p32(32 + 24, 0xa000); /* bss end */
     p32(32 + 28, 0x8044);
     write_file(kernel_path, file, 4096);
     boot(c);
@@ -545,10 +545,10 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linux),           cmocka_unit_test(test_linux32),
-        cmocka_unit_test(test_linux_lies),      cmocka_unit_test(test_initrd_too_big),
-        cmocka_unit_test(test_multiboot_elf),   cmocka_unit_test(test_multiboot_flat),
-        cmocka_unit_test(test_multiboot_lies),  cmocka_unit_test(test_random),
+        cmocka_unit_test(test_linux),          cmocka_unit_test(test_linux32),
+        cmocka_unit_test(test_linux_lies),     cmocka_unit_test(test_initrd_too_big),
+        cmocka_unit_test(test_multiboot_elf),  cmocka_unit_test(test_multiboot_flat),
+        cmocka_unit_test(test_multiboot_lies), cmocka_unit_test(test_random),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

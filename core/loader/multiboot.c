@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Multiboot 1 kernels: ELF32, ELF64 and flat images with the address fields, modules.
  *
- * Reference: The Multiboot Specification version 0.6.96, cited as MB; System V ABI, chapter 4 (ELF). */
+ * Reference: The Multiboot Specification version 0.6.96, cited as MB; System V ABI,
+ * chapter 4 (ELF). */
 #include "core/loader/loader_int.h"
 
 #include <errno.h>
@@ -36,7 +37,13 @@ enum {
     MBI_HAS_MMAP = 1 << 6,
     MBI_HAS_LOADER_NAME = 1 << 9
 };
-enum { MB_BOOT_MAGIC = 0x2badb002, MOD_SIZE = 16, MMAP_SIZE = 24, MMAP_MAX = 64, SEGMENTS_MAX = 64 };
+enum {
+    MB_BOOT_MAGIC = 0x2badb002,
+    MOD_SIZE = 16,
+    MMAP_SIZE = 24,
+    MMAP_MAX = 64,
+    SEGMENTS_MAX = 64
+};
 enum { LOW_FIRST = 0x9000, LOW_END = 0x9f000 }; /* where the information goes if it is free there */
 
 static const char loader_name[] = "mobo";
@@ -46,8 +53,8 @@ static uint64_t page_up(uint64_t v)
     return (v + 4095) & ~4095ULL;
 }
 
-static int add_segment(struct loader *l, uint64_t off, uint64_t len, uint64_t gpa,
-                       uint64_t mem_len, struct diag *diag)
+static int add_segment(struct loader *l, uint64_t off, uint64_t len, uint64_t gpa, uint64_t mem_len,
+                       struct diag *diag)
 {
     struct mb_segment *s;
 
@@ -125,8 +132,8 @@ static int read_elf(struct loader *l, struct diag *diag)
     if (memcmp(e, "\177ELF", 4) != 0)
         return loader_fail(k, diag, -EINVAL,
                            "is no ELF file and its multiboot header has no addresses");
-    if (k->len < (wide ? 64 : 52) || (e[4] != 1 && e[4] != 2) || e[5] != 1 ||
-        le16(e + 16) != 2 || (le16(e + 18) != 3 && le16(e + 18) != 62))
+    if (k->len < (wide ? 64 : 52) || (e[4] != 1 && e[4] != 2) || e[5] != 1 || le16(e + 16) != 2 ||
+        (le16(e + 18) != 3 && le16(e + 18) != 62))
         return loader_fail(k, diag, -EINVAL, "is not an x86 ELF program");
     entry = wide ? le64(e + 24) : le32(e + 24);
     phoff = wide ? le64(e + 32) : le32(e + 28);
@@ -188,7 +195,8 @@ static int place(struct loader *l, struct diag *diag)
         const struct loader_file *f = &l->modules[i];
         uint64_t left = at < l->ram_low ? l->ram_low - at : 0;
         if (f->len > left)
-            return loader_fail(f, diag, -EFBIG, "%s do not fit: %s of the VM's %s are left (vm.memory)",
+            return loader_fail(f, diag, -EFBIG,
+                               "%s do not fit: %s of the VM's %s are left (vm.memory)",
                                DIAG_SIZE(f->len), DIAG_SIZE(left), DIAG_SIZE(l->c->memory));
         l->mb.module_gpa[i] = (uint32_t)at;
         at = page_up(at + f->len);
@@ -271,8 +279,7 @@ static int put_info(struct loader *l, const struct loader_machine *m, struct dia
     put32(info + MBI_MEM_LOWER, (uint32_t)((lower > 640 << 10 ? 640 << 10 : lower) >> 10));
     put32(info + MBI_MEM_UPPER, (uint32_t)(upper >> 10));
     put32(info + MBI_LOADER_NAME, append(l, info, &used, loader_name, sizeof(loader_name)));
-    put32(info + MBI_CMDLINE,
-          append_cmdline(l, info, &used, l->c->kernel.path, l->c->cmdline));
+    put32(info + MBI_CMDLINE, append_cmdline(l, info, &used, l->c->kernel.path, l->c->cmdline));
     for (size_t i = 0; i < l->nmodules; i++) {
         put32(mods + i * MOD_SIZE, l->mb.module_gpa[i]);
         put32(mods + i * MOD_SIZE + 4, l->mb.module_gpa[i] + (uint32_t)l->modules[i].len);
@@ -329,8 +336,8 @@ int multiboot_open(struct loader *l, struct diag *diag)
             break;
     }
     if (off + 12 > have)
-        return loader_fail(k, diag, -EINVAL,
-                           "has no multiboot header in its first %d bytes%s", MB_SEARCH,
+        return loader_fail(k, diag, -EINVAL, "has no multiboot header in its first %d bytes%s",
+                           MB_SEARCH,
                            have >= 0x206 && memcmp(head + 0x202, "HdrS", 4) == 0
                                ? " (a Linux kernel: 'firmware = linux')"
                                : "");

@@ -108,8 +108,8 @@ static void put(int fd, const char *buf, size_t len)
     }
 }
 
-/* One line: to the terminal as "mobo: com1: warning: text", or "mobo: text" for what ends the program;
- * to the file with a time. */
+/* One line: to the terminal as "mobo: com1: warning: text", or "mobo: text" for what ends the
+ * program; to the file with a time. */
 static void emit(bool show, const char *kind, const char *area, const char *text)
 {
     bool bare = !area && kind == level_names[LOGL_ERROR];
@@ -118,8 +118,8 @@ static void emit(bool show, const char *kind, const char *area, const char *text
 
     pthread_mutex_lock(&lock);
     if (show) {
-        n = snprintf(line, sizeof(line), "mobo: %s%s%s%s%s\n", area ? area : "",
-                     area ? ": " : "", bare ? "" : kind, bare ? "" : ": ", text);
+        n = snprintf(line, sizeof(line), "mobo: %s%s%s%s%s\n", area ? area : "", area ? ": " : "",
+                     bare ? "" : kind, bare ? "" : ": ", text);
         put(STDERR_FILENO, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
     }
     if (file_fd >= 0) {
@@ -198,7 +198,7 @@ bool log_rate_ok(struct log_rate *r, uint64_t now_s, unsigned *ret_dropped)
     return false;
 }
 
-/* ---- progress -------------------------------------------------------------------------------------- */
+/* ---- progress -------------------------------------------------------------------------------- */
 
 static uint64_t now_ns(void)
 {

@@ -21,7 +21,8 @@ const char *log_level_name(enum log_level level);
 void log_level_set(enum log_level level);
 enum log_level log_level_get(void);
 
-/** Also write every line, with its time, to a file (appended).  @return 0, -errno with a sentence. */
+/** Also write every line, with its time, to a file (appended).
+ * @return 0, -errno with a sentence. */
 int log_file_open(const char *path, struct diag *diag);
 void log_close(void);
 
@@ -48,7 +49,7 @@ struct log_rate {
 /** @return whether to write now; *ret_dropped is how many were left out since. */
 bool log_rate_ok(struct log_rate *r, uint64_t now_s, unsigned *ret_dropped);
 
-/* ---- progress of a long step, on a terminal only ----------------------------------------------------- */
+/* ---- progress of a long step, on a terminal only --------------------------------------------- */
 
 struct log_progress {
     const char *what; /* "loading initrd.img" */

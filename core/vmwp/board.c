@@ -121,7 +121,8 @@ static char *absolute_backend(const struct config_key *k)
     for (size_t i = 0; i < COUNT(prefix); i++) {
         size_t n = strlen(prefix[i]);
         if (strncmp(k->value, prefix[i], n) == 0 && k->value[n] && k->value[n] != '/' &&
-            getcwd(cwd, sizeof(cwd)) && asprintf(&full, "%s%s/%s", prefix[i], cwd, k->value + n) > 0)
+            getcwd(cwd, sizeof(cwd)) &&
+            asprintf(&full, "%s%s/%s", prefix[i], cwd, k->value + n) > 0)
             return full;
     }
     return NULL;
@@ -165,8 +166,7 @@ static int status_of(int err)
     case ENOSPC:
     case ENOTSUP:
     case ERANGE:
-    case ESRCH:
-        return STATUS_CONFIG;
+    case ESRCH: return STATUS_CONFIG;
     }
     return STATUS_HOST;
 }
@@ -202,10 +202,9 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
         diag_set(diag, err, "no memory");
         goto out;
     }
-    w->env = (struct backend_env){ .base_dir = c->dir,
-                                   .command = on_command,
-                                   .announce = on_announce,
-                                   .ctx = w };
+    w->env = (struct backend_env){
+        .base_dir = c->dir, .command = on_command, .announce = on_announce, .ctx = w
+    };
     for (size_t i = 0; i < c->nsections; i++) {
         const struct config_section *s = &c->sections[i];
         struct vmb_dev_config *d = &devs[vc.ndevs];

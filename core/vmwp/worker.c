@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The VM worker: one VM in the foreground of this process.
  *
- * The calling thread becomes the control thread: it alone creates, resets, pauses and ends the board.
- * Requests of the guest, terminal commands, signals, the timeout and the control socket all arrive as
- * events on its loop. */
+ * The calling thread becomes the control thread: it alone creates, resets, pauses and ends the
+ * board.  Requests of the guest, terminal commands, signals, the timeout and the control socket all
+ * arrive as events on its loop. */
 #include "core/vmwp/worker_int.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ static uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------ */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 void worker_end(struct worker *w, int status)
 {
@@ -73,7 +73,7 @@ static void guest_reset(struct worker *w, const char *from)
         host_error(w, diag.text);
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void act_command(struct worker *w, int command)
 {
@@ -82,9 +82,7 @@ static void act_command(struct worker *w, int command)
         log_write(LOGL_INFO, NULL, "ended from the terminal");
         worker_end(w, STATUS_OK);
         break;
-    case BACKEND_POWER_BUTTON:
-        vmb_event(w->vmb, MOBO_EVENT_POWER_BUTTON);
-        break;
+    case BACKEND_POWER_BUTTON: vmb_event(w->vmb, MOBO_EVENT_POWER_BUTTON); break;
     case BACKEND_RESET: {
         struct diag diag = { "" };
         if (worker_reset(w, &diag))
@@ -107,9 +105,7 @@ static void act(struct worker *w, const struct worker_req *r)
         log_write(LOGL_INFO, r->from, "power-off%s%s", *text ? ": " : "", text);
         worker_end(w, STATUS_OK);
         break;
-    case VMB_REQ_RESET:
-        guest_reset(w, r->from);
-        break;
+    case VMB_REQ_RESET: guest_reset(w, r->from); break;
     case VMB_REQ_SUSPEND:
         log_write(LOGL_WARNING, r->from, "the guest wants to suspend; not available yet");
         break;
@@ -174,7 +170,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
     worker_end(w, STATUS_TIMEOUT);
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------ */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 /* A second signal, while the end takes too long. */
 static void at_once(int sig)
@@ -225,7 +221,7 @@ static void signals_at_once(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-/* ---- the run ------------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 void worker_stats_log(struct worker *w)
 {

@@ -8,10 +8,10 @@
 /* Exit statuses of `mobo run`; a debug-exit device gives others. */
 enum worker_status {
     STATUS_OK = 0,
-    STATUS_CONFIG = 1,  /* bad usage or configuration */
-    STATUS_HOST = 2,    /* a file, memory, a plug-in */
-    STATUS_CRASH = 3,   /* triple fault, or a crash that the guest reported */
-    STATUS_RESET = 4,   /* the guest reset, and --no-reboot */
+    STATUS_CONFIG = 1, /* bad usage or configuration */
+    STATUS_HOST = 2,   /* a file, memory, a plug-in */
+    STATUS_CRASH = 3,  /* triple fault, or a crash that the guest reported */
+    STATUS_RESET = 4,  /* the guest reset, and --no-reboot */
     STATUS_TIMEOUT = 124,
     STATUS_SIGNAL = 128 /* plus the number of the signal */
 };
@@ -22,7 +22,7 @@ struct worker_options {
     const char *control;          /* path of the control socket, or NULL */
     double timeout_s;             /* 0: none */
     bool no_reboot;
-    bool stats;                   /* counters at the end */
+    bool stats; /* counters at the end */
 };
 
 /** Run the VM in the foreground until it ends.  Messages go to the log.  @return exit status. */
@@ -32,8 +32,9 @@ int worker_run(const struct worker_options *opt);
  * it is not 0. */
 int worker_check(const struct worker_options *opt, struct diag *diag);
 
-/** The folders to look for plug-ins in: --vdev-path, MOBO_VDEV_PATH, the build tree that the program
- * runs from, else where `make install` put them.  @return NULL-terminated, owned by the caller. */
+/** The folders to look for plug-ins in: --vdev-path, MOBO_VDEV_PATH, the build tree that the
+ * program runs from, else where `make install` put them.
+ * @return NULL-terminated, owned by the caller. */
 char **worker_vdev_dirs(const char *const *given, size_t ngiven);
 void worker_vdev_dirs_free(char **dirs);
 

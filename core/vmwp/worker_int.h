@@ -20,7 +20,7 @@ struct worker_req {
     int command;                /* enum backend_command, 0: a request of the board */
     unsigned code;
     char from[40];
-    char *text, *dump;          /* owned, may be NULL */
+    char *text, *dump; /* owned, may be NULL */
     uint64_t param[5];
 };
 
@@ -38,10 +38,10 @@ struct worker {
     struct control *control;
     bool running, paused, ended;
     int status;
-    uint64_t start_ns;      /* CLOCK_MONOTONIC at worker_run() */
+    uint64_t start_ns; /* CLOCK_MONOTONIC at worker_run() */
     unsigned resets;
 
-    pthread_mutex_t lock;   /* a leaf; the queue */
+    pthread_mutex_t lock; /* a leaf; the queue */
     struct worker_req *head, **tail;
 };
 

@@ -30,7 +30,7 @@ holds() {   # TEXT ARGUMENTS: succeeds, and standard output has this line in it
     [ $r = 0 ] || printf '# status %s: %s\n' "$status" "$out" | head -5
 }
 
-echo 1..31
+echo 1..32
 says 1 'mobo: no command (see mobo --help)'
 says 1 "mobo: unknown command 'chekc' (did you mean 'check'?)" chekc
 says 1 "mobo: unknown command 'frobnicate' (see mobo --help)" frobnicate

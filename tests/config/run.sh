@@ -3,9 +3,9 @@
 # VM descriptions with a mistake, each with the one line and the exit status that it must give.
 #
 # fail-NAME.ini has its line in fail-NAME.expected; the first line there is the exit status, the
-# second what is printed.  In it @DIR@ is the folder of the file, @TMP@ a scratch folder, @HOST@ any size
-# and @ANY@ any number.  A file that needs something around it (a truncated kernel, arguments) has a function case_NAME
-# below, which is called in @TMP@ and sets `args` and `file`.  Prints TAP.
+# second what is printed.  In it @TMP@ is the folder of the file, @HOST@ any size and @ANY@ any
+# number.  A file that needs something around it (a truncated kernel, arguments) has a function
+# case_NAME below, which is called in @TMP@ and sets `args` and `file`.  Prints TAP.
 set -u
 here=${top_srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}/tests/config
 mobo=${MOBO:-${top_builddir:-$here/../..}/mobo}
