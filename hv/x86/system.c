@@ -493,9 +493,9 @@ static void string_io(struct hv_vp *vp, const struct x86_insn *in)
         uint64_t lin, hits;
         uint32_t val = 0;
 
+        x86_io_check(vp, port, len); /* processors check before they look at the count */
         if (rep && !(c->gpr[X86_RCX] & mask))
             break;
-        x86_io_check(vp, port, len);
         if (is_in) {
             lin = x86_seg_lin(vp, X86_ES, c->gpr[reg] & mask, len, X86_ACC_WRITE);
             x86_lin_probe(vp, lin, len, X86_ACC_WRITE); /* a port is not read twice */

@@ -350,11 +350,8 @@ static void prepare(struct gen *g, const struct x86_insn *in, uint64_t t)
     case X86_OP_INS: case X86_OP_OUTS:
         mov_reg(g, X86_RSI, pick_target(g, 8, 8) - (in->seg == X86_GS ? OR_GS_BASE : 0));
         mov_reg(g, X86_RDI, or_chance(r, 30) ? (uint64_t)(OR_WIN + 2048 + or_below(r, 64)) : pick_target(g, 8, 8));
-        if (in->rep || or_chance(r, 20)) {
-            uint64_t n = or_chance(r, 10) ? 0 : or_below(r, 40);
-
-            mov_reg(g, X86_RCX, in->op == X86_OP_INS || in->op == X86_OP_OUTS ? n + 1 : n);
-        }
+        if (in->rep || or_chance(r, 20))
+            mov_reg(g, X86_RCX, or_chance(r, 10) ? 0 : or_below(r, 40));
         break;
     case X86_OP_XLAT:
         mov_reg(g, X86_RBX, pick_target(g, 1, 1) - (in->seg == X86_GS ? OR_GS_BASE : 0));

@@ -96,6 +96,8 @@ static void leave(ucontext_t *uc)
     phase = IDLE;
 }
 
+void or_signal(int sig, siginfo_t *si, void *ctx);
+
 __attribute__((used)) void or_signal(int sig, siginfo_t *si, void *ctx)
 {
     const struct sigaction *old = &old_action[sig];
