@@ -5,7 +5,10 @@
  *
  * Some guest state stays in host registers between stubs (cpu.x87_live): the x87 and MMX registers, and
  * MXCSR.  Code of ours that runs meanwhile must not use x87, MMX or floating-point arithmetic; before a
- * callback and when leaving the engine, x86_x87_spill puts everything back. */
+ * callback and when leaving the engine, x86_x87_spill puts everything back.
+ *
+ * The first x86_vec_init installs handlers of SIGFPE and SIGILL for the process: faults inside stubs become the
+ * guest's, all others go to the handlers that were there before.  Who installs others later has to do likewise. */
 #ifndef MOBO_HV_X86_VEC_H
 #define MOBO_HV_X86_VEC_H
 
@@ -54,6 +57,11 @@ void x86_vec_check(struct hv_vp *vp, const struct x86_insn *in);
  * Call before any code that may use x87 or floating point (callbacks, leaving the engine).  Cheap when nothing
  * is live. */
 void x86_x87_spill(struct hv_vp *vp);
+
+/** For an engine that runs vector instructions on the host by itself: let the host have the guest's MXCSR (nothing
+ * happens while it unmasks an exception), the guest's x87 registers. */
+void x86_sse_enter(struct hv_vp *vp);
+void x86_x87_enter(struct hv_vp *vp);
 
 /** XSAVE image (standard format, hv_vp_state.xsave) from and to cpu.  put: -1 on reserved bits. */
 void x86_xsave_get(struct hv_vp *vp, uint8_t area[1024]);

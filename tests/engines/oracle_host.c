@@ -132,12 +132,15 @@ const char *or_host_init(void)
     struct user_desc ud = { .entry_number = 0, .base_addr = OR_GS_BASE, .limit = 0xfffff,
                             .seg_32bit = 1, .limit_in_pages = 1, .useable = 1 };
     struct user_desc code16 = { .entry_number = 1, .base_addr = OR_CODE, .limit = 0xffff, .contents = 2, .useable = 1 };
-    stack_t ss = { .ss_size = 1 << 17 };
+    static uint8_t stack[1 << 17];
+    stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
     int fd = memfd_create("oracle", 0);
     void *p;
 
-    ss.ss_sp = malloc(ss.ss_size);
-    if (fd < 0 || !ss.ss_sp || ftruncate(fd, OR_WIN_SIZE))
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx"))
+        return "needs a host with AVX";
+    if (fd < 0 || ftruncate(fd, OR_WIN_SIZE))
         return "no memory";
     p = mmap((void *)(uintptr_t)OR_CODE, OR_CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
