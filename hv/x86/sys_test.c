@@ -13,7 +13,7 @@ struct sys_test st;
 
 static void touch(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
 {
-    for (uint64_t a = lin; a < lin + len; a++) {
+    for (uint64_t i = 0, a = lin; i < len; i++, a++) {
         unsigned pg = a < ST_MEM ? st.page[a / 4096] : 1;
         bool user = vp->cpu.cpl == 3 && !(acc & X86_ACC_SYS);
 
@@ -224,14 +224,14 @@ static void test_limits(void **s)
     assert_int_equal(ST_TRY(x86_seg_lin(&st.vp, X86_ES, 0, 4, X86_ACC_READ)), X86_EXC_GP);
     /* The linear address is 32 bits wide. */
     c->seg[X86_FS] = (struct x86_seg){ .base = 0xfffff000, .limit = 0xffffffff, .attr = 0xc093 };
-    uint64_t lin = 0;
+    volatile uint64_t lin = 0;
     assert_int_equal(ST_TRY(lin = x86_seg_lin(&st.vp, X86_FS, 0x2000, 4, X86_ACC_READ)), -1);
     assert_int_equal(lin, 0x1000);
 }
 
 static void test_limits_long(void **s)
 {
-    uint64_t lin = 0;
+    volatile uint64_t lin = 0;
 
     (void)s;
     st.vp.cpu.seg[X86_DS].base = 0x5000;
@@ -1174,6 +1174,106 @@ static void test_task_trap_bit(void **s)
     assert_int_equal(st_get(0x7800 - 12, 4), 0x4444);
 }
 
+/* ---- whatever a guest may set up ---- */
+
+static uint64_t rnd_state;
+
+static uint32_t rnd(void)
+{
+    rnd_state ^= rnd_state << 13;
+    rnd_state ^= rnd_state >> 7;
+    rnd_state ^= rnd_state << 17;
+    return (uint32_t)(rnd_state >> 16);
+}
+
+static void random_tables(void)
+{
+    for (unsigned i = 1; i < S_END / 8; i++)
+        st_gdt((uint16_t)(i * 8), st_desc(rnd() & 0xfffff, rnd() % 3 ? 0xfffff : rnd() & 0xfff, rnd() & 0xf0ff) |
+                                      (rnd() % 4 ? 1ull << 47 : 0));
+    for (unsigned i = 0; i < 0x1000; i += 8)
+        st_put(ST_IDT + i, st_gate((uint16_t)(rnd() % S_END), rnd() & 0x1ffff, rnd() & 31, rnd() & 3, rnd() & 31), 8);
+    for (unsigned i = 0; i < 0x1000; i += 4)
+        st_put(ST_TSS + i, rnd() % 3 ? rnd() % S_END : rnd() & 0xfffff, 4);
+}
+
+static void random_state(void)
+{
+    struct x86_cpu *c = &st.vp.cpu;
+
+    for (unsigned i = 0; i < 16; i++)
+        c->gpr[i] = rnd() % 4 ? rnd() & 0xffff : (uint64_t)rnd() << 32 | rnd();
+    for (unsigned i = 0; i < 6; i++) {
+        struct x86_desc d;
+
+        d.lo = st_get(ST_GDT + (rnd() % (S_END / 8)) * 8, 8);
+        d.attr = x86_desc_attr(d.lo) | SEG_P | SEG_S;
+        x86_desc_seg(&d, (uint16_t)rnd(), &c->seg[i]);
+    }
+    c->cr0 = (c->cr0 & ~(uint64_t)CR0_PE) | (rnd() % 8 ? CR0_PE : 0);
+    c->efer = EFER_SCE | ((c->cr0 & CR0_PE) && rnd() % 2 ? EFER_LMA | EFER_LME : 0);
+    c->cr4 = rnd() & (CR4_VME | CR4_UMIP | CR4_PAE);
+    c->eflags = EF_R1 | (rnd() & (EF_IOPL | EF_IF | EF_TF | EF_AC | EF_VIF | EF_VIP)) | (rnd() % 8 ? 0 : EF_NT) |
+                ((c->cr0 & CR0_PE) && !(c->efer & EFER_LMA) && rnd() % 4 == 0 ? EF_VM : 0u);
+    c->gdtr.limit = rnd() % 4 ? S_END - 1 : rnd() & 0xffff;
+    c->idtr = (struct x86_dtr){ ST_IDT, rnd() & 0xfff };
+    c->tr.attr = rnd() & 1 ? 0x8b : 0x83;
+    c->tr.base = ST_TSS;
+    c->tr.limit = rnd() % 4 ? 0x2ff : rnd() & 0xff;
+    c->dr[7] = rnd();
+    c->rip = rnd();
+    c->star = (uint64_t)rnd() << 32;
+    c->sysenter_cs = rnd() & 0xff;
+    memset(st.page, 0, sizeof(st.page));
+    st.page[rnd() % 16] = rnd() & 3;
+    x86_update_mode(&st.vp);
+}
+
+static void test_random(void **s)
+{
+    static const uint16_t ops[] = {
+        X86_OP_CALL_FAR, X86_OP_CALL_FARM, X86_OP_JMP_FAR, X86_OP_JMP_FARM, X86_OP_RET_FAR, X86_OP_IRET, X86_OP_INT,
+        X86_OP_INT3, X86_OP_INTO, X86_OP_INT1, X86_OP_BOUND, X86_OP_SYSCALL, X86_OP_SYSRET, X86_OP_SYSENTER,
+        X86_OP_SYSEXIT, X86_OP_MOV_SREG, X86_OP_POP_SREG, X86_OP_PUSH_SREG, X86_OP_LES, X86_OP_LSS, X86_OP_LAR,
+        X86_OP_LSL, X86_OP_VERR, X86_OP_VERW, X86_OP_LLDT, X86_OP_LTR, X86_OP_LGDT, X86_OP_SGDT, X86_OP_PUSHF,
+        X86_OP_POPF, X86_OP_ENTER, X86_OP_LMSW, X86_OP_SWAPGS, X86_OP_COUNT /* an exception */,
+    };
+    struct x86_cpu *c = &st.vp.cpu;
+
+    (void)s;
+    rnd_state = 0x9e3779b97f4a7c15;
+    for (volatile unsigned i = 0; i < 200000; i++) {
+        struct x86_insn in = insn(ops[rnd() % (sizeof(ops) / sizeof(ops[0]))], 2u << rnd() % 3, rnd() & 0x1ffff);
+
+        if (i % 16 == 0)
+            random_tables();
+        random_state();
+        if (in.op == X86_OP_BOUND && c->mode == X86_MODE_64)
+            continue; /* does not exist there */
+        if (c->mode != X86_MODE_64 && in.osize == 8)
+            in.osize = 4;
+        in.imm2 = rnd() % (S_END + 8);
+        in.disp = rnd() & 0xffff;
+        in.asize = c->mode == X86_MODE_64 ? 8 : 4;
+        in.o[0] = (struct x86_operand){ X86_O_GPR, (uint8_t)(rnd() & 7), 2, X86_RD };
+        in.o[1] = in.o[0];
+        if (in.op == X86_OP_MOV_SREG || in.op == X86_OP_POP_SREG || in.op == X86_OP_PUSH_SREG)
+            in.o[0].reg = (uint8_t)((in.o[0].reg % 5 + 2) % 6);
+        st.vp.delivering.valid = 0;
+        if (in.op == X86_OP_COUNT)
+            deliver_exc(rnd() % 32, rnd() & 1, 0);
+        else if (run(in) >= 0)
+            (void)ST_TRY(x86_exception_entry(&st.vp));
+        assert_int_equal(exclusive, 0);
+        assert_true(c->eflags & EF_R1);
+        assert_int_equal(c->eflags & EF_ARITH, 0);
+        assert_true(c->mode == X86_MODE_16 || c->mode == X86_MODE_32 || c->mode == X86_MODE_64);
+        if (c->mode == X86_MODE_64 || x86_long_mode(c))
+            assert_true(x86_canonical(c->rip) || c->rip == c->lstar || c->rip == c->sysenter_eip);
+        c->gdtr.base = ST_GDT;
+    }
+}
+
 #define P(f) cmocka_unit_test_setup(f, setup_protected)
 #define L(f) cmocka_unit_test_setup(f, setup_long)
 #define R(f) cmocka_unit_test_setup(f, setup_real)
@@ -1188,7 +1288,7 @@ int main(void)
         P(test_retf_checks), P(test_iret_flags), P(test_vm86), P(test_vm86_vme), R(test_real),
         P(test_lar_lsl), L(test_lar_lsl_long), P(test_verr), P(test_lldt_ltr), P(test_umip_lmsw),
         P(test_mov_ss), P(test_task_call), P(test_task_jmp), P(test_task_interrupt), P(test_task_faults),
-        P(test_task_vm86), P(test_task16), P(test_task_trap_bit),
+        P(test_task_vm86), P(test_task16), P(test_task_trap_bit), P(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
