@@ -19,9 +19,9 @@
 
 enum {
     VEC_CODE_SIZE = 8 << 20,
-    VEC_TABLE = 1 << 15,           /* stubs; the hash table has twice as many slots */
+    VEC_TABLE = 1 << 15, /* stubs; the hash table has twice as many slots */
     VEC_STUB_MAX = 256,
-    VEC_RET_OFF = 0                /* the area begins with a lone RET, where faults continue */
+    VEC_RET_OFF = 0 /* the area begins with a lone RET, where faults continue */
 };
 
 struct vec_entry {
@@ -30,26 +30,32 @@ struct vec_entry {
 };
 
 struct x86_vec {
-    uint8_t *rw;                   /* owned: the writable and the executable view of one memfd */
+    uint8_t *rw; /* owned: the writable and the executable view of one memfd */
     const uint8_t *rx;
     size_t used;
     unsigned count;
-    struct vec_entry *table;       /* owned, VEC_TABLE * 2, open addressing; stub NULL: free */
+    struct vec_entry *table; /* owned, VEC_TABLE * 2, open addressing; stub NULL: free */
     bool warned_ferr;
-    struct x86_cpu trial;          /* state that a new stub is tried on */
+    struct x86_cpu trial; /* state that a new stub is tried on */
     uint8_t trial_mem[64] __attribute__((aligned(64)));
 };
 
 static bool host_sha;
 
-static uint32_t host_mxcsr(void) { return __builtin_ia32_stmxcsr(); }
-static void host_mxcsr_set(uint32_t v) { __builtin_ia32_ldmxcsr(v); }
+static uint32_t host_mxcsr(void)
+{
+    return __builtin_ia32_stmxcsr();
+}
+static void host_mxcsr_set(uint32_t v)
+{
+    __builtin_ia32_ldmxcsr(v);
+}
 
 /* ---- host faults inside stubs ---------------------------------------------------------------------------- */
 
 static __thread __attribute__((tls_model("initial-exec"))) struct {
-    const uint8_t *rx;             /* the area in use, NULL outside vec_run */
-    volatile sig_atomic_t fault;   /* signal number */
+    const uint8_t *rx;           /* the area in use, NULL outside vec_run */
+    volatile sig_atomic_t fault; /* signal number */
 } vec_tls;
 
 static struct sigaction vec_old_fpe, vec_old_ill;
@@ -91,10 +97,19 @@ static void vec_install(void)
 
 /* ---- emitter --------------------------------------------------------------------------------------------- */
 
-struct emit { uint8_t *p; };
+struct emit {
+    uint8_t *p;
+};
 
-static void e8(struct emit *e, unsigned v) { *e->p++ = (uint8_t)v; }
-static void e32(struct emit *e, uint32_t v) { st32(e->p, v); e->p += 4; }
+static void e8(struct emit *e, unsigned v)
+{
+    *e->p++ = (uint8_t)v;
+}
+static void e32(struct emit *e, uint32_t v)
+{
+    st32(e->p, v);
+    e->p += 4;
+}
 
 /* ModRM for [rdi + disp32]. */
 static void e_cpu(struct emit *e, unsigned reg, size_t off)
@@ -103,8 +118,14 @@ static void e_cpu(struct emit *e, unsigned reg, size_t off)
     e32(e, (uint32_t)off);
 }
 
-static size_t off_gpr(unsigned n) { return offsetof(struct x86_cpu, gpr) + 8 * n; }
-static size_t off_vec(unsigned n) { return offsetof(struct x86_cpu, ymm) + sizeof(struct x86_ymm) * n; }
+static size_t off_gpr(unsigned n)
+{
+    return offsetof(struct x86_cpu, gpr) + 8 * n;
+}
+static size_t off_vec(unsigned n)
+{
+    return offsetof(struct x86_cpu, ymm) + sizeof(struct x86_ymm) * n;
+}
 
 /* mov rax-like, [rdi + off]; @store: the other way. */
 static void e_mov64(struct emit *e, unsigned reg, size_t off, bool store)
@@ -119,8 +140,8 @@ static void e_vec(struct emit *e, unsigned n, bool vex, unsigned size, bool stor
 {
     if (vex) {
         e8(e, 0xc4);
-        e8(e, (n & 8 ? 0x00 : 0x80) | 0x61);       /* ~R ~X ~B, map 0F */
-        e8(e, 0x78 | (size == 32 ? 4 : 0));        /* W0, vvvv unused, L, no prefix */
+        e8(e, (n & 8 ? 0x00 : 0x80) | 0x61); /* ~R ~X ~B, map 0F */
+        e8(e, 0x78 | (size == 32 ? 4 : 0));  /* W0, vvvv unused, L, no prefix */
     } else {
         if (n & 8)
             e8(e, 0x44);
@@ -130,8 +151,10 @@ static void e_vec(struct emit *e, unsigned n, bool vex, unsigned size, bool stor
     e_cpu(e, n, off_vec(n));
 }
 
-static const uint8_t flags_load[] = { 0x04, 0x7f, 0x9e };                         /* add al, 0x7f; sahf */
-static const uint8_t flags_save[] = { 0x9f, 0x0f, 0x90, 0xc0, 0x0f, 0xb7, 0xc0 }; /* lahf; seto al; movzx eax, ax */
+static const uint8_t flags_load[] = { 0x04, 0x7f, 0x9e }; /* add al, 0x7f; sahf */
+static const uint8_t flags_save[] = {
+    0x9f, 0x0f, 0x90, 0xc0, 0x0f, 0xb7, 0xc0
+}; /* lahf; seto al; movzx eax, ax */
 
 static void e_flags(struct emit *e, bool store)
 {
@@ -152,9 +175,9 @@ static void e_flags(struct emit *e, bool store)
 
 /* What of the encoding and of the operands decides the stub; the cache key. */
 struct form {
-    uint8_t op;        /* enum x86_op fits a byte */
+    uint8_t op; /* enum x86_op fits a byte */
     uint8_t vex, map, pp, opcode, modrm, rex, vvvv, vexl, imm, immsize;
-    uint8_t gpr;       /* guest register that rax stands for, 16 none */
+    uint8_t gpr; /* guest register that rax stands for, 16 none */
     uint8_t gpr_acc;
     uint8_t pad[3];
 };
@@ -166,15 +189,18 @@ static bool gpr_is_rm(const struct x86_insn *in)
 {
     if (in->map == 1)
         return in->opcode == 0x6e || in->opcode == 0x7e || in->opcode == 0x2a || in->opcode == 0xc4;
-    return in->map == 3 && ((in->opcode >= 0x14 && in->opcode <= 0x17) || in->opcode == 0x20 || in->opcode == 0x22);
+    return in->map == 3 &&
+           ((in->opcode >= 0x14 && in->opcode <= 0x17) || in->opcode == 0x20 || in->opcode == 0x22);
 }
 
 /* VEX.W is ignored outside 64-bit mode where it chooses between 32- and 64-bit general registers. */
 static bool w_is_gpr_size(const struct x86_insn *in)
 {
     if (in->map == 1)
-        return in->opcode == 0x6e || in->opcode == 0x7e || in->opcode == 0x2a || in->opcode == 0x2c || in->opcode == 0x2d;
-    return in->map == 3 && (in->opcode == 0x16 || in->opcode == 0x22 || in->opcode == 0x60 || in->opcode == 0x61);
+        return in->opcode == 0x6e || in->opcode == 0x7e || in->opcode == 0x2a ||
+               in->opcode == 0x2c || in->opcode == 0x2d;
+    return in->map == 3 &&
+           (in->opcode == 0x16 || in->opcode == 0x22 || in->opcode == 0x60 || in->opcode == 0x61);
 }
 
 static void normalise(const struct x86_insn *in, struct form *f)
@@ -201,7 +227,7 @@ static void normalise(const struct x86_insn *in, struct form *f)
             f->rex = 0;
         for (unsigned i = 0; i < in->nops; i++)
             if (i == 3 && in->o[i].kind == X86_O_VEC)
-                f->imm &= 0x7f;            /* register in an immediate: bit 7 is ignored */
+                f->imm &= 0x7f; /* register in an immediate: bit 7 is ignored */
     }
     if (in->has_modrm && (in->modrm & 0xc0) != 0xc0) {
         f->modrm = (uint8_t)((in->modrm & 0x38) | 6); /* [rsi] */
@@ -287,9 +313,7 @@ static size_t emit_stub(uint8_t *p, const struct x86_insn *in, const struct form
         e_mov64(&e, X86_RAX, off_gpr(X86_RAX), false);
         e_mov64(&e, X86_RDX, off_gpr(X86_RDX), false);
         break;
-    case X86_OP_VEC_XMM0:
-        e_vec(&e, 0, false, 16, false);
-        break;
+    case X86_OP_VEC_XMM0: e_vec(&e, 0, false, 16, false); break;
     default:
         if (f->gpr != X86_REG_NONE && (f->gpr_acc & X86_RD))
             e_mov64(&e, X86_RAX, off_gpr(f->gpr), false);
@@ -300,8 +324,8 @@ static size_t emit_stub(uint8_t *p, const struct x86_insn *in, const struct form
         bool wider = false; /* the same register as a larger source: that load does */
 
         for (unsigned j = 0; j < in->nops; j++)
-            wider |= in->o[j].kind == X86_O_VEC && in->o[j].reg == o->reg && (in->o[j].flags & X86_RD) &&
-                     in->o[j].size > o->size && in->o[j].size > 16;
+            wider |= in->o[j].kind == X86_O_VEC && in->o[j].reg == o->reg &&
+                     (in->o[j].flags & X86_RD) && in->o[j].size > o->size && in->o[j].size > 16;
         if (o->kind != X86_O_VEC || wider)
             continue;
         /* a legacy destination keeps what the operation does not write */
@@ -310,9 +334,7 @@ static size_t emit_stub(uint8_t *p, const struct x86_insn *in, const struct form
     }
     emit_insn(&e, f);
     switch (in->op) {
-    case X86_OP_VEC_FLAGS:
-        e_flags(&e, true);
-        break;
+    case X86_OP_VEC_FLAGS: e_flags(&e, true); break;
     case X86_OP_PCMPESTRI:
     case X86_OP_PCMPISTRI:
         e_flags(&e, true);
@@ -352,26 +374,54 @@ static void zero_upper(struct x86_cpu *c, unsigned n)
         c->ymm[i].q[2] = c->ymm[i].q[3] = 0;
 }
 
-static void c_vzeroupper64(struct x86_cpu *c, void *mem) { (void)mem; zero_upper(c, 16); }
-static void c_vzeroupper32(struct x86_cpu *c, void *mem) { (void)mem; zero_upper(c, 8); }
-static void c_vzeroall64(struct x86_cpu *c, void *mem) { (void)mem; memset(c->ymm, 0, sizeof c->ymm); }
-static void c_vzeroall32(struct x86_cpu *c, void *mem) { (void)mem; memset(c->ymm, 0, sizeof c->ymm[0] * 8); }
+static void c_vzeroupper64(struct x86_cpu *c, void *mem)
+{
+    (void)mem;
+    zero_upper(c, 16);
+}
+static void c_vzeroupper32(struct x86_cpu *c, void *mem)
+{
+    (void)mem;
+    zero_upper(c, 8);
+}
+static void c_vzeroall64(struct x86_cpu *c, void *mem)
+{
+    (void)mem;
+    memset(c->ymm, 0, sizeof c->ymm);
+}
+static void c_vzeroall32(struct x86_cpu *c, void *mem)
+{
+    (void)mem;
+    memset(c->ymm, 0, sizeof c->ymm[0] * 8);
+}
 
 /* ---- the cache --------------------------------------------------------------------------------------------- */
 
 static bool has_stub(const struct x86_insn *in)
 {
     switch (in->op) {
-    case X86_OP_VEC: case X86_OP_VEC_FLAGS: case X86_OP_VEC_XMM0:
-    case X86_OP_PCMPESTRI: case X86_OP_PCMPESTRM: case X86_OP_PCMPISTRI: case X86_OP_PCMPISTRM:
-    case X86_OP_X87: case X86_OP_X87_FCMOV: case X86_OP_X87_FCOMI:
-    case X86_OP_FNSTCW: case X86_OP_FNSTSW: case X86_OP_EMMS:
-        return true;
+    case X86_OP_VEC:
+    case X86_OP_VEC_FLAGS:
+    case X86_OP_VEC_XMM0:
+    case X86_OP_PCMPESTRI:
+    case X86_OP_PCMPESTRM:
+    case X86_OP_PCMPISTRI:
+    case X86_OP_PCMPISTRM:
+    case X86_OP_X87:
+    case X86_OP_X87_FCMOV:
+    case X86_OP_X87_FCOMI:
+    case X86_OP_FNSTCW:
+    case X86_OP_FNSTSW:
+    case X86_OP_EMMS: return true;
     }
     return false;
 }
 
-static void c_undefined(struct x86_cpu *c, void *mem) { (void)c; (void)mem; }
+static void c_undefined(struct x86_cpu *c, void *mem)
+{
+    (void)c;
+    (void)mem;
+}
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -429,7 +479,7 @@ static int run_caught(struct hv_vp *vp, struct x86_cpu *c, x86_vec_stub stub, vo
 static bool host_takes(struct hv_vp *vp, const struct x86_insn *in, x86_vec_stub stub)
 {
     if (in->attr & (X86_A_FPU | X86_A_MMX))
-        return true;                   /* all of them exist on every x86-64 host */
+        return true; /* all of them exist on every x86-64 host */
     vec_sse_spill(&vp->cpu);
     return run_caught(vp, &vp->vec->trial, stub, vp->vec->trial_mem) == 0;
 }
@@ -516,9 +566,11 @@ void x86_vec_check(struct hv_vp *vp, const struct x86_insn *in)
         x86_raise(vp, X86_EXC_UD);
     switch (in->op) {
     case X86_OP_XSAVES:
-    case X86_OP_XRSTORS: /* never shown */
-        x86_raise(vp, X86_EXC_UD);
-    case X86_OP_XSAVE: case X86_OP_XSAVEOPT: case X86_OP_XSAVEC: case X86_OP_XRSTOR:
+    case X86_OP_XRSTORS: /* never shown */ x86_raise(vp, X86_EXC_UD);
+    case X86_OP_XSAVE:
+    case X86_OP_XSAVEOPT:
+    case X86_OP_XSAVEC:
+    case X86_OP_XRSTOR:
         if (!(c->cr4 & CR4_OSXSAVE))
             x86_raise(vp, X86_EXC_UD);
         if (c->cr0 & CR0_TS)
@@ -551,12 +603,14 @@ void x86_vec_check(struct hv_vp *vp, const struct x86_insn *in)
             x86_raise(vp, X86_EXC_NM);
     }
     /* CVTPI2PS and CVTPI2PD with a memory source leave the x87 state alone (SDM 2A CVTPI2PD) */
-    if ((in->attr & (X86_A_WAIT | X86_A_MMX)) && !(in->map == 1 && in->opcode == 0x2a && in->o[1].kind == X86_O_MEM) &&
-        x87_pending(c)) {
+    if ((in->attr & (X86_A_WAIT | X86_A_MMX)) &&
+        !(in->map == 1 && in->opcode == 0x2a && in->o[1].kind == X86_O_MEM) && x87_pending(c)) {
         if (c->cr0 & CR0_NE)
             x86_raise(vp, X86_EXC_MF);
         if (!vp->vec->warned_ferr)
-            hv_log(vp->p, 1, "vp %u: an x87 exception with CR0.NE = 0 (FERR#, IRQ 13) is not supported and was ignored",
+            hv_log(vp->p, 1,
+                   "vp %u: an x87 exception with CR0.NE = 0 (FERR#, IRQ 13) is not supported and "
+                   "was ignored",
                    vp->index);
         vp->vec->warned_ferr = true;
         x87_ignore_pending(vp);
@@ -574,6 +628,21 @@ void vec_sse_spill(struct x86_cpu *c)
     c->x87_live &= (uint8_t)~X86_LIVE_SSE;
 }
 
+void x86_sse_enter(struct hv_vp *vp)
+{
+    struct x86_cpu *c = &vp->cpu;
+
+    if ((c->x87_live & X86_LIVE_SSE) || (c->mxcsr & MXCSR_EXC_MASKS) != MXCSR_EXC_MASKS)
+        return;
+    host_mxcsr_set(c->mxcsr);
+    c->x87_live |= X86_LIVE_SSE;
+}
+
+void x86_x87_enter(struct hv_vp *vp)
+{
+    x87_enter(vp);
+}
+
 void x86_x87_spill(struct hv_vp *vp)
 {
     if (!vp->cpu.x87_live)
@@ -582,7 +651,8 @@ void x86_x87_spill(struct hv_vp *vp)
     x87_spill(&vp->cpu);
 }
 
-uint64_t vec_lin(struct hv_vp *vp, const struct x86_insn *in, unsigned len, unsigned align, unsigned acc)
+uint64_t vec_lin(struct hv_vp *vp, const struct x86_insn *in, unsigned len, unsigned align,
+                 unsigned acc)
 {
     uint64_t lin = x86_seg_lin(vp, in->seg, x86_ea(vp, in), len, acc);
 
@@ -716,29 +786,49 @@ static void exec_mxcsr(struct hv_vp *vp, const struct x86_insn *in)
 bool x86_exec_vec(struct hv_vp *vp, const struct x86_insn *in)
 {
     switch (in->op) {
-    case X86_OP_VEC: case X86_OP_VEC_FLAGS: case X86_OP_VEC_XMM0:
-    case X86_OP_PCMPESTRI: case X86_OP_PCMPESTRM: case X86_OP_PCMPISTRI: case X86_OP_PCMPISTRM:
-    case X86_OP_VZEROUPPER: case X86_OP_VZEROALL: case X86_OP_EMMS:
-    case X86_OP_X87: case X86_OP_X87_FCMOV: case X86_OP_X87_FCOMI:
-    case X86_OP_FNSTCW: case X86_OP_FNSTSW:
+    case X86_OP_VEC:
+    case X86_OP_VEC_FLAGS:
+    case X86_OP_VEC_XMM0:
+    case X86_OP_PCMPESTRI:
+    case X86_OP_PCMPESTRM:
+    case X86_OP_PCMPISTRI:
+    case X86_OP_PCMPISTRM:
+    case X86_OP_VZEROUPPER:
+    case X86_OP_VZEROALL:
+    case X86_OP_EMMS:
+    case X86_OP_X87:
+    case X86_OP_X87_FCMOV:
+    case X86_OP_X87_FCOMI:
+    case X86_OP_FNSTCW:
+    case X86_OP_FNSTSW:
         x86_vec_check(vp, in);
         exec_stub(vp, in);
         return true;
-    case X86_OP_LDMXCSR: case X86_OP_STMXCSR:
+    case X86_OP_LDMXCSR:
+    case X86_OP_STMXCSR:
         x86_vec_check(vp, in);
         exec_mxcsr(vp, in);
         return true;
-    case X86_OP_MASKMOVQ: case X86_OP_MASKMOVDQU: case X86_OP_VMASKMOV: case X86_OP_VGATHER:
-        x86_vec_check(vp, in);
-        return vec_exec_masked(vp, in);
-    case X86_OP_FLDCW: case X86_OP_FNCLEX: case X86_OP_FNINIT: case X86_OP_FWAIT:
-    case X86_OP_FLDENV: case X86_OP_FNSTENV: case X86_OP_FRSTOR: case X86_OP_FNSAVE:
-        x86_vec_check(vp, in);
-        return x87_exec_control(vp, in);
-    case X86_OP_FXSAVE: case X86_OP_FXRSTOR: case X86_OP_XSAVE: case X86_OP_XSAVEOPT:
-    case X86_OP_XSAVEC: case X86_OP_XRSTOR: case X86_OP_XSAVES: case X86_OP_XRSTORS:
-        x86_vec_check(vp, in);
-        return vec_exec_xsave(vp, in);
+    case X86_OP_MASKMOVQ:
+    case X86_OP_MASKMOVDQU:
+    case X86_OP_VMASKMOV:
+    case X86_OP_VGATHER: x86_vec_check(vp, in); return vec_exec_masked(vp, in);
+    case X86_OP_FLDCW:
+    case X86_OP_FNCLEX:
+    case X86_OP_FNINIT:
+    case X86_OP_FWAIT:
+    case X86_OP_FLDENV:
+    case X86_OP_FNSTENV:
+    case X86_OP_FRSTOR:
+    case X86_OP_FNSAVE: x86_vec_check(vp, in); return x87_exec_control(vp, in);
+    case X86_OP_FXSAVE:
+    case X86_OP_FXRSTOR:
+    case X86_OP_XSAVE:
+    case X86_OP_XSAVEOPT:
+    case X86_OP_XSAVEC:
+    case X86_OP_XRSTOR:
+    case X86_OP_XSAVES:
+    case X86_OP_XRSTORS: x86_vec_check(vp, in); return vec_exec_xsave(vp, in);
     }
     return false;
 }
@@ -768,7 +858,8 @@ int x86_vec_init(struct hv_vp *vp)
         if (fd >= 0)
             close(fd);
         x86_vec_fini(vp);
-        return hv_fail(-err, "cannot map executable memory for vp %u: %s", vp->index, strerror(err));
+        return hv_fail(-err, "cannot map executable memory for vp %u: %s", vp->index,
+                       strerror(err));
     }
     close(fd);
     v->rw[VEC_RET_OFF] = 0xc3;

@@ -16,9 +16,10 @@
 
 /* cpu.x87_live */
 enum {
-    X86_LIVE_X87 = 1,      /* host x87 holds the guest's, all its exceptions masked */
-    X86_LIVE_SSE = 2,      /* host MXCSR holds the guest's, all its exceptions masked */
-    X86_LIVE_X87_SLOW = 4  /* host x87 holds the guest's, some exception unmasked: x86_exec_vec only */
+    X86_LIVE_X87 = 1, /* host x87 holds the guest's, all its exceptions masked */
+    X86_LIVE_SSE = 2, /* host MXCSR holds the guest's, all its exceptions masked */
+    X86_LIVE_X87_SLOW =
+        4 /* host x87 holds the guest's, some exception unmasked: x86_exec_vec only */
 };
 
 /** A bound instruction: executes it completely, but for RIP.  @mem is a host address of the memory operand
@@ -26,11 +27,11 @@ enum {
 typedef void (*x86_vec_stub)(struct x86_cpu *cpu, void *mem);
 
 struct x86_vec_bound {
-    x86_vec_stub stub;   /* NULL: only x86_exec_vec can do it */
-    uint8_t mem_len;     /* bytes of the memory operand, 0 none */
-    uint8_t mem_acc;     /* X86_RD | X86_WR */
-    uint8_t mem_align;   /* required alignment in bytes or 1; else #GP(0) */
-    uint8_t need;        /* X86_LIVE_* bits: see x86_vec_ready */
+    x86_vec_stub stub; /* NULL: only x86_exec_vec can do it */
+    uint8_t mem_len;   /* bytes of the memory operand, 0 none */
+    uint8_t mem_acc;   /* X86_RD | X86_WR */
+    uint8_t mem_align; /* required alignment in bytes or 1; else #GP(0) */
+    uint8_t need;      /* X86_LIVE_* bits: see x86_vec_ready */
 };
 
 /** May the stub be called now?  Else the caller uses x86_exec_vec, which makes it so where that is possible. */

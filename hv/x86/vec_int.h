@@ -13,20 +13,56 @@ enum { MXCSR_INIT = 0x1f80, MXCSR_MASK = 0xffff, MXCSR_FLAGS = 0x3f, MXCSR_EXC_M
 
 /* FXSAVE image, SDM 1 table 10-2. */
 enum {
-    FX_FCW = 0, FX_FSW = 2, FX_FTW = 4, FX_FOP = 6, FX_FIP = 8, FX_FCS = 12, FX_FDP = 16, FX_FDS = 20,
-    FX_MXCSR = 24, FX_MXCSR_MASK = 28, FX_ST = 32, FX_XMM = 160, FX_SIZE = 512
+    FX_FCW = 0,
+    FX_FSW = 2,
+    FX_FTW = 4,
+    FX_FOP = 6,
+    FX_FIP = 8,
+    FX_FCS = 12,
+    FX_FDP = 16,
+    FX_FDS = 20,
+    FX_MXCSR = 24,
+    FX_MXCSR_MASK = 28,
+    FX_ST = 32,
+    FX_XMM = 160,
+    FX_SIZE = 512
 };
 
-static inline uint16_t ld16(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t ld32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t ld64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
-static inline void st16(void *p, unsigned v) { uint16_t w = (uint16_t)v; memcpy(p, &w, 2); }
-static inline void st32(void *p, uint32_t v) { memcpy(p, &v, 4); }
-static inline void st64(void *p, uint64_t v) { memcpy(p, &v, 8); }
+static inline uint16_t ld16(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t ld32(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t ld64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+static inline void st16(void *p, unsigned v)
+{
+    uint16_t w = (uint16_t)v;
+    memcpy(p, &w, 2);
+}
+static inline void st32(void *p, uint32_t v)
+{
+    memcpy(p, &v, 4);
+}
+static inline void st64(void *p, uint64_t v)
+{
+    memcpy(p, &v, 8);
+}
 
 /* ---- vec.c ---- */
 struct vec_mem {
-    unsigned idx;     /* operand number, or 4: none */
+    unsigned idx; /* operand number, or 4: none */
     unsigned len, acc;
 };
 
@@ -37,12 +73,19 @@ unsigned vec_need(const struct x86_insn *in);
 /** Run a stub on a memory operand at host address @mem, with exact exceptions.  Raises #XM. */
 void vec_run(struct hv_vp *vp, const struct x86_insn *in, x86_vec_stub stub, void *mem);
 /** Linear address of the memory operand, @len bytes, checked (segment, X86_A_ALIGN as @align). */
-uint64_t vec_lin(struct hv_vp *vp, const struct x86_insn *in, unsigned len, unsigned align, unsigned acc);
-static inline void vec_done(struct hv_vp *vp, const struct x86_insn *in) { vp->cpu.rip = x86_next_rip(vp, in); }
+uint64_t vec_lin(struct hv_vp *vp, const struct x86_insn *in, unsigned len, unsigned align,
+                 unsigned acc);
+static inline void vec_done(struct hv_vp *vp, const struct x86_insn *in)
+{
+    vp->cpu.rip = x86_next_rip(vp, in);
+}
 /** Take new MXCSR flags out of the host, and let the host have its own MXCSR again. */
 void vec_sse_spill(struct x86_cpu *c);
 /** 8 or 16: vector registers that the current mode can name. */
-static inline unsigned vec_nregs(const struct hv_vp *vp) { return vp->cpu.mode == X86_MODE_64 ? 16 : 8; }
+static inline unsigned vec_nregs(const struct hv_vp *vp)
+{
+    return vp->cpu.mode == X86_MODE_64 ? 16 : 8;
+}
 
 /* ---- x87.c ---- */
 /** Make the host's x87 registers the guest's. */

@@ -11,8 +11,8 @@ static uint64_t asize_mask(const struct x86_insn *in)
 }
 
 /* Store the bytes of @data whose mask byte has bit 7, all or none of them. */
-static void maskmov(struct hv_vp *vp, const struct x86_insn *in, const uint8_t *data, const uint8_t *mask,
-                    unsigned len)
+static void maskmov(struct hv_vp *vp, const struct x86_insn *in, const uint8_t *data,
+                    const uint8_t *mask, unsigned len)
 {
     uint64_t off = vp->cpu.gpr[X86_RDI] & asize_mask(in), lin;
     unsigned i, n;
@@ -34,7 +34,8 @@ static void maskmov(struct hv_vp *vp, const struct x86_insn *in, const uint8_t *
 static void vmaskmov(struct hv_vp *vp, const struct x86_insn *in)
 {
     struct x86_cpu *c = &vp->cpu;
-    bool ps = in->opcode == 0x2c || in->opcode == 0x2e, pd = in->opcode == 0x2d || in->opcode == 0x2f;
+    bool ps = in->opcode == 0x2c || in->opcode == 0x2e,
+         pd = in->opcode == 0x2d || in->opcode == 0x2f;
     unsigned size = ps ? 4 : pd ? 8 : in->rex & 8 ? 8 : 4, len = in->vexl ? 32 : 16;
     bool load = in->o[0].kind == X86_O_VEC;
     unsigned rm = in->mode == X86_MODE_64 ? 15 : 7;
@@ -85,8 +86,8 @@ static void gather(struct hv_vp *vp, const struct x86_insn *in)
 
         if (!mask[i * size])
             continue;
-        off = c->gpr[in->base == X86_REG_NONE ? X86_REG_NONE : in->base] + ((uint64_t)index << in->scale) +
-              (uint64_t)in->disp;
+        off = c->gpr[in->base == X86_REG_NONE ? X86_REG_NONE : in->base] +
+              ((uint64_t)index << in->scale) + (uint64_t)in->disp;
         lin = x86_seg_lin(vp, in->seg, off & asize_mask(in), size, X86_ACC_READ);
         x86_lin_read(vp, lin, &v, size, X86_ACC_READ);
         memcpy(dst + i * size, &v, size);
@@ -110,7 +111,8 @@ bool vec_exec_masked(struct hv_vp *vp, const struct x86_insn *in)
         vec_done(vp, in);
         return true;
     case X86_OP_MASKMOVDQU:
-        maskmov(vp, in, (const uint8_t *)&c->ymm[in->o[0].reg & rm], (const uint8_t *)&c->ymm[in->o[1].reg & rm], 16);
+        maskmov(vp, in, (const uint8_t *)&c->ymm[in->o[0].reg & rm],
+                (const uint8_t *)&c->ymm[in->o[1].reg & rm], 16);
         vec_done(vp, in);
         return true;
     case X86_OP_VMASKMOV:
@@ -121,7 +123,6 @@ bool vec_exec_masked(struct hv_vp *vp, const struct x86_insn *in)
         gather(vp, in);
         vec_done(vp, in);
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }

@@ -2,8 +2,14 @@
 /* The SHA instructions in C, for hosts without them.  Reference: Intel SDM 2B SHA1*, SHA256* (operation). */
 #include "hv/x86/vec_int.h"
 
-static uint32_t ror(uint32_t v, unsigned n) { return v >> n | v << (32 - n); }
-static uint32_t rol(uint32_t v, unsigned n) { return v << n | v >> (32 - n); }
+static uint32_t ror(uint32_t v, unsigned n)
+{
+    return v >> n | v << (32 - n);
+}
+static uint32_t rol(uint32_t v, unsigned n)
+{
+    return v << n | v >> (32 - n);
+}
 
 static void sha1rnds4(uint32_t d[4], const uint32_t s[4], unsigned sel)
 {
@@ -11,7 +17,9 @@ static void sha1rnds4(uint32_t d[4], const uint32_t s[4], unsigned sel)
     uint32_t a = d[3], b = d[2], c = d[1], e = 0, dd = d[0];
 
     for (unsigned i = 0; i < 4; i++) {
-        uint32_t f = sel == 0 ? (b & c) ^ (~b & dd) : sel == 2 ? (b & c) ^ (b & dd) ^ (c & dd) : b ^ c ^ dd;
+        uint32_t f = sel == 0   ? (b & c) ^ (~b & dd)
+                     : sel == 2 ? (b & c) ^ (b & dd) ^ (c & dd)
+                                : b ^ c ^ dd;
         uint32_t t = f + rol(a, 5) + s[3 - i] + e + k[sel];
 
         e = dd;
@@ -50,8 +58,14 @@ static void sha256rnds2(uint32_t d[4], const uint32_t s[4], const uint32_t wk[2]
     d[0] = f;
 }
 
-static uint32_t sig0(uint32_t w) { return ror(w, 7) ^ ror(w, 18) ^ w >> 3; }
-static uint32_t sig1(uint32_t w) { return ror(w, 17) ^ ror(w, 19) ^ w >> 10; }
+static uint32_t sig0(uint32_t w)
+{
+    return ror(w, 7) ^ ror(w, 18) ^ w >> 3;
+}
+static uint32_t sig1(uint32_t w)
+{
+    return ror(w, 17) ^ ror(w, 19) ^ w >> 10;
+}
 
 bool vec_sha(const struct x86_insn *in, struct x86_ymm *dst, const struct x86_ymm *src,
              const struct x86_ymm *xmm0)
@@ -62,9 +76,7 @@ bool vec_sha(const struct x86_insn *in, struct x86_ymm *dst, const struct x86_ym
     memcpy(s, src->q, 16);
     memcpy(x, xmm0->q, 16);
     switch (in->map << 8 | in->opcode) {
-    case 0x3cc: /* SHA1RNDS4 */
-        sha1rnds4(d, s, in->imm & 3);
-        break;
+    case 0x3cc: /* SHA1RNDS4 */ sha1rnds4(d, s, in->imm & 3); break;
     case 0x2c8: /* SHA1NEXTE */
         s[3] += rol(d[3], 30);
         memcpy(d, s, 16);
@@ -81,9 +93,7 @@ bool vec_sha(const struct x86_insn *in, struct x86_ymm *dst, const struct x86_ym
         d[1] = rol(d[1] ^ s[0], 1);
         d[0] = rol(d[0] ^ d[3], 1);
         break;
-    case 0x2cb: /* SHA256RNDS2 */
-        sha256rnds2(d, s, x);
-        break;
+    case 0x2cb: /* SHA256RNDS2 */ sha256rnds2(d, s, x); break;
     case 0x2cc: /* SHA256MSG1 */
         for (unsigned i = 0; i < 4; i++)
             d[i] += sig0(i < 3 ? d[i + 1] : s[0]); /* d[i + 1] is still the old word */
@@ -94,8 +104,7 @@ bool vec_sha(const struct x86_insn *in, struct x86_ymm *dst, const struct x86_ym
         d[2] += sig1(d[0]);
         d[3] += sig1(d[1]);
         break;
-    default:
-        return false;
+    default: return false;
     }
     memcpy(dst->q, d, 16);
     return true;

@@ -27,9 +27,21 @@ static unsigned raised;
 static uint64_t raised_addr;
 static struct sigaction fpe; /* vec.c's: cmocka installs its own around each test */
 
-bool hv_feature(const struct hv_partition *p, unsigned feature) { (void)p; return feature != hidden_feature; }
-int hv_fail(int err, const char *fmt, ...) { (void)fmt; return err; }
-void hv_log(struct hv_partition *p, int level, const char *fmt, ...) { (void)p, (void)level, (void)fmt; logged++; }
+bool hv_feature(const struct hv_partition *p, unsigned feature)
+{
+    (void)p;
+    return feature != hidden_feature;
+}
+int hv_fail(int err, const char *fmt, ...)
+{
+    (void)fmt;
+    return err;
+}
+void hv_log(struct hv_partition *p, int level, const char *fmt, ...)
+{
+    (void)p, (void)level, (void)fmt;
+    logged++;
+}
 
 void x86_raise(struct hv_vp *v, unsigned vector)
 {
@@ -56,7 +68,8 @@ uint64_t x86_seg_lin(struct hv_vp *v, unsigned seg, uint64_t off, unsigned len, 
 
 void x86_lin_probe(struct hv_vp *v, uint64_t lin, unsigned len, unsigned acc)
 {
-    if (lin >= MEM || len > MEM - lin || (acc == X86_ACC_WRITE && second_page_ro && lin + len > 4096)) {
+    if (lin >= MEM || len > MEM - lin ||
+        (acc == X86_ACC_WRITE && second_page_ro && lin + len > 4096)) {
         raised_addr = lin;
         x86_raise(v, X86_EXC_PF);
     }
@@ -86,7 +99,8 @@ static struct x86_insn decode(const char *bytes, size_t len)
 {
     struct x86_insn in;
 
-    assert_int_equal(x86_decode((const uint8_t *)bytes, len, (enum x86_mode)vp->cpu.mode, &in), (int)len);
+    assert_int_equal(x86_decode((const uint8_t *)bytes, len, (enum x86_mode)vp->cpu.mode, &in),
+                     (int)len);
     return in;
 }
 
@@ -103,7 +117,7 @@ static int exec(const char *bytes, size_t len)
     return -1;
 }
 #define EXEC(s) exec(s, sizeof(s) - 1)
-#define OK(s) assert_int_equal(EXEC(s), -1)
+#define OK(s)   assert_int_equal(EXEC(s), -1)
 
 static int setup(void **state)
 {
@@ -138,7 +152,7 @@ static int teardown(void **state)
     (void)state;
     x86_x87_spill(vp);
     __asm__ volatile("fnstcw %0" : "=m"(cw));
-    assert_int_equal(cw, 0x37f);                                   /* the host is clean again */
+    assert_int_equal(cw, 0x37f); /* the host is clean again */
     assert_int_equal(__builtin_ia32_stmxcsr() & ~0x3fu, 0x1f80);
     x86_vec_fini(vp);
     free(vp);
@@ -157,7 +171,10 @@ static void set_hi(unsigned n, uint64_t a, uint64_t b)
     vp->cpu.ymm[n].q[3] = b;
 }
 
-static bool avx(void) { return __builtin_cpu_supports("avx2"); }
+static bool avx(void)
+{
+    return __builtin_cpu_supports("avx2");
+}
 
 /* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
@@ -213,14 +230,14 @@ static void test_memory(void **state)
         assert_int_equal(c->ymm[0].q[1], 0x2222);
         c->gpr[X86_RBX] = 0x101;
         assert_int_equal(EXEC("\x66\x0f\x6f\x03"), X86_EXC_GP);
-        OK("\xf3\x0f\x6f\x03");               /* movdqu */
+        OK("\xf3\x0f\x6f\x03"); /* movdqu */
         c->gpr[X86_RBX] = 4096 - 5;
-        OK("\xf3\x0f\x7f\x03");               /* movdqu [rbx], xmm0 across pages */
+        OK("\xf3\x0f\x7f\x03"); /* movdqu [rbx], xmm0 across pages */
         assert_memory_equal(mem + 4096 - 5, &c->ymm[0], 16);
         memset(mem + 4096 - 5, 0, 16);
         second_page_ro = true;
         assert_int_equal(EXEC("\xf3\x0f\x7f\x03"), X86_EXC_PF);
-        assert_int_equal(mem[4096 - 5], 0);   /* nothing written */
+        assert_int_equal(mem[4096 - 5], 0); /* nothing written */
         second_page_ro = false;
         c->gpr[X86_RBX] = MEM - 8;
         assert_int_equal(EXEC("\xf3\x0f\x6f\x03"), X86_EXC_PF);
@@ -236,7 +253,7 @@ static void test_simd_exceptions(void **state)
     sigaction(SIGFPE, &fpe, NULL);
     set_xmm(0, 0x3f8000003f800000, 0x3f8000003f800000);
     set_xmm(1, 0, 0);
-    c->mxcsr = 0x1f80 & ~(1u << 9); /* zero divide unmasked */
+    c->mxcsr = 0x1f80 & ~(1u << 9);                     /* zero divide unmasked */
     assert_int_equal(EXEC("\x0f\x5e\xc1"), X86_EXC_XM); /* divps xmm0, xmm1 */
     assert_int_equal(c->ymm[0].q[0], 0x3f8000003f800000);
     assert_int_equal(c->mxcsr, (0x1f80 & ~(1u << 9)) | 4);
@@ -288,7 +305,8 @@ static void test_flags(void **state)
 
 static void test_checks(void **state)
 {
-    static const char paddd[] = "\x66\x0f\xfe\xc1", vpaddd[] = "\xc5\xf1\xfe\xc1", mmx[] = "\x0f\xfe\xc1", fadd[] = "\xd8\xc1";
+    static const char paddd[] = "\x66\x0f\xfe\xc1", vpaddd[] = "\xc5\xf1\xfe\xc1",
+                      mmx[] = "\x0f\xfe\xc1", fadd[] = "\xd8\xc1";
     struct x86_cpu *c = &vp->cpu;
 
     (void)state;
@@ -344,7 +362,9 @@ static void test_cache(void **state)
     for (unsigned imm = 0; imm < 256 && !x86_vec_full(vp); imm++)
         for (unsigned modrm = 0xc0; modrm < 0x100 && !x86_vec_full(vp); modrm++)
             for (unsigned rex = 0; rex < 4; rex++, n++) {
-                uint8_t code[] = { 0x66, (uint8_t)(0x40 | (rex & 1) | (rex & 2) << 1), 0x0f, 0x70, (uint8_t)modrm, (uint8_t)imm };
+                uint8_t code[] = { 0x66,           (uint8_t)(0x40 | (rex & 1) | (rex & 2) << 1),
+                                   0x0f,           0x70,
+                                   (uint8_t)modrm, (uint8_t)imm };
 
                 in = decode((char *)code, 6); /* pshufd */
                 x86_vec_bind(vp, &in, &b);
@@ -409,7 +429,8 @@ static void test_gather(void **state)
     set_xmm(2, 0x80000000ffffffff, 0x80000000ffffffff);
     set_xmm(0, 0, 0);
     set_hi(0, ~0ull, ~0ull);
-    assert_int_equal(EXEC("\xc4\xe2\x69\x90\x04\x8b"), X86_EXC_PF); /* vpgatherdd xmm0, [rbx+xmm1*4], xmm2 */
+    assert_int_equal(EXEC("\xc4\xe2\x69\x90\x04\x8b"),
+                     X86_EXC_PF); /* vpgatherdd xmm0, [rbx+xmm1*4], xmm2 */
     assert_int_equal(c->ymm[0].q[0], 103ull << 32 | 101);
     assert_int_equal((uint32_t)c->ymm[0].q[1], 105);
     assert_int_equal(c->ymm[2].q[0], 0);
@@ -481,8 +502,8 @@ static void test_x87_exceptions(void **state)
     assert_int_equal(ld32(mem + 0x9c), 0x400000);
     assert_int_equal(ld32(mem + 0xa0) >> 16, 0x073);
     assert_int_equal(ld32(mem + 0xa4), 0x84);
-    OK("\xd9\xe8"); /* all masked now */
-    OK("\xdb\xe2"); /* fnclex */
+    OK("\xd9\xe8");     /* all masked now */
+    OK("\xdb\xe2");     /* fnclex */
     OK("\xd9\x63\x10"); /* fldenv: unmasked and pending again */
     assert_int_equal(EXEC("\xd9\xe8"), X86_EXC_MF);
     c->cr0 &= ~(uint64_t)CR0_NE;
@@ -493,7 +514,9 @@ static void test_x87_exceptions(void **state)
 static void test_x87_images(void **state)
 {
     struct x86_cpu *c = &vp->cpu;
-    static const char *const save[2] = { "\xdd\x33", "\x66\xdd\x33" }, *const load[2] = { "\xdd\x23", "\x66\xdd\x23" };
+    static const char *const save[2] = { "\xdd\x33", "\x66\xdd\x33" }, *const load[2] = {
+        "\xdd\x23", "\x66\xdd\x23"
+    };
 
     (void)state;
     for (unsigned k = 0; k < 4; k++) {
@@ -513,7 +536,8 @@ static void test_x87_images(void **state)
         x86_x87_spill(vp);
         assert_int_equal(ld16(c->fx.b + FX_FCW), 0x37f); /* fnsave initialises */
         assert_int_equal(c->fx.b[FX_FTW], 0);
-        assert_int_equal(ld16(mem + 0x100 + (small ? 4 : 8)), 0x13ff); /* tags: 1 valid, 0 zero, pi valid */
+        assert_int_equal(ld16(mem + 0x100 + (small ? 4 : 8)),
+                         0x13ff); /* tags: 1 valid, 0 zero, pi valid */
         assert_int_equal(ld64(mem + 0x100 + env), 0x8000000000000000);
         assert_int_equal(exec(load[small], 2 + small), -1);
         x86_x87_spill(vp);
@@ -560,7 +584,7 @@ static void test_xsave(void **state)
     c->gpr[X86_RBX] = 0;
     st64(mem + 512, 0xff00);
     set_hi(3, 5, 6);
-    OK("\x0f\xae\x23"); /* xsave [rbx] */
+    OK("\x0f\xae\x23");                        /* xsave [rbx] */
     assert_int_equal(ld64(mem + 512), 0xff04); /* only AVX is in use; other bits stay */
     assert_int_equal(ld64(mem + 576 + 48), 5);
     st64(mem + 512, 4);
@@ -619,7 +643,8 @@ static void test_state_image(void **state)
 
 /* ---- SHA in C --------------------------------------------------------------------------------------------------------- */
 
-static void sha(const char *bytes, size_t len, struct x86_ymm *d, struct x86_ymm *s, struct x86_ymm *x)
+static void sha(const char *bytes, size_t len, struct x86_ymm *d, struct x86_ymm *s,
+                struct x86_ymm *x)
 {
     struct x86_insn in = decode(bytes, len);
 
@@ -630,9 +655,11 @@ static void sha(const char *bytes, size_t len, struct x86_ymm *d, struct x86_ymm
  * processor where it has them. */
 static void test_sha(void **state)
 {
-    static const char *const code[] = { "\x0f\x3a\xcc\xca\x00", "\x0f\x3a\xcc\xca\x01", "\x0f\x3a\xcc\xca\x02", "\x0f\x3a\xcc\xca\x03",
-                                        "\x0f\x38\xc8\xca", "\x0f\x38\xc9\xca", "\x0f\x38\xca\xca", "\x0f\x38\xcb\xca",
-                                        "\x0f\x38\xcc\xca", "\x0f\x38\xcd\xca" };
+    static const char *const code[] = { "\x0f\x3a\xcc\xca\x00", "\x0f\x3a\xcc\xca\x01",
+                                        "\x0f\x3a\xcc\xca\x02", "\x0f\x3a\xcc\xca\x03",
+                                        "\x0f\x38\xc8\xca",     "\x0f\x38\xc9\xca",
+                                        "\x0f\x38\xca\xca",     "\x0f\x38\xcb\xca",
+                                        "\x0f\x38\xcc\xca",     "\x0f\x38\xcd\xca" };
     struct x86_ymm abef = { { 0x510e527f9b05688c, 0x6a09e667bb67ae85 } };
     struct x86_ymm cdgh = { { 0x1f83d9ab5be0cd19, 0x3c6ef372a54ff53a } };
     struct x86_ymm wk = { { (uint64_t)0x71374491 << 32 | (0x61626380u + 0x428a2f98u), 0 } };
@@ -665,9 +692,11 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_registers), TEST(test_memory), TEST(test_simd_exceptions), TEST(test_flags), TEST(test_checks),
-        TEST(test_cache), TEST(test_masked), TEST(test_gather), TEST(test_x87), TEST(test_x87_exceptions),
-        TEST(test_x87_images), TEST(test_fxsave), TEST(test_xsave), TEST(test_state_image), TEST(test_sha),
+        TEST(test_registers),      TEST(test_memory),      TEST(test_simd_exceptions),
+        TEST(test_flags),          TEST(test_checks),      TEST(test_cache),
+        TEST(test_masked),         TEST(test_gather),      TEST(test_x87),
+        TEST(test_x87_exceptions), TEST(test_x87_images),  TEST(test_fxsave),
+        TEST(test_xsave),          TEST(test_state_image), TEST(test_sha),
     };
 
     __builtin_cpu_init();

@@ -112,7 +112,8 @@ static uint64_t rfbm(const struct x86_cpu *c)
 static void xsave(struct hv_vp *vp, const struct x86_insn *in)
 {
     struct x86_cpu *c = &vp->cpu;
-    bool compact = in->op == X86_OP_XSAVEC, opt = in->op == X86_OP_XSAVEOPT || compact, wide = in->osize == 8;
+    bool compact = in->op == X86_OP_XSAVEC, opt = in->op == X86_OP_XSAVEOPT || compact,
+         wide = in->osize == 8;
     uint64_t want = rfbm(c), use, write, bv;
     unsigned n = vec_nregs(vp), len = want & XS_AVX ? XS_SIZE : XS_YMM;
     uint64_t lin = vec_lin(vp, in, len, 64, X86_ACC_WRITE);
@@ -207,7 +208,9 @@ bool vec_exec_xsave(struct hv_vp *vp, const struct x86_insn *in)
     switch (in->op) {
     case X86_OP_FXSAVE: fxsave(vp, in); break;
     case X86_OP_FXRSTOR: fxrstor(vp, in); break;
-    case X86_OP_XSAVE: case X86_OP_XSAVEOPT: case X86_OP_XSAVEC: xsave(vp, in); break;
+    case X86_OP_XSAVE:
+    case X86_OP_XSAVEOPT:
+    case X86_OP_XSAVEC: xsave(vp, in); break;
     case X86_OP_XRSTOR: xrstor(vp, in); break;
     default: return false;
     }

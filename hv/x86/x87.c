@@ -52,8 +52,8 @@ void x87_enter(struct hv_vp *vp)
     __asm__ volatile("fxrstor64 %0"
                      :
                      : "m"(*(const uint8_t(*)[FX_SIZE])img)
-                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-                       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
     x87_classify(c);
 }
 
@@ -126,7 +126,10 @@ static void clear_exceptions(struct x86_cpu *c)
         st16(c->fx.b + FX_FSW, ld16(c->fx.b + FX_FSW) & 0x7f00);
 }
 
-void x87_ignore_pending(struct hv_vp *vp) { clear_exceptions(&vp->cpu); }
+void x87_ignore_pending(struct hv_vp *vp)
+{
+    clear_exceptions(&vp->cpu);
+}
 
 void x87_note(struct hv_vp *vp, const struct x86_insn *in)
 {
@@ -265,8 +268,7 @@ bool x87_exec_control(struct hv_vp *vp, const struct x86_insn *in)
     uint16_t cw;
 
     switch (in->op) {
-    case X86_OP_FWAIT:
-        break; /* x86_vec_check did it */
+    case X86_OP_FWAIT: break; /* x86_vec_check did it */
     case X86_OP_FLDCW:
         mem_get(vp, in, buf, 2);
         x87_enter(vp);
@@ -274,9 +276,7 @@ bool x87_exec_control(struct hv_vp *vp, const struct x86_insn *in)
         __asm__ volatile("fldcw %0" : : "m"(cw));
         x87_classify(c);
         break;
-    case X86_OP_FNCLEX:
-        clear_exceptions(c);
-        break;
+    case X86_OP_FNCLEX: clear_exceptions(c); break;
     case X86_OP_FNINIT:
         if (c->x87_live & (X86_LIVE_X87 | X86_LIVE_X87_SLOW)) {
             __asm__ volatile("fninit");
@@ -321,8 +321,7 @@ bool x87_exec_control(struct hv_vp *vp, const struct x86_insn *in)
         c->x87_ptrs = 1;
         x87_enter(vp);
         break;
-    default:
-        return false;
+    default: return false;
     }
     vec_done(vp, in);
     return true;

@@ -43,9 +43,20 @@ enum { DEFAULT_COUNT = 10000000 };
 
 /* Guest-physical layout below 64 KB, seen by the guest at G_HIGH + address. */
 enum {
-    G_PML4 = 0x1000, G_PDPT = 0x2000, G_PD = 0x3000, G_GDT = 0x4000, G_PT_CODE = 0x5000, G_PT_WIN = 0x6000,
-    G_IDT = 0x7000, G_TSS = 0x8000, G_HANDLERS = 0x9000, G_STACK = 0xb000, G_PDPT2 = 0xc000, G_PD2 = 0xd000,
-    G_PT2 = 0xe000, G_RAM = 64 << 20
+    G_PML4 = 0x1000,
+    G_PDPT = 0x2000,
+    G_PD = 0x3000,
+    G_GDT = 0x4000,
+    G_PT_CODE = 0x5000,
+    G_PT_WIN = 0x6000,
+    G_IDT = 0x7000,
+    G_TSS = 0x8000,
+    G_HANDLERS = 0x9000,
+    G_STACK = 0xb000,
+    G_PDPT2 = 0xc000,
+    G_PD2 = 0xd000,
+    G_PT2 = 0xe000,
+    G_RAM = 64 << 20
 };
 #define G_HIGH 0xffff800000000000ull
 
@@ -86,19 +97,29 @@ static void log_line(void *ctx, int level, const char *line)
         fprintf(stderr, "hv: %s\n", line);
 }
 
-static void put64(uint32_t at, uint64_t v) { memcpy(ram + at, &v, 8); }
+static void put64(uint32_t at, uint64_t v)
+{
+    memcpy(ram + at, &v, 8);
+}
 
 static struct hv_segment segment(uint16_t sel, uint16_t attr)
 {
     return (struct hv_segment){ .limit = 0xffffffff, .selector = sel, .attr = attr };
 }
 
-static bool shown(unsigned feature) { return hv_feature(part, feature); }
+static bool shown(unsigned feature)
+{
+    return hv_feature(part, feature);
+}
 
 static int guest_init(void)
 {
-    static const struct hv_ops ops = { .size = sizeof ops, .pio_read = pio_read, .pio_write = pio_write,
-                                       .mmio_read = mmio_read, .mmio_write = mmio_write, .log = log_line };
+    static const struct hv_ops ops = { .size = sizeof ops,
+                                       .pio_read = pio_read,
+                                       .pio_write = pio_write,
+                                       .mmio_read = mmio_read,
+                                       .mmio_write = mmio_write,
+                                       .log = log_line };
     struct hv_config cfg = { .size = sizeof cfg, .engine = engine, .vps = 1, .ops = &ops };
     uint64_t off;
     int err = hv_partition_create(&cfg, &part);
@@ -142,7 +163,8 @@ static void guest_setup(void)
         uint64_t h = G_HIGH + G_HANDLERS + 16 * i;
         unsigned dpl = i == 3 || i == 4 ? 0xee00 : 0x8e00;
 
-        put64(G_IDT + 16 * i, (h & 0xffff) | 8 << 16 | (uint64_t)dpl << 32 | (h >> 16 & 0xffff) << 48);
+        put64(G_IDT + 16 * i,
+              (h & 0xffff) | 8 << 16 | (uint64_t)dpl << 32 | (h >> 16 & 0xffff) << 48);
         put64(G_IDT + 16 * i + 8, h >> 32);
         memcpy(ram + G_HANDLERS + 16 * i, "\xe6\xf4\xf4\xeb\xfd", 5); /* out 0xf4, al; hlt; jmp */
     }
@@ -159,7 +181,9 @@ static void guest_setup(void)
     s->gdtr_limit = 0xfff;
     s->idtr_base = G_HIGH + G_IDT;
     s->idtr_limit = 32 * 16 - 1;
-    s->tr = (struct hv_segment){ .base = G_HIGH + G_TSS, .limit = 0x67, .selector = 0x60, .attr = 0x8b };
+    s->tr = (struct hv_segment){
+        .base = G_HIGH + G_TSS, .limit = 0x67, .selector = 0x60, .attr = 0x8b
+    };
     s->ss = s->ds = s->es = segment(OR_DS, 0xc0f3);
     s->fs = (struct hv_segment){ .attr = 0x100 };
     s->gs = segment(OR_GS, 0xc0f3);
@@ -181,7 +205,9 @@ static void guest_run(const struct or_seq *q, struct or_state *out)
     s.rip = q->in.rip;
     s.rflags = q->in.rflags;
     if (q->mode == X86_MODE_16)
-        s.cs = (struct hv_segment){ .base = OR_CODE, .limit = 0xffff, .selector = OR_CS16, .attr = 0xfb };
+        s.cs = (struct hv_segment){
+            .base = OR_CODE, .limit = 0xffff, .selector = OR_CS16, .attr = 0xfb
+        };
     else
         s.cs = q->mode == X86_MODE_32 ? segment(OR_CS32, 0xc0fb) : segment(OR_CS64, 0xa0fb);
     memset(s.xsave, 0, sizeof s.xsave);
@@ -198,7 +224,8 @@ static void guest_run(const struct or_seq *q, struct or_state *out)
     hv_vp_get_state(part, 0, &s);
     memset(out, 0, sizeof *out);
     if (why.reason != HV_EXIT_CANCELED || s.rip - (G_HIGH + G_HANDLERS) >= 32 * 16) {
-        fprintf(stderr, "oracle: the guest ended oddly: %s, rip 0x%llx\n", why.text, (unsigned long long)s.rip);
+        fprintf(stderr, "oracle: the guest ended oddly: %s, rip 0x%llx\n", why.text,
+                (unsigned long long)s.rip);
         out->vector = 0xff;
         return;
     }
@@ -221,22 +248,22 @@ static void guest_run(const struct or_seq *q, struct or_state *out)
 static bool strict;
 
 static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                          "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+                                          "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15" };
 
 /* Differences, printed when @print; @return their number. */
-static unsigned compare(const struct or_seq *q, const struct or_state *h, const struct or_state *g, uint32_t undef,
-                        bool print)
+static unsigned compare(const struct or_seq *q, const struct or_state *h, const struct or_state *g,
+                        uint32_t undef, bool print)
 {
     unsigned n = 0;
     bool narrow = q->mode != X86_MODE_64;
     uint64_t mask = narrow ? 0xffffffff : ~0ull;
     uint32_t fmask = 0x244fd5 & ~(strict ? 0 : undef);
 
-#define DIFF(name, fmt, a, b)                                                                                            \
-    do {                                                                                                                 \
-        n++;                                                                                                             \
-        if (print)                                                                                                       \
-            printf("    %-8s host " fmt "  engine " fmt "\n", name, a, b);                                               \
+#define DIFF(name, fmt, a, b)                                              \
+    do {                                                                   \
+        n++;                                                               \
+        if (print)                                                         \
+            printf("    %-8s host " fmt "  engine " fmt "\n", name, a, b); \
     } while (0)
     if (g->vector == 0xff) {
         if (print)
@@ -253,7 +280,8 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
     }
     for (unsigned i = 0; i < (narrow ? 8u : 16u); i++)
         if ((h->gpr[i] ^ g->gpr[i]) & mask)
-            DIFF(gpr_name[i], "%016llx", (unsigned long long)h->gpr[i], (unsigned long long)g->gpr[i]);
+            DIFF(gpr_name[i], "%016llx", (unsigned long long)h->gpr[i],
+                 (unsigned long long)g->gpr[i]);
     if (h->rip != g->rip)
         DIFF("rip", "%llx", (unsigned long long)h->rip, (unsigned long long)g->rip);
     if ((h->rflags ^ g->rflags) & fmask)
@@ -269,9 +297,16 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
             continue;
         if (i == 4 && h->fx[4] == g->fx[4])
             continue;
-        snprintf(name, sizeof name, i == 0 ? "fcw" : i == 2 ? "fsw" : i == 4 ? "ftw" : i < 28 ? "mxcsr+%u"
-                                : i < 160 ? "st%u+" : "xmm%u",
-                 i < 28 ? i - 24 : i < 160 ? (i - 32) / 16 : (i - 160) / 16);
+        snprintf(name, sizeof name,
+                 i == 0    ? "fcw"
+                 : i == 2  ? "fsw"
+                 : i == 4  ? "ftw"
+                 : i < 28  ? "mxcsr+%u"
+                 : i < 160 ? "st%u+"
+                           : "xmm%u",
+                 i < 28    ? i - 24
+                 : i < 160 ? (i - 32) / 16
+                           : (i - 160) / 16);
         if (i < 32) {
             DIFF(name, "%04x", h->fx[i] | h->fx[i + 1] << 8, g->fx[i] | g->fx[i + 1] << 8);
         } else {
@@ -282,7 +317,8 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
             memcpy(b, g->fx + i, 16);
             n++;
             if (print)
-                printf("    %-8s host %016llx:%016llx  engine %016llx:%016llx\n", name, a[1], a[0], b[1], b[0]);
+                printf("    %-8s host %016llx:%016llx  engine %016llx:%016llx\n", name, a[1], a[0],
+                       b[1], b[0]);
             i += 14;
         }
     }
@@ -296,7 +332,8 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
             snprintf(name, sizeof name, "ymm%u.hi", i);
             n++;
             if (print)
-                printf("    %-8s host %016llx:%016llx  engine %016llx:%016llx\n", name, a[1], a[0], b[1], b[0]);
+                printf("    %-8s host %016llx:%016llx  engine %016llx:%016llx\n", name, a[1], a[0],
+                       b[1], b[0]);
         }
     if (memcmp(or_host_window(), ram + OR_WIN, OR_WIN_SIZE)) {
         unsigned shown_n = 0;
@@ -309,7 +346,8 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
                 memcpy(&a, or_host_window() + i, 8);
                 memcpy(&b, ram + OR_WIN + i, 8);
                 memcpy(&c, q->win + i, 8);
-                printf("    [%x]  host %016llx  engine %016llx  before %016llx\n", OR_WIN + i, a, b, c);
+                printf("    [%x]  host %016llx  engine %016llx  before %016llx\n", OR_WIN + i, a, b,
+                       c);
                 shown_n++;
             }
     }
@@ -330,8 +368,9 @@ static void print_insn(const struct or_seq *q, unsigned k)
         ZydisDisassembledInstruction d;
 
         if (ZYAN_SUCCESS(ZydisDisassembleIntel(q->mode == X86_MODE_64 ? ZYDIS_MACHINE_MODE_LONG_64
-                                               : q->mode == X86_MODE_32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
-                                                                        : ZYDIS_MACHINE_MODE_LONG_COMPAT_16,
+                                               : q->mode == X86_MODE_32
+                                                   ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
+                                                   : ZYDIS_MACHINE_MODE_LONG_COMPAT_16,
                                                OR_CODE + at, q->code + at, 15, &d)))
             printf("   %s", d.text);
     }
@@ -342,10 +381,11 @@ static void print_insn(const struct or_seq *q, unsigned k)
 static void print_state(const struct or_state *s, bool narrow)
 {
     for (unsigned i = 0; i < (narrow ? 8u : 16u); i++)
-        printf("%s%-3s %016llx%s", i & 3 ? "  " : "    ", gpr_name[i], (unsigned long long)s->gpr[i],
-               (i & 3) == 3 ? "\n" : "");
-    printf("    rflags %llx  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x\n", (unsigned long long)s->rflags, s->fx[1],
-           s->fx[0], s->fx[3], s->fx[2], s->fx[4], s->fx[25], s->fx[24]);
+        printf("%s%-3s %016llx%s", i & 3 ? "  " : "    ", gpr_name[i],
+               (unsigned long long)s->gpr[i], (i & 3) == 3 ? "\n" : "");
+    printf("    rflags %llx  fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %02x%02x\n",
+           (unsigned long long)s->rflags, s->fx[1], s->fx[0], s->fx[3], s->fx[2], s->fx[4],
+           s->fx[25], s->fx[24]);
 }
 
 static void print_vectors(const struct or_state *s, const struct or_seq *q, unsigned k)
@@ -359,7 +399,8 @@ static void print_vectors(const struct or_state *s, const struct or_seq *q, unsi
 
             memcpy(v, s->fx + 160 + 16 * in.o[i].reg, 16);
             memcpy(v + 2, s->ymmh[in.o[i].reg], 16);
-            printf("    ymm%u %016llx:%016llx:%016llx:%016llx\n", in.o[i].reg, v[3], v[2], v[1], v[0]);
+            printf("    ymm%u %016llx:%016llx:%016llx:%016llx\n", in.o[i].reg, v[3], v[2], v[1],
+                   v[0]);
         }
     if (len > 0 && (in.attr & (X86_A_FPU | X86_A_MMX)))
         for (unsigned i = 0; i < 8; i++) {
@@ -378,7 +419,8 @@ static bool run_both(const struct or_seq *q, unsigned upto, bool print)
 
     or_host_run(q, &h);
     guest_run(q, &g);
-    return compare(q, &h, &g, q->undef[h.vector == 1 ? 0 : upto - 1], print) != 0; /* 1: single step */
+    return compare(q, &h, &g, q->undef[h.vector == 1 ? 0 : upto - 1], print) !=
+           0; /* 1: single step */
 }
 
 static uint64_t seen[256];
@@ -407,8 +449,8 @@ static void bisect(const struct or_seq *q)
     }
     if (x86_decode(q->code + q->start[k - 1], 15, q->mode, &in) <= 0)
         memset(&in, 0, sizeof in);
-    sig = (uint64_t)in.op << 32 | (uint64_t)(in.vex != 0) << 31 | in.map << 24 | in.pp << 16 | in.opcode << 8 |
-          (in.op == X86_OP_X87 ? in.modrm & 0xf8 : q->mode);
+    sig = (uint64_t)in.op << 32 | (uint64_t)(in.vex != 0) << 31 | in.map << 24 | in.pp << 16 |
+          in.opcode << 8 | (in.op == X86_OP_X87 ? in.modrm & 0xf8 : q->mode);
     for (unsigned i = 0; i < nseen; i++)
         if (seen[i] == sig)
             return;
@@ -460,7 +502,7 @@ int main(int argc, char **argv)
         switch (c) {
         case 'n': total = number(optarg, "count"); break;
         case 's': seed = number(optarg, "seed"); break;
-        case 'm': 
+        case 'm':
             mode = (enum x86_mode)(number(optarg, "mode") / 8);
             if (mode != X86_MODE_16 && mode != X86_MODE_32 && mode != X86_MODE_64) {
                 fprintf(stderr, "oracle: the mode is 16, 32 or 64\n");
@@ -514,8 +556,10 @@ int main(int argc, char **argv)
 
         for (unsigned i = 0; i < or_gen_rows(); i++)
             never += !or_gen_row_count(i);
-        printf("%llu instructions in %llu sequences, %u opcode rows (%u not reached), seed %llu, %.1f s: %u mismatches\n",
-               (unsigned long long)done, (unsigned long long)sequences, or_gen_rows(), never, (unsigned long long)seed,
+        printf("%llu instructions in %llu sequences, %u opcode rows (%u not reached), seed %llu, "
+               "%.1f s: %u mismatches\n",
+               (unsigned long long)done, (unsigned long long)sequences, or_gen_rows(), never,
+               (unsigned long long)seed,
                (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9, nseen);
     }
     hv_partition_destroy(part);

@@ -11,38 +11,51 @@
 /* Linear addresses, the same natively and in the guest.  Window: two data pages, a read-only page (with tables
  * of small numbers), unmapped pages on both sides. */
 enum {
-    OR_CODE = 0x1000000, OR_CODE_SIZE = 0x1000,
-    OR_WIN = 0x2000000, OR_DATA_SIZE = 0x2000, OR_RO = OR_WIN + OR_DATA_SIZE, OR_WIN_SIZE = 0x3000,
-    OR_GS_BASE = OR_WIN - 0x4000,          /* so that 16-bit addresses reach the window */
-    OR_TABLE_D = OR_RO, OR_TABLE_Q = OR_RO + 1024, /* small signed dwords, qwords */
+    OR_CODE = 0x1000000,
+    OR_CODE_SIZE = 0x1000,
+    OR_WIN = 0x2000000,
+    OR_DATA_SIZE = 0x2000,
+    OR_RO = OR_WIN + OR_DATA_SIZE,
+    OR_WIN_SIZE = 0x3000,
+    OR_GS_BASE = OR_WIN - 0x4000, /* so that 16-bit addresses reach the window */
+    OR_TABLE_D = OR_RO,
+    OR_TABLE_Q = OR_RO + 1024, /* small signed dwords, qwords */
     OR_MAX_INSNS = 512
 };
 
 /* Selectors as Linux has them, so that storing a selector gives the same. */
-enum { OR_CS32 = 0x23, OR_DS = 0x2b, OR_CS64 = 0x33, OR_GS = 0x07, OR_CS16 = 0x0f /* entries 0 and 1 of the LDT */ };
+enum {
+    OR_CS32 = 0x23,
+    OR_DS = 0x2b,
+    OR_CS64 = 0x33,
+    OR_GS = 0x07,
+    OR_CS16 = 0x0f /* entries 0 and 1 of the LDT */
+};
 
 struct or_state {
     uint64_t gpr[16], rip, rflags;
-    uint8_t fx[512];        /* FXSAVE64 image */
-    uint8_t ymmh[16][16];   /* upper halves */
-    uint8_t vector;         /* what ended the sequence; 3: ran to its end */
+    uint8_t fx[512];      /* FXSAVE64 image */
+    uint8_t ymmh[16][16]; /* upper halves */
+    uint8_t vector;       /* what ended the sequence; 3: ran to its end */
     uint32_t error;
     uint64_t cr2;
 };
 
 struct or_seq {
-    enum x86_mode mode;                /* 16 and 32: compatibility mode */
+    enum x86_mode mode; /* 16 and 32: compatibility mode */
     uint8_t code[OR_CODE_SIZE];
-    unsigned at;                       /* offset of the sequence in the code page */
+    unsigned at; /* offset of the sequence in the code page */
     unsigned len, n;
-    unsigned start[OR_MAX_INSNS + 1];  /* offsets of instructions */
-    uint32_t undef[OR_MAX_INSNS];      /* RFLAGS that instruction i leaves undefined */
-    bool dirty[OR_MAX_INSNS];          /* instruction i leaves what is not compared; later ones clean it */
+    unsigned start[OR_MAX_INSNS + 1]; /* offsets of instructions */
+    uint32_t undef[OR_MAX_INSNS];     /* RFLAGS that instruction i leaves undefined */
+    bool dirty[OR_MAX_INSNS]; /* instruction i leaves what is not compared; later ones clean it */
     struct or_state in;
-    uint8_t win[OR_WIN_SIZE];          /* memory before */
+    uint8_t win[OR_WIN_SIZE]; /* memory before */
 };
 
-struct or_rng { uint64_t s[2]; };
+struct or_rng {
+    uint64_t s[2];
+};
 
 static inline uint64_t or_rand(struct or_rng *r) /* xorshift128+ (Vigna) */
 {
@@ -54,8 +67,14 @@ static inline uint64_t or_rand(struct or_rng *r) /* xorshift128+ (Vigna) */
     return r->s[1] + b;
 }
 
-static inline unsigned or_below(struct or_rng *r, unsigned n) { return (unsigned)((or_rand(r) >> 33) % n); }
-static inline bool or_chance(struct or_rng *r, unsigned percent) { return or_below(r, 100) < percent; }
+static inline unsigned or_below(struct or_rng *r, unsigned n)
+{
+    return (unsigned)((or_rand(r) >> 33) % n);
+}
+static inline bool or_chance(struct or_rng *r, unsigned percent)
+{
+    return or_below(r, 100) < percent;
+}
 
 /* ---- oracle_gen.c ---- */
 struct or_gen_options {

@@ -12,7 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct row { uint8_t vex, map, pp, opcode, l, w; uint8_t modes; uint64_t count; };
+struct row {
+    uint8_t vex, map, pp, opcode, l, w;
+    uint8_t modes;
+    uint64_t count;
+};
 enum { MAX_ROWS = 8192 };
 
 static struct row *rows;
@@ -27,21 +31,45 @@ static uint32_t undefined_flags(const struct x86_insn *in)
     bool one = in->nops > 1 && in->o[1].kind == X86_O_IMM && in->imm == 1;
 
     switch (in->op) {
-    case X86_OP_AND: case X86_OP_OR: case X86_OP_XOR: case X86_OP_TEST: return AF;
-    case X86_OP_MUL: case X86_OP_IMUL1: case X86_OP_IMUL2: case X86_OP_IMUL3: return SF | ZF | AF | PF;
-    case X86_OP_DIV: case X86_OP_IDIV: return ALL;
-    case X86_OP_SHL: case X86_OP_SHR: return AF | (one ? 0 : OF | CF); /* CF: count beyond the size */
+    case X86_OP_AND:
+    case X86_OP_OR:
+    case X86_OP_XOR:
+    case X86_OP_TEST: return AF;
+    case X86_OP_MUL:
+    case X86_OP_IMUL1:
+    case X86_OP_IMUL2:
+    case X86_OP_IMUL3: return SF | ZF | AF | PF;
+    case X86_OP_DIV:
+    case X86_OP_IDIV: return ALL;
+    case X86_OP_SHL:
+    case X86_OP_SHR: return AF | (one ? 0 : OF | CF); /* CF: count beyond the size */
     case X86_OP_SAR: return AF | (one ? 0 : OF);
-    case X86_OP_ROL: case X86_OP_ROR: case X86_OP_RCL: case X86_OP_RCR: return one ? 0 : OF;
-    case X86_OP_SHLD: case X86_OP_SHRD: return in->osize == 2 ? ALL : AF | OF;
-    case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC: return OF | SF | AF | PF;
-    case X86_OP_BSF: case X86_OP_BSR: return ALL & ~ZF;
-    case X86_OP_LZCNT: case X86_OP_TZCNT: return OF | SF | PF | AF;
+    case X86_OP_ROL:
+    case X86_OP_ROR:
+    case X86_OP_RCL:
+    case X86_OP_RCR: return one ? 0 : OF;
+    case X86_OP_SHLD:
+    case X86_OP_SHRD: return in->osize == 2 ? ALL : AF | OF;
+    case X86_OP_BT:
+    case X86_OP_BTS:
+    case X86_OP_BTR:
+    case X86_OP_BTC: return OF | SF | AF | PF;
+    case X86_OP_BSF:
+    case X86_OP_BSR: return ALL & ~ZF;
+    case X86_OP_LZCNT:
+    case X86_OP_TZCNT: return OF | SF | PF | AF;
     case X86_OP_BEXTR: return AF | SF | PF;
-    case X86_OP_ANDN: case X86_OP_BLSI: case X86_OP_BLSMSK: case X86_OP_BLSR: case X86_OP_BZHI: return AF | PF;
-    case X86_OP_DAA: case X86_OP_DAS: return OF;
-    case X86_OP_AAA: case X86_OP_AAS: return OF | SF | ZF | PF;
-    case X86_OP_AAM: case X86_OP_AAD: return OF | AF | CF;
+    case X86_OP_ANDN:
+    case X86_OP_BLSI:
+    case X86_OP_BLSMSK:
+    case X86_OP_BLSR:
+    case X86_OP_BZHI: return AF | PF;
+    case X86_OP_DAA:
+    case X86_OP_DAS: return OF;
+    case X86_OP_AAA:
+    case X86_OP_AAS: return OF | SF | ZF | PF;
+    case X86_OP_AAM:
+    case X86_OP_AAD: return OF | AF | CF;
     }
     return 0;
 }
@@ -50,19 +78,68 @@ static uint32_t undefined_flags(const struct x86_insn *in)
 static bool usable(const struct x86_insn *in)
 {
     switch (in->op) {
-    case X86_OP_INVALID: case X86_OP_UD0: case X86_OP_UD1: case X86_OP_UD2: case X86_OP_INT: case X86_OP_INT1:
-    case X86_OP_INT3: case X86_OP_INTO: case X86_OP_IRET: case X86_OP_SYSCALL: case X86_OP_SYSRET:
-    case X86_OP_SYSENTER: case X86_OP_SYSEXIT: case X86_OP_RSM: case X86_OP_VMCALL: case X86_OP_VMMCALL:
-    case X86_OP_RET_FAR: case X86_OP_CALL_FAR: case X86_OP_CALL_FARM: case X86_OP_JMP_FAR: case X86_OP_JMP_FARM:
-    case X86_OP_RDTSC: case X86_OP_RDTSCP: case X86_OP_RDPMC: case X86_OP_RDRAND: case X86_OP_RDSEED:
-    case X86_OP_CPUID: case X86_OP_RDPID: case X86_OP_XGETBV: case X86_OP_MOV_SREG: case X86_OP_POP_SREG:
-    case X86_OP_LES: case X86_OP_LDS: case X86_OP_LSS: case X86_OP_LFS: case X86_OP_LGS: case X86_OP_LAR:
-    case X86_OP_LSL: case X86_OP_VERR: case X86_OP_VERW: case X86_OP_SLDT: case X86_OP_STR: case X86_OP_SMSW:
-    case X86_OP_SGDT: case X86_OP_SIDT: case X86_OP_WRFSBASE: case X86_OP_WRGSBASE: case X86_OP_RDFSBASE:
-    case X86_OP_XSAVES: case X86_OP_XRSTORS: case X86_OP_MONITOR: case X86_OP_MWAIT:
-        return false;
-    case X86_OP_JCC: case X86_OP_JCXZ: case X86_OP_LOOP: case X86_OP_LOOPE: case X86_OP_LOOPNE:
-    case X86_OP_JMP_NEAR: case X86_OP_CALL_NEAR: case X86_OP_JMP_IND: case X86_OP_CALL_IND: case X86_OP_RET_NEAR:
+    case X86_OP_INVALID:
+    case X86_OP_UD0:
+    case X86_OP_UD1:
+    case X86_OP_UD2:
+    case X86_OP_INT:
+    case X86_OP_INT1:
+    case X86_OP_INT3:
+    case X86_OP_INTO:
+    case X86_OP_IRET:
+    case X86_OP_SYSCALL:
+    case X86_OP_SYSRET:
+    case X86_OP_SYSENTER:
+    case X86_OP_SYSEXIT:
+    case X86_OP_RSM:
+    case X86_OP_VMCALL:
+    case X86_OP_VMMCALL:
+    case X86_OP_RET_FAR:
+    case X86_OP_CALL_FAR:
+    case X86_OP_CALL_FARM:
+    case X86_OP_JMP_FAR:
+    case X86_OP_JMP_FARM:
+    case X86_OP_RDTSC:
+    case X86_OP_RDTSCP:
+    case X86_OP_RDPMC:
+    case X86_OP_RDRAND:
+    case X86_OP_RDSEED:
+    case X86_OP_CPUID:
+    case X86_OP_RDPID:
+    case X86_OP_XGETBV:
+    case X86_OP_MOV_SREG:
+    case X86_OP_POP_SREG:
+    case X86_OP_LES:
+    case X86_OP_LDS:
+    case X86_OP_LSS:
+    case X86_OP_LFS:
+    case X86_OP_LGS:
+    case X86_OP_LAR:
+    case X86_OP_LSL:
+    case X86_OP_VERR:
+    case X86_OP_VERW:
+    case X86_OP_SLDT:
+    case X86_OP_STR:
+    case X86_OP_SMSW:
+    case X86_OP_SGDT:
+    case X86_OP_SIDT:
+    case X86_OP_WRFSBASE:
+    case X86_OP_WRGSBASE:
+    case X86_OP_RDFSBASE:
+    case X86_OP_XSAVES:
+    case X86_OP_XRSTORS:
+    case X86_OP_MONITOR:
+    case X86_OP_MWAIT: return false;
+    case X86_OP_JCC:
+    case X86_OP_JCXZ:
+    case X86_OP_LOOP:
+    case X86_OP_LOOPE:
+    case X86_OP_LOOPNE:
+    case X86_OP_JMP_NEAR:
+    case X86_OP_CALL_NEAR:
+    case X86_OP_JMP_IND:
+    case X86_OP_CALL_IND:
+    case X86_OP_RET_NEAR:
         /* a 16-bit branch target leaves the code page (and in 64-bit mode Intel and AMD differ) */
         if ((in->op == X86_OP_LOOPE || in->op == X86_OP_LOOPNE) && in->rep)
             return false; /* some AMD processors take F3 and F2 for the condition */
@@ -78,7 +155,8 @@ static bool usable(const struct x86_insn *in)
 /* ---- encoding --------------------------------------------------------------------------------------------------- */
 
 /* Prefixes and opcode of a row, without ModRM; @return length. */
-static unsigned encode_head(uint8_t *b, const struct row *r, unsigned rex, unsigned vvvv, bool short_vex)
+static unsigned encode_head(uint8_t *b, const struct row *r, unsigned rex, unsigned vvvv,
+                            bool short_vex)
 {
     static const uint8_t prefix[4] = { 0, 0x66, 0xf3, 0xf2 };
     unsigned n = 0;
@@ -118,8 +196,8 @@ static bool row_works(const struct row *r, enum x86_mode mode)
 
             b[n++] = (uint8_t)modrm;
             memset(b + n, 0x11, sizeof b - n);
-            if (x86_decode(b, 15, mode, &in) <= 0 || in.map != r->map ||
-                in.opcode != r->opcode || (in.vex != 0) != r->vex)
+            if (x86_decode(b, 15, mode, &in) <= 0 || in.map != r->map || in.opcode != r->opcode ||
+                (in.vex != 0) != r->vex)
                 continue;
             if (usable(&in))
                 return true;
@@ -138,12 +216,16 @@ void or_gen_init(const struct or_gen_options *opt)
             for (unsigned opcode = 0; opcode < 256; opcode++)
                 for (unsigned pp = 0; pp < 4; pp++)
                     for (unsigned lw = 0; lw < (vex ? 4u : 1u); lw++) {
-                        if (!vex && !map && (opcode == 0xc4 || opcode == 0xc5 || opcode == 0x62 || opcode == 0x0f ||
-                                             (opcode >= 0x40 && opcode < 0x50 && opts.row == -2)))
+                        if (!vex && !map &&
+                            (opcode == 0xc4 || opcode == 0xc5 || opcode == 0x62 || opcode == 0x0f ||
+                             (opcode >= 0x40 && opcode < 0x50 && opts.row == -2)))
                             continue;
-                        r = (struct row){ (uint8_t)vex, (uint8_t)map, (uint8_t)pp, (uint8_t)opcode,
-                                          (uint8_t)(lw & 1), (uint8_t)(lw >> 1), 0, 0 };
-                        if (!(!vex && !map && opcode >= 0x40 && opcode < 0x50) && row_works(&r, X86_MODE_64))
+                        r = (struct row){
+                            (uint8_t)vex,      (uint8_t)map,       (uint8_t)pp, (uint8_t)opcode,
+                            (uint8_t)(lw & 1), (uint8_t)(lw >> 1), 0,           0
+                        };
+                        if (!(!vex && !map && opcode >= 0x40 && opcode < 0x50) &&
+                            row_works(&r, X86_MODE_64))
                             r.modes |= X86_MODE_64;
                         r.modes |= row_works(&r, X86_MODE_32) ? X86_MODE_32 : 0;
                         r.modes |= row_works(&r, X86_MODE_16) ? X86_MODE_16 : 0;
@@ -154,24 +236,46 @@ void or_gen_init(const struct or_gen_options *opt)
         nx87 += !rows[i].vex && !rows[i].map && rows[i].opcode >= 0xd8 && rows[i].opcode < 0xe0;
 }
 
-unsigned or_gen_rows(void) { return nrows; }
-uint64_t or_gen_row_count(unsigned row) { return rows[row].count; }
+unsigned or_gen_rows(void)
+{
+    return nrows;
+}
+uint64_t or_gen_row_count(unsigned row)
+{
+    return rows[row].count;
+}
 
 void or_gen_row_text(unsigned row, char *buf, unsigned len)
 {
-    static const char *const pp[] = { "", "66 ", "f3 ", "f2 " }, *const map[] = { "", "0f ", "0f38 ", "0f3a " };
+    static const char *const pp[] = { "", "66 ", "f3 ", "f2 " }, *const map[] = { "", "0f ",
+                                                                                  "0f38 ",
+                                                                                  "0f3a " };
     const struct row *r = &rows[row];
 
-    snprintf(buf, len, "%s%s%s%02x%s", r->vex ? r->l ? "vex.256." : "vex.128." : "", pp[r->pp], map[r->map], r->opcode,
-             r->w ? " w1" : "");
+    snprintf(buf, len, "%s%s%s%02x%s", r->vex ? r->l ? "vex.256." : "vex.128." : "", pp[r->pp],
+             map[r->map], r->opcode, r->w ? " w1" : "");
 }
 
 /* ---- values ------------------------------------------------------------------------------------------------------- */
 
 static uint64_t value(struct or_rng *r)
 {
-    static const uint64_t edge[] = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-                                     0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, ~0ull, 0xfffffffffffffffe };
+    static const uint64_t edge[] = { 0,
+                                     1,
+                                     2,
+                                     0x7f,
+                                     0x80,
+                                     0xff,
+                                     0x7fff,
+                                     0x8000,
+                                     0xffff,
+                                     0x7fffffff,
+                                     0x80000000,
+                                     0xffffffff,
+                                     0x7fffffffffffffff,
+                                     0x8000000000000000,
+                                     ~0ull,
+                                     0xfffffffffffffffe };
     uint64_t v = or_rand(r);
 
     switch (or_below(r, 6)) {
@@ -185,18 +289,33 @@ static uint64_t value(struct or_rng *r)
 
 static uint64_t vector_value(struct or_rng *r)
 {
-    static const uint32_t f[] = { 0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
-                                  1, 0x007fffff, 0x00800000, 0x7f7fffff, 0x40490fdb, 0x4f000000, 0xcf000000, 0x3f000000 };
-    static const uint64_t d[] = { 0, 1ull << 63, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000,
-                                  0xfff0000000000000, 0x7ff8000000000000, 0x7ff0000000000001, 1, 0x000fffffffffffff,
-                                  0x0010000000000000, 0x7fefffffffffffff, 0x400921fb54442d18, 0x41e0000000000000,
-                                  0xc3e0000000000000, 0x3fe0000000000000 };
+    static const uint32_t f[] = { 0,          0x80000000, 0x3f800000, 0xbf800000,
+                                  0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
+                                  1,          0x007fffff, 0x00800000, 0x7f7fffff,
+                                  0x40490fdb, 0x4f000000, 0xcf000000, 0x3f000000 };
+    static const uint64_t d[] = { 0,
+                                  1ull << 63,
+                                  0x3ff0000000000000,
+                                  0xbff0000000000000,
+                                  0x7ff0000000000000,
+                                  0xfff0000000000000,
+                                  0x7ff8000000000000,
+                                  0x7ff0000000000001,
+                                  1,
+                                  0x000fffffffffffff,
+                                  0x0010000000000000,
+                                  0x7fefffffffffffff,
+                                  0x400921fb54442d18,
+                                  0x41e0000000000000,
+                                  0xc3e0000000000000,
+                                  0x3fe0000000000000 };
 
     switch (or_below(r, 8)) {
     case 0: return f[or_below(r, 16)] | (uint64_t)f[or_below(r, 16)] << 32;
     case 1: return d[or_below(r, 16)];
     case 2: /* moderate numbers */
-        return ((or_rand(r) & 0x000fffff000fffff) | 0x3f0000003f000000) + (or_rand(r) & 0x0380000003800000);
+        return ((or_rand(r) & 0x000fffff000fffff) | 0x3f0000003f000000) +
+               (or_rand(r) & 0x0380000003800000);
     case 3: return (or_rand(r) & 0x800fffffffffffff) | (uint64_t)(1000 + or_below(r, 50)) << 52;
     case 4: return value(r);
     default: return or_rand(r);
@@ -211,10 +330,21 @@ static void x87_value(struct or_rng *r, uint8_t *p)
     switch (or_below(r, 10)) {
     case 0: man = exp = 0; break;
     case 1: exp = (uint16_t)(exp | 0x7fff); break;
-    case 2: exp = (uint16_t)(exp | 0x7fff); man = 1ull << 63; break;
+    case 2:
+        exp = (uint16_t)(exp | 0x7fff);
+        man = 1ull << 63;
+        break;
     case 3: exp &= 0x8000; break;
-    case 4: case 5: case 6: man |= 1ull << 63; exp = (uint16_t)(0x3fff + or_below(r, 80) - 16) | (exp & 0x8000); break;
-    case 7: man = (man | 1ull << 63) & (~0ull << or_below(r, 64)); exp = (uint16_t)(0x3fff + or_below(r, 20)); break;
+    case 4:
+    case 5:
+    case 6:
+        man |= 1ull << 63;
+        exp = (uint16_t)(0x3fff + or_below(r, 80) - 16) | (exp & 0x8000);
+        break;
+    case 7:
+        man = (man | 1ull << 63) & (~0ull << or_below(r, 64));
+        exp = (uint16_t)(0x3fff + or_below(r, 20));
+        break;
     case 8: man |= 1ull << 63; break;
     default: break;
     }
@@ -249,11 +379,22 @@ static uint32_t mxcsr_value(struct or_rng *r)
 
 /* ---- emission ------------------------------------------------------------------------------------------------------ */
 
-struct gen { struct or_rng *r; struct or_seq *s; uint8_t *p; bool ac; };
+struct gen {
+    struct or_rng *r;
+    struct or_seq *s;
+    uint8_t *p;
+    bool ac;
+};
 
-static unsigned here(const struct gen *g) { return (unsigned)(g->p - g->s->code); }
+static unsigned here(const struct gen *g)
+{
+    return (unsigned)(g->p - g->s->code);
+}
 /* In a 16-bit segment, whose base is the code page, an address is an offset in it. */
-static uint64_t addr(const struct gen *g) { return (g->s->mode == X86_MODE_16 ? 0 : OR_CODE) + here(g); }
+static uint64_t addr(const struct gen *g)
+{
+    return (g->s->mode == X86_MODE_16 ? 0 : OR_CODE) + here(g);
+}
 
 static void put(struct gen *g, const void *b, unsigned n)
 {
@@ -268,9 +409,20 @@ static void begin(struct gen *g)
     g->s->undef[g->s->n++] = 0;
 }
 
-static void b8(struct gen *g, unsigned v) { *g->p++ = (uint8_t)v; }
-static void b16(struct gen *g, unsigned v) { uint16_t w = (uint16_t)v; put(g, &w, 2); }
-static void b32(struct gen *g, uint64_t v) { uint32_t w = (uint32_t)v; put(g, &w, 4); }
+static void b8(struct gen *g, unsigned v)
+{
+    *g->p++ = (uint8_t)v;
+}
+static void b16(struct gen *g, unsigned v)
+{
+    uint16_t w = (uint16_t)v;
+    put(g, &w, 2);
+}
+static void b32(struct gen *g, uint64_t v)
+{
+    uint32_t w = (uint32_t)v;
+    put(g, &w, 4);
+}
 
 static void mov_reg(struct gen *g, unsigned reg, uint64_t v)
 {
@@ -315,13 +467,13 @@ static uint64_t pick_target(struct gen *g, unsigned len, unsigned align)
     unsigned t;
 
     if (or_chance(r, 2))
-        return OR_WIN - or_below(r, 64);                     /* begins before the window */
+        return OR_WIN - or_below(r, 64); /* begins before the window */
     if (or_chance(r, 3))
-        return OR_RO - or_below(r, 72);                      /* ends in the read-only page */
+        return OR_RO - or_below(r, 72); /* ends in the read-only page */
     if (or_chance(r, 1))
         return OR_WIN + OR_WIN_SIZE - or_below(r, 72);
     if (or_chance(r, 5))
-        t = 4096 - or_below(r, 72);                          /* crosses a page */
+        t = 4096 - or_below(r, 72); /* crosses a page */
     else
         t = or_below(r, OR_DATA_SIZE - 1100);
     if (align > 1 && !or_chance(r, 5))
@@ -332,11 +484,15 @@ static uint64_t pick_target(struct gen *g, unsigned len, unsigned align)
     return OR_WIN + t;
 }
 
-static uint64_t size_mask(unsigned size) { return size == 8 ? ~0ull : size == 4 ? 0xffffffffull : 0xffffull; }
+static uint64_t size_mask(unsigned size)
+{
+    return size == 8 ? ~0ull : size == 4 ? 0xffffffffull : 0xffffull;
+}
 
 static bool is_load_state(unsigned op)
 {
-    return op == X86_OP_FXRSTOR || op == X86_OP_XRSTOR || op == X86_OP_FRSTOR || op == X86_OP_FLDENV;
+    return op == X86_OP_FXRSTOR || op == X86_OP_XRSTOR || op == X86_OP_FRSTOR ||
+           op == X86_OP_FLDENV;
 }
 
 /* Registers and memory that @in needs, target address of its memory operand @t (0: none yet). */
@@ -346,33 +502,48 @@ static void prepare(struct gen *g, const struct x86_insn *in, uint64_t t)
     uint32_t t32 = (uint32_t)t;
 
     switch (in->op) {
-    case X86_OP_MOVS: case X86_OP_CMPS: case X86_OP_STOS: case X86_OP_LODS: case X86_OP_SCAS:
-    case X86_OP_INS: case X86_OP_OUTS:
+    case X86_OP_MOVS:
+    case X86_OP_CMPS:
+    case X86_OP_STOS:
+    case X86_OP_LODS:
+    case X86_OP_SCAS:
+    case X86_OP_INS:
+    case X86_OP_OUTS:
         mov_reg(g, X86_RSI, pick_target(g, 8, 8) - (in->seg == X86_GS ? OR_GS_BASE : 0));
-        mov_reg(g, X86_RDI, or_chance(r, 30) ? (uint64_t)(OR_WIN + 2048 + or_below(r, 64)) : pick_target(g, 8, 8));
+        mov_reg(g, X86_RDI,
+                or_chance(r, 30) ? (uint64_t)(OR_WIN + 2048 + or_below(r, 64))
+                                 : pick_target(g, 8, 8));
         if (in->rep || or_chance(r, 20))
             mov_reg(g, X86_RCX, or_chance(r, 10) ? 0 : or_below(r, 40));
         break;
     case X86_OP_XLAT:
         mov_reg(g, X86_RBX, pick_target(g, 1, 1) - (in->seg == X86_GS ? OR_GS_BASE : 0));
         break;
-    case X86_OP_MASKMOVQ: case X86_OP_MASKMOVDQU:
+    case X86_OP_MASKMOVQ:
+    case X86_OP_MASKMOVDQU:
         /* inside: which bytes that the mask leaves out may fault is up to the processor */
-        mov_reg(g, X86_RDI, OR_WIN + or_below(r, OR_DATA_SIZE - 16) - (in->seg == X86_GS ? OR_GS_BASE : 0));
+        mov_reg(g, X86_RDI,
+                OR_WIN + or_below(r, OR_DATA_SIZE - 16) - (in->seg == X86_GS ? OR_GS_BASE : 0));
         break;
-    case X86_OP_PUSHA: case X86_OP_POPA: /* what is done before a fault is up to the processor */
+    case X86_OP_PUSHA:
+    case X86_OP_POPA: /* what is done before a fault is up to the processor */
         mov_reg(g, X86_RSP, OR_WIN + 64 + or_below(r, OR_DATA_SIZE - 128));
         break;
     case X86_OP_CMPXCHG: /* AMD leaves the upper half of an unequal 32-bit destination register, Intel clears it */
         if (in->o[0].kind == X86_O_GPR && in->osize == 4)
             mov_reg(g, in->o[0].reg, (uint32_t)value(r));
         break;
-    case X86_OP_PUSH: case X86_OP_POP: case X86_OP_PUSHF:
-    case X86_OP_PUSH_SREG: case X86_OP_CALL_NEAR: case X86_OP_CALL_IND:
+    case X86_OP_PUSH:
+    case X86_OP_POP:
+    case X86_OP_PUSHF:
+    case X86_OP_PUSH_SREG:
+    case X86_OP_CALL_NEAR:
+    case X86_OP_CALL_IND:
         if (in->base != X86_RSP)
             mov_reg(g, X86_RSP, pick_target(g, 8, 8) + 64);
         break;
-    case X86_OP_POPF: case X86_OP_RET_NEAR: {
+    case X86_OP_POPF:
+    case X86_OP_RET_NEAR: {
         uint64_t sp = OR_WIN + 256 + (or_below(r, OR_DATA_SIZE - 1024) & ~7u);
         mov_reg(g, X86_RSP, sp);
         if (in->op == X86_OP_POPF)
@@ -381,38 +552,41 @@ static void prepare(struct gen *g, const struct x86_insn *in, uint64_t t)
     }
     case X86_OP_ENTER:
         mov_reg(g, X86_RSP, OR_WIN + 1024 + (or_below(r, 1024) & ~7u));
-        mov_reg(g, X86_RBP, OR_WIN + 4096 + (or_below(r, 1024) & ~7u)); /* apart from what is pushed */
+        mov_reg(g, X86_RBP,
+                OR_WIN + 4096 + (or_below(r, 1024) & ~7u)); /* apart from what is pushed */
         break;
-    case X86_OP_LEAVE:
-        mov_reg(g, X86_RBP, pick_target(g, 8, 8));
-        break;
-    case X86_OP_DIV: case X86_OP_IDIV:
+    case X86_OP_LEAVE: mov_reg(g, X86_RBP, pick_target(g, 8, 8)); break;
+    case X86_OP_DIV:
+    case X86_OP_IDIV:
         if (or_chance(r, 60))
-            mov_reg(g, X86_RDX, or_chance(r, 80) ? 0 : (uint64_t)(int64_t)(int)(or_below(r, 5) - 2));
+            mov_reg(g, X86_RDX,
+                    or_chance(r, 80) ? 0 : (uint64_t)(int64_t)(int)(or_below(r, 5) - 2));
         if (in->osize == 2 && or_chance(r, 60))
             mov_reg(g, X86_RAX, or_below(r, 4096));
         break;
-    case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC:
+    case X86_OP_BT:
+    case X86_OP_BTS:
+    case X86_OP_BTR:
+    case X86_OP_BTC:
         if (in->o[0].kind == X86_O_MEM && in->o[1].kind == X86_O_GPR)
             mov_reg(g, in->o[1].reg, (uint64_t)(int64_t)((int)or_below(r, 4000) - 2000));
         break;
-    case X86_OP_LDMXCSR:
-        mov_mem(g, t32, mxcsr_value(r), 4);
-        break;
-    case X86_OP_FLDCW:
-        mov_mem(g, t32, fcw_value(r), 2);
-        break;
-    case X86_OP_XSAVE: case X86_OP_XSAVEOPT: case X86_OP_XSAVEC: case X86_OP_XRSTOR:
+    case X86_OP_LDMXCSR: mov_mem(g, t32, mxcsr_value(r), 4); break;
+    case X86_OP_FLDCW: mov_mem(g, t32, fcw_value(r), 2); break;
+    case X86_OP_XSAVE:
+    case X86_OP_XSAVEOPT:
+    case X86_OP_XSAVEC:
+    case X86_OP_XRSTOR:
         mov_reg(g, X86_RDX, 0);
         mov_reg(g, X86_RAX, or_below(r, 8));
         if (or_chance(r, 90))
             for (unsigned i = 0; i < 64; i += 4)
-                mov_mem(g, t32 + 512 + i, i == 0 && in->op == X86_OP_XRSTOR ? or_below(r, 8) : 0, 4);
+                mov_mem(g, t32 + 512 + i, i == 0 && in->op == X86_OP_XRSTOR ? or_below(r, 8) : 0,
+                        4);
         if (in->op == X86_OP_XRSTOR)
             mov_mem(g, t32 + 24, mxcsr_value(r), 4);
         break;
-    default:
-        break;
+    default: break;
     }
     if (in->op == X86_OP_FXRSTOR || in->op == X86_OP_XRSTOR) {
         mov_mem(g, t32 + 24, mxcsr_value(r), 4);
@@ -430,7 +604,10 @@ static void cleanup(struct gen *g, const struct x86_insn *in, uint64_t t)
     unsigned first = g->s->n - 1;
 
     switch (in->op) {
-    case X86_OP_FXSAVE: case X86_OP_XSAVE: case X86_OP_XSAVEOPT: case X86_OP_XSAVEC:
+    case X86_OP_FXSAVE:
+    case X86_OP_XSAVE:
+    case X86_OP_XSAVEOPT:
+    case X86_OP_XSAVEC:
         mov_mem(g, a + 6, 0, 2);
         mov_mem(g, a + 8, 0, 4);
         mov_mem(g, a + 12, 0, 4);
@@ -438,12 +615,12 @@ static void cleanup(struct gen *g, const struct x86_insn *in, uint64_t t)
         mov_mem(g, a + 20, 0, 4);
         mov_mem(g, a + 28, 0, 4);
         break;
-    case X86_OP_FNSAVE: case X86_OP_FNSTENV:
+    case X86_OP_FNSAVE:
+    case X86_OP_FNSTENV:
         for (unsigned i = 0; i < 4; i++)
             mov_mem(g, a + (in->osize == 2 ? 6 + 2 * i : 12 + 4 * i), 0, in->osize == 2 ? 2 : 4);
         break;
-    default:
-        break;
+    default: break;
     }
     for (unsigned i = first; i + 1 < g->s->n; i++)
         g->s->dirty[i] = true;
@@ -452,14 +629,20 @@ static void cleanup(struct gen *g, const struct x86_insn *in, uint64_t t)
 static unsigned alignment_of(const struct x86_insn *in, unsigned len)
 {
     switch (in->op) {
-    case X86_OP_XSAVE: case X86_OP_XSAVEOPT: case X86_OP_XSAVEC: case X86_OP_XRSTOR: return 64;
-    case X86_OP_FXSAVE: case X86_OP_FXRSTOR: case X86_OP_CMPXCHG16B: return 16;
+    case X86_OP_XSAVE:
+    case X86_OP_XSAVEOPT:
+    case X86_OP_XSAVEC:
+    case X86_OP_XRSTOR: return 64;
+    case X86_OP_FXSAVE:
+    case X86_OP_FXRSTOR:
+    case X86_OP_CMPXCHG16B: return 16;
     }
     return in->attr & X86_A_ALIGN ? len : 1;
 }
 
 /* Make the memory operand of @in (encoded in @b, displacement at @dpos) hit @t.  @return false: give up. */
-static bool aim(struct gen *g, const struct x86_insn *in, uint8_t *b, unsigned dpos, unsigned dlen, uint64_t t)
+static bool aim(struct gen *g, const struct x86_insn *in, uint8_t *b, unsigned dpos, unsigned dlen,
+                uint64_t t)
 {
     struct or_rng *r = g->r;
     uint64_t mask = size_mask(in->asize), want = t - (in->seg == X86_GS ? OR_GS_BASE : 0);
@@ -487,7 +670,8 @@ static bool aim(struct gen *g, const struct x86_insn *in, uint8_t *b, unsigned d
         b32(g, table);
         want = OR_WIN + 2200 + (or_below(r, 2000) & ~3u) - (in->seg == X86_GS ? OR_GS_BASE : 0);
     } else if (in->index != X86_REG_NONE && in->index != in->base) {
-        idx = or_chance(r, 20) ? (uint64_t)(int64_t)((int)or_below(r, 200) - 100) : or_below(r, 256);
+        idx =
+            or_chance(r, 20) ? (uint64_t)(int64_t)((int)or_below(r, 200) - 100) : or_below(r, 256);
         mov_reg(g, in->index, in->asize == 8 ? idx : (idx & mask) | (or_rand(r) & ~mask));
         idx <<= in->scale;
     }
@@ -517,9 +701,13 @@ static bool aim(struct gen *g, const struct x86_insn *in, uint8_t *b, unsigned d
 static bool is_branch(unsigned op)
 {
     switch (op) {
-    case X86_OP_JCC: case X86_OP_JCXZ: case X86_OP_LOOP: case X86_OP_LOOPE: case X86_OP_LOOPNE: case X86_OP_JMP_NEAR:
-    case X86_OP_CALL_NEAR:
-        return true;
+    case X86_OP_JCC:
+    case X86_OP_JCXZ:
+    case X86_OP_LOOP:
+    case X86_OP_LOOPE:
+    case X86_OP_LOOPNE:
+    case X86_OP_JMP_NEAR:
+    case X86_OP_CALL_NEAR: return true;
     }
     return false;
 }
@@ -528,10 +716,11 @@ static bool is_branch(unsigned op)
  * 8-byte references; AMD: all). */
 static bool ac_comparable(const struct x86_insn *in)
 {
-    if (in->op == X86_OP_ENTER || in->op == X86_OP_VGATHER || in->op == X86_OP_VMASKMOV || in->op == X86_OP_MASKMOVQ ||
-        in->op == X86_OP_MASKMOVDQU || in->op >= X86_OP_FLDCW)
-        return in->op == X86_OP_VEC && (in->nops < 2 || (in->o[0].kind != X86_O_MEM && in->o[1].kind != X86_O_MEM &&
-                                                         (in->nops < 3 || in->o[2].kind != X86_O_MEM)));
+    if (in->op == X86_OP_ENTER || in->op == X86_OP_VGATHER || in->op == X86_OP_VMASKMOV ||
+        in->op == X86_OP_MASKMOVQ || in->op == X86_OP_MASKMOVDQU || in->op >= X86_OP_FLDCW)
+        return in->op == X86_OP_VEC &&
+               (in->nops < 2 || (in->o[0].kind != X86_O_MEM && in->o[1].kind != X86_O_MEM &&
+                                 (in->nops < 3 || in->o[2].kind != X86_O_MEM)));
     for (unsigned i = 0; i < in->nops; i++)
         if (in->o[i].kind == X86_O_MEM && in->o[i].size > 8)
             return false;
@@ -551,7 +740,8 @@ static bool one(struct gen *g, struct row *row)
 
     if (or_chance(r, m16 ? 50 : 4))
         b[n++] = 0x67;
-    if (or_chance(r, 6) || (m32 && !n == m16 && or_chance(r, 80))) /* 16-bit addresses: relative to GS */
+    if (or_chance(r, 6) ||
+        (m32 && !n == m16 && or_chance(r, 80))) /* 16-bit addresses: relative to GS */
         b[n++] = 0x65;
     else if (or_chance(r, 2))
         b[n++] = or_chance(r, 50) ? 0x3e : 0x36;
@@ -563,19 +753,22 @@ static bool one(struct gen *g, struct row *row)
         rex = or_below(r, 16);
     if (row->vex)
         rex = m32 ? 0 : rex & 7;
-    n += encode_head(b + n, row, rex, or_chance(r, 40) ? 0 : or_below(r, m32 ? 8 : 16), or_chance(r, 50));
+    n += encode_head(b + n, row, rex, or_chance(r, 40) ? 0 : or_below(r, m32 ? 8 : 16),
+                     or_chance(r, 50));
     head = n;
     for (unsigned i = n; i < sizeof b; i++)
         b[i] = (uint8_t)or_rand(r);
     if (or_chance(r, 45))
         b[n] |= 0xc0;
     len = x86_decode(b, 15, g->s->mode, &in);
-    if (len <= 0 || !usable(&in) || in.map != row->map || in.opcode != row->opcode || (in.vex != 0) != row->vex)
+    if (len <= 0 || !usable(&in) || in.map != row->map || in.opcode != row->opcode ||
+        (in.vex != 0) != row->vex)
         return false;
     if (g->ac && !ac_comparable(&in))
         return false;
-    if (!m32 && memchr(b, 0x66, head) && (is_branch(in.op) || in.op == X86_OP_RET_NEAR || in.op == X86_OP_JMP_IND ||
-                                          in.op == X86_OP_CALL_IND))
+    if (!m32 && memchr(b, 0x66, head) &&
+        (is_branch(in.op) || in.op == X86_OP_RET_NEAR || in.op == X86_OP_JMP_IND ||
+         in.op == X86_OP_CALL_IND))
         return false; /* in 64-bit mode Intel ignores the prefix and AMD does not; the engines do as Intel */
     for (mem = 0; mem < in.nops && in.o[mem].kind != X86_O_MEM; mem++)
         ;
@@ -609,10 +802,12 @@ static bool one(struct gen *g, struct row *row)
         unsigned size = in.opcode >= 0x70 && in.opcode <= 0x7f && !in.map ? 1
                         : in.opcode >= 0xe0 && in.opcode <= 0xe3          ? 1
                         : in.opcode == 0xeb                               ? 1
-                                                                          : in.osize == 2 ? 2 : 4;
+                        : in.osize == 2                                   ? 2
+                                                                          : 4;
         memset(b + len - size, 0, size);
     }
-    if (in.op == X86_OP_ENTER) /* small enough not to fault half-way: what is pushed before is not specified */
+    if (in.op ==
+        X86_OP_ENTER) /* small enough not to fault half-way: what is pushed before is not specified */
         b[len - 1] &= or_chance(r, 50) ? 3 : 31, b[len - 2] &= 1;
     if (!in.vex && in.map == 1 && in.opcode == 0x0d && (in.modrm & 0xc0) == 0xc0)
         return false; /* PREFETCHW of a register: no operation on Intel, undefined on AMD */
@@ -638,8 +833,9 @@ static bool one(struct gen *g, struct row *row)
     } else if (mem < in.nops) {
         t = pick_target(g, in.o[mem].size, alignment_of(&in, in.o[mem].size));
     }
-    if (in.op == X86_OP_FNSAVE || in.op == X86_OP_FNSTENV || in.op == X86_OP_LDMXCSR || in.op == X86_OP_FLDCW ||
-        is_load_state(in.op) || (in.op >= X86_OP_FXSAVE && in.op <= X86_OP_XRSTORS))
+    if (in.op == X86_OP_FNSAVE || in.op == X86_OP_FNSTENV || in.op == X86_OP_LDMXCSR ||
+        in.op == X86_OP_FLDCW || is_load_state(in.op) ||
+        (in.op >= X86_OP_FXSAVE && in.op <= X86_OP_XRSTORS))
         if (t < OR_WIN || t > OR_WIN + OR_DATA_SIZE - 1000)
             t = OR_WIN + or_below(r, 64) * 64; /* prepared memory has to be writable */
     if (in.feature == X86_FEAT_SHA && (in.base == in.index || in.asize == 2))
@@ -647,7 +843,8 @@ static bool one(struct gen *g, struct row *row)
     if ((in.op == X86_OP_MASKMOVQ || in.op == X86_OP_MASKMOVDQU) && in.asize == 2)
         return false; /* would fault: see prepare() */
     if (in.base == in.index && in.base != X86_REG_NONE &&
-        (in.op == X86_OP_FNSAVE || in.op == X86_OP_FNSTENV || (in.op >= X86_OP_FXSAVE && in.op <= X86_OP_XRSTORS)))
+        (in.op == X86_OP_FNSAVE || in.op == X86_OP_FNSTENV ||
+         (in.op >= X86_OP_FXSAVE && in.op <= X86_OP_XRSTORS)))
         return false; /* the address is not exactly the target then */
     if (in.feature == X86_FEAT_SHA)
         t &= ~15ull; /* some AMD processors do not insist on alignment here */
@@ -726,14 +923,17 @@ void or_gen_sequence(struct or_rng *r, enum x86_mode mode, unsigned n, struct or
         last = s->n - 1;
         if (skipping) { /* the branch before jumps over this, or not */
             struct x86_insn br;
-            unsigned at = s->start[skip_from], len, dist = or_chance(r, 70) ? here(&g) : s->start[first];
+            unsigned at = s->start[skip_from], len,
+                     dist = or_chance(r, 70) ? here(&g) : s->start[first];
             int blen = x86_decode(s->code + at, 15, mode, &br);
 
             len = at + (unsigned)blen;
             if (blen > 0 && dist >= len && dist - len < 128) {
                 unsigned size = (br.map == 0 && ((br.opcode & 0xf0) == 0x70 || br.opcode == 0xeb ||
-                                                 (br.opcode >= 0xe0 && br.opcode <= 0xe3))) ? 1
-                                : br.osize == 2 ? 2 : 4;
+                                                 (br.opcode >= 0xe0 && br.opcode <= 0xe3)))
+                                    ? 1
+                                : br.osize == 2 ? 2
+                                                : 4;
                 s->code[len - size] = (uint8_t)(dist - len);
             }
             skipping = false;
@@ -764,8 +964,8 @@ void or_gen_sequence(struct or_rng *r, enum x86_mode mode, unsigned n, struct or
         for (unsigned i = 8; i < 16; i++)
             in->gpr[i] = 0;
     in->rip = (mode == X86_MODE_16 ? 0 : OR_CODE) + s->at;
-    in->rflags = 0x202 | (or_rand(r) & ALL) | (or_chance(r, 10) ? 0x400 : 0) | (or_chance(r, 2) ? 0x100 : 0) |
-                 (g.ac ? 0x40000 : 0); /* DF, TF, AC */
+    in->rflags = 0x202 | (or_rand(r) & ALL) | (or_chance(r, 10) ? 0x400 : 0) |
+                 (or_chance(r, 2) ? 0x100 : 0) | (g.ac ? 0x40000 : 0); /* DF, TF, AC */
     {
         uint16_t fcw = fcw_value(r), fsw = (uint16_t)(or_rand(r) & 0x7f7f);
         uint32_t mxcsr = mxcsr_value(r);

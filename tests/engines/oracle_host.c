@@ -30,8 +30,9 @@ static uint8_t saved_fp[FRAME_MAX];
 static uint8_t *window;
 static struct sigaction old_action[65];
 
-static const int reg_index[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                                   REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+static const int reg_index[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                   REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                   REG_R12, REG_R13, REG_R14, REG_R15 };
 
 static uint32_t fp_size(const uint8_t *fp)
 {
@@ -54,7 +55,9 @@ static void enter(ucontext_t *uc)
         g[reg_index[i]] = (greg_t)cur->in.gpr[i];
     g[REG_RIP] = (greg_t)cur->in.rip;
     g[REG_EFL] = (greg_t)cur->in.rflags;
-    g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | (cur->mode == X86_MODE_64 ? OR_CS64 : cur->mode == X86_MODE_32 ? OR_CS32 : OR_CS16);
+    g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | (cur->mode == X86_MODE_64   ? OR_CS64
+                                                   : cur->mode == X86_MODE_32 ? OR_CS32
+                                                                              : OR_CS16);
     memcpy(fp, cur->in.fx, 416);
     memcpy(&bv, fp + XS_BV, 8);
     bv |= 7;
@@ -123,15 +126,24 @@ __asm__(".text\n"
         "    popfq\n"
         "    jmp or_signal\n");
 
-uint8_t *or_host_window(void) { return window; }
+uint8_t *or_host_window(void)
+{
+    return window;
+}
 
 const char *or_host_init(void)
 {
     static const int signals[] = { SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE };
     struct sigaction sa = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
-    struct user_desc ud = { .entry_number = 0, .base_addr = OR_GS_BASE, .limit = 0xfffff,
-                            .seg_32bit = 1, .limit_in_pages = 1, .useable = 1 };
-    struct user_desc code16 = { .entry_number = 1, .base_addr = OR_CODE, .limit = 0xffff, .contents = 2, .useable = 1 };
+    struct user_desc ud = { .entry_number = 0,
+                            .base_addr = OR_GS_BASE,
+                            .limit = 0xfffff,
+                            .seg_32bit = 1,
+                            .limit_in_pages = 1,
+                            .useable = 1 };
+    struct user_desc code16 = {
+        .entry_number = 1, .base_addr = OR_CODE, .limit = 0xffff, .contents = 2, .useable = 1
+    };
     static uint8_t stack[1 << 17];
     stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
     int fd = memfd_create("oracle", 0);
@@ -155,9 +167,12 @@ const char *or_host_init(void)
     if (mprotect((char *)p + OR_DATA_SIZE, OR_WIN_SIZE - OR_DATA_SIZE, PROT_READ))
         return "mprotect fails";
     close(fd);
-    if (syscall(SYS_modify_ldt, 0x11, &ud, sizeof ud) || syscall(SYS_modify_ldt, 0x11, &code16, sizeof code16))
+    if (syscall(SYS_modify_ldt, 0x11, &ud, sizeof ud) ||
+        syscall(SYS_modify_ldt, 0x11, &code16, sizeof code16))
         return "modify_ldt fails";
-    __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %1, %%gs" : : "r"((uint32_t)OR_DS), "r"((uint32_t)OR_GS));
+    __asm__ volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %1, %%gs"
+                     :
+                     : "r"((uint32_t)OR_DS), "r"((uint32_t)OR_GS));
     if (sigaltstack(&ss, NULL))
         return "sigaltstack fails";
     sa.sa_sigaction = or_signal_entry;
