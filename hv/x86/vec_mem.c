@@ -100,13 +100,13 @@ bool vec_exec_masked(struct hv_vp *vp, const struct x86_insn *in)
 {
     struct x86_cpu *c = &vp->cpu;
     unsigned rm = in->mode == X86_MODE_64 ? 15 : 7;
-    uint64_t mm[2];
+    uint8_t mm[2][8];
 
     switch (in->op) {
     case X86_OP_MASKMOVQ:
-        mm[0] = x87_mmx_read(c, in->o[0].reg & 7);
-        mm[1] = x87_mmx_read(c, in->o[1].reg & 7);
-        maskmov(vp, in, (const uint8_t *)&mm[0], (const uint8_t *)&mm[1], 8);
+        st64(mm[0], x87_mmx_read(c, in->o[0].reg & 7));
+        st64(mm[1], x87_mmx_read(c, in->o[1].reg & 7));
+        maskmov(vp, in, mm[0], mm[1], 8);
         x87_to_mmx(c);
         vec_done(vp, in);
         return true;

@@ -456,7 +456,7 @@ static void bisect(const struct or_seq *q)
             return;
     if (nseen < 256)
         seen[nseen++] = sig;
-    printf("MISMATCH (%u bits)\n", q->mode * 8);
+    printf("MISMATCH (%u bits)\n", (unsigned)q->mode * 8);
     for (unsigned i = k; i > 1 && q->dirty[i - 2]; i--)
         print_insn(q, i - 2);
     print_insn(q, k - 1);
