@@ -44,6 +44,11 @@ AT(mobo_host, system_request, 488);
 AT(mobo_host, save_fields, 504);
 AT(mobo_host, inspect_end, 608);
 
+/* 1.1 */
+SIZE(mobo_block_info, 48);
+SIZE(mobo_block_req, 120);
+SIZE(mobo_iov, 24);
+
 int main(void)
 {
     printf("host table: %zu bytes\n", sizeof(struct mobo_host));

@@ -267,6 +267,7 @@ void vmb_destroy(struct vmb *v)
     if (!v)
         return;
     vmb_power_off(v);
+    blk_fini(v); /* nothing writes to what vdevs free */
     for (struct mobo_vdev *d = v->devs; d; d = d->next)
         if (d->self) {
             struct vdev_enter e = vdev_enter(d);
@@ -275,6 +276,7 @@ void vmb_destroy(struct vmb *v)
             d->self = NULL;
             vdev_leave(d, e);
         }
+    blk_free(v);
     io_fini(v);
     pci_fini(&v->pci);
     irq_fini(&v->irq);
@@ -453,6 +455,7 @@ int vmb_resume(struct vmb *v)
         }
     clock_stop(v, false);
     io_resume(v);
+    blk_resume(v);
     vp_go(v);
     return 0;
 }

@@ -383,6 +383,7 @@ struct io {
     struct work *head, **tail;  /* guarded by io.lock */
     struct mobo_watch *watches; /* guarded by io.lock */
     struct mobo_char *chars;    /* set up in create() */
+    struct mobo_block *blocks;  /* guarded by io.lock */
     pthread_t thread;
     bool running;
     atomic_bool paused;
@@ -406,6 +407,33 @@ int char_open(struct mobo_vdev *dev, const char *key, const struct mobo_char_ops
               struct mobo_char **ret);
 uint32_t char_write(struct mobo_char *c, const uint8_t *buf, uint32_t len);
 void char_ready(struct mobo_char *c);
+
+/* ---- disk images (block.c) ------------------------------------------------------------------------ */
+
+struct mobo_block {
+    struct mobo_block *next; /* of all, guarded by io.lock */
+    struct mobo_vdev *dev;
+    struct vmb_disk *disk; /* NULL: closed, or only checking */
+    struct mobo_block_info info;
+    char what[64]; /* "disk0: lun3", for messages */
+    pthread_mutex_t lock; /* a leaf; all below */
+    pthread_cond_t cond;
+    struct mobo_block_req *done, **done_tail;   /* finished, done() not called yet */
+    struct mobo_block_req *stalled, **stalled_tail; /* wait for space */
+    unsigned running; /* with the provider */
+    bool posted;      /* deliver() is on its way */
+};
+
+int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo_block **ret,
+               struct mobo_block_info *info);
+void blk_close(struct mobo_block *b);
+int blk_submit(struct mobo_block *b, struct mobo_block_req *req);
+void blk_drain(struct mobo_block *b, int cancel);
+/* Try again what waits for space. */
+void blk_resume(struct vmb *v);
+/* Close all images.  No vdev runs any more. */
+void blk_fini(struct vmb *v);
+void blk_free(struct vmb *v); /* the handles, after the vdevs are gone */
 
 /* ---- virtual processors (vp.c) -------------------------------------------------------------------- */
 

@@ -388,4 +388,8 @@ const struct mobo_host vmb_host = {
     .vmbus_gpa_direct = bus_gpa_direct,
     .vmbus_version = bus_version,
     .mem_dirty = bus_mem_dirty,
+    .block_open = blk_open,
+    .block_close = blk_close,
+    .block_submit = blk_submit,
+    .block_drain = blk_drain,
 };

@@ -64,7 +64,8 @@ enum vmb_request_kind {
     VMB_REQ_EXIT,         /* a device ends the VM; code 0..255 */
     VMB_REQ_CRASH,        /* the guest reported a crash; text and param */
     VMB_REQ_TRIPLE_FAULT, /* dump has the registers */
-    VMB_REQ_ERROR         /* the engine or a host resource failed; text */
+    VMB_REQ_ERROR,        /* the engine or a host resource failed; text */
+    VMB_REQ_NO_SPACE      /* a disk image cannot grow: pause, and resume when there is space; text */
 };
 
 struct vmb_request {
@@ -88,6 +89,18 @@ struct vmb_char_sink {
 };
 
 struct vmb_backend; /* the provider's */
+struct vmb_disk;    /* the provider's open disk image */
+
+/* The board's end of a disk image.  Any thread, none of the provider's locks held. */
+struct vmb_block_sink {
+    void (*done)(void *block, struct mobo_block_req *req, int err);
+};
+/* What mobo_block_req.host holds while the host has the request. */
+struct vmb_block_link {
+    struct mobo_block_req *next; /* the provider's between submit and done, else the board's */
+    void *disk;                  /* the provider's */
+    int64_t err;                 /* the board's */
+};
 
 /* All required but boot and trace.  None may call a lifecycle function. */
 struct vmb_ops {
@@ -116,6 +129,16 @@ struct vmb_ops {
     void (*char_ready)(struct vmb_backend *b);
     /** Control thread, I/O thread not running. */
     void (*char_close)(struct vmb_backend *b);
+    /** Open the disk image @spec (PATH[,OPTION]...); with @check_only only look at it and leave
+     * *ret NULL.  @return 0 with *info, or -errno with a phrase in @msg.  Any thread. */
+    int (*block_open)(void *ctx, const char *dev_name, const char *spec, uint32_t flags,
+                      bool check_only, const struct vmb_block_sink *sink, void *block,
+                      struct vmb_disk **ret, struct mobo_block_info *info, char *msg,
+                      size_t msg_len);
+    /** Begin a request, which is sound; its end is sink->done().  Any thread, never blocks. */
+    void (*block_submit)(struct vmb_disk *d, struct mobo_block_req *req);
+    /** No request is under way.  Any thread. */
+    void (*block_close)(struct vmb_disk *d);
 };
 
 /* ---- life ---------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 
 #include <event2/event.h>
 
+#include "core/backend/disk.h"
 #include "core/log/log.h"
 #include "core/vmwp/worker_int.h"
 
@@ -99,6 +100,16 @@ static int on_char_open(void *ctx, struct event_base *base, const char *dev_name
     return backend_open(&w->env, base, dev_name, spec, check_only, sink, dev, ret, msg, msg_len);
 }
 
+static int on_block_open(void *ctx, const char *dev_name, const char *spec, uint32_t flags,
+                         bool check_only, const struct vmb_block_sink *sink, void *block,
+                         struct vmb_disk **ret, struct mobo_block_info *info, char *msg,
+                         size_t msg_len)
+{
+    (void)ctx;
+    (void)dev_name;
+    return disk_open(spec, flags, check_only, sink, block, ret, info, msg, msg_len);
+}
+
 static const struct vmb_ops board_ops = {
     .log = on_log,
     .request = on_request,
@@ -108,6 +119,9 @@ static const struct vmb_ops board_ops = {
     .char_write = backend_write,
     .char_ready = backend_ready,
     .char_close = backend_close,
+    .block_open = on_block_open,
+    .block_submit = disk_submit,
+    .block_close = disk_close,
 };
 
 /* On the command line a path begins where the user is, in the file where the file is. */

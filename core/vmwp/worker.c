@@ -73,6 +73,27 @@ static void guest_reset(struct worker *w, const char *from)
         host_error(w, diag.text);
 }
 
+static const struct timeval space_again = { 5, 0 };
+
+/* Time to try again: if it fails once more, the same request comes. */
+static void on_space(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *w = arg;
+
+    (void)fd;
+    (void)what;
+    if (w->ended || !w->no_space)
+        return;
+    if (!w->paused) { /* it has gone well since the last try */
+        w->no_space = false;
+        log_write(LOGL_INFO, NULL, "the disk images have space again");
+        control_notify(w->control, "running", 0);
+    } else if (!vmb_resume(w->vmb)) {
+        w->paused = false;
+        event_add(w->ev_space, &space_again);
+    }
+}
+
 /* ---- requests -------------------------------------------------------------------------------- */
 
 static void act_command(struct worker *w, int command)
@@ -90,6 +111,27 @@ static void act_command(struct worker *w, int command)
         break;
     }
     }
+}
+
+/* A disk image cannot grow: stand still until there is space.  It is tried again now and then. */
+static void no_space(struct worker *w, const char *from, const char *what)
+{
+    if (w->paused && !w->no_space)
+        return; /* by somebody, who will resume it */
+    if (!w->no_space) {
+        log_write(LOGL_ERROR, from,
+                  "%s: no space left on the host for the image: the VM is paused; it goes on when "
+                  "there is space",
+                  what);
+        control_notify(w->control, "no-space", 0);
+    }
+    if (!w->paused && vmb_pause(w->vmb))
+        return;
+    w->paused = w->no_space = true;
+    if (!w->ev_space)
+        w->ev_space = event_new(w->base, -1, 0, on_space, w);
+    if (w->ev_space)
+        event_add(w->ev_space, &space_again);
 }
 
 static void act(struct worker *w, const struct worker_req *r)
@@ -113,6 +155,7 @@ static void act(struct worker *w, const struct worker_req *r)
         log_write(LOGL_INFO, r->from, "exit with status %u%s%s", r->code, *text ? ": " : "", text);
         worker_end(w, (int)(r->code & 0xff));
         break;
+    case VMB_REQ_NO_SPACE: no_space(w, r->from, text); break;
     case VMB_REQ_CRASH:
         log_write(LOGL_ERROR, r->from,
                   "the guest crashed%s%s (parameters 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx)",
@@ -259,6 +302,8 @@ static int fini(struct worker *w, int status)
         event_free(w->ev_signal);
     if (w->ev_timeout)
         event_free(w->ev_timeout);
+    if (w->ev_space)
+        event_free(w->ev_space);
     if (w->ev_queue)
         event_free(w->ev_queue);
     if (w->base)

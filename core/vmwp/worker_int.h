@@ -34,6 +34,8 @@ struct worker {
     /* control thread */
     struct event_base *base;
     struct event *ev_queue, *ev_timeout, *ev_signal;
+    struct event *ev_space; /* a disk is full: try again */
+    bool no_space;          /* that is why it is paused */
     int signal_fd;
     struct control *control;
     bool running, paused, ended;

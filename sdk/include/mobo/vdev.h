@@ -59,6 +59,7 @@ typedef struct mobo_timer *mobo_timer_t;
 typedef struct mobo_watch *mobo_watch_t; /* a watched file descriptor */
 typedef struct mobo_char *mobo_char_t;   /* an open character backend */
 typedef struct mobo_vmbus *mobo_vmbus_t;   /* a VMBus channel that this vdev offers (1.1) */
+typedef struct mobo_block *mobo_block_t;   /* an open disk image (1.1) */
 
 /* ---- parameters -------------------------------------------------------------------------------- */
 
@@ -416,6 +417,57 @@ struct mobo_iov {
     uint64_t gpa;
 };
 
+/* ---- block backends (since 1.1) ----------------------------------------------------------------- */
+
+enum { /* flags of an open image */
+    MOBO_BLOCK_READ_ONLY = 1,     /* also for block_open(): ask for it */
+    MOBO_BLOCK_CDROM = 2,         /* the VM file says that it is a disc */
+    MOBO_BLOCK_DISCARD = 4,       /* discarding gives space back */
+    MOBO_BLOCK_DISCARD_ZEROES = 8 /* and what was discarded reads as zeroes */
+};
+
+struct mobo_block_info {
+    uint32_t size;          /* in: sizeof(struct mobo_block_info) */
+    uint32_t flags;         /* MOBO_BLOCK_... */
+    uint64_t len;           /* of the medium, in bytes; a multiple of `sector` */
+    uint32_t sector;        /* offsets and lengths of requests are multiples of it: 512 or 4096 */
+    uint32_t physical;      /* what is written at once, in bytes */
+    uint32_t discard_unit;  /* discarding less than this may free nothing; 0: unknown */
+    uint32_t reserved;
+    uint8_t id[16];         /* the image's own, all zeroes: it has none */
+};
+
+enum mobo_block_op {
+    MOBO_BLOCK_READ = 1,
+    MOBO_BLOCK_WRITE = 2,
+    MOBO_BLOCK_FLUSH = 3, /* all writes done before are on stable storage when it is done */
+    MOBO_BLOCK_DISCARD_RANGE = 4,
+    MOBO_BLOCK_WRITE_ZEROES = 5
+};
+
+enum {
+    MOBO_BLOCK_FUA = 1,      /* of a write: on stable storage when it is done */
+    MOBO_BLOCK_MAY_UNMAP = 2 /* of writing zeroes: need not allocate */
+};
+
+/* `gpa` of a mobo_iov that is the device's own memory. */
+#define MOBO_NO_GPA UINT64_MAX
+
+/* A request; borrowed by the host until done() is called. */
+struct mobo_block_req {
+    uint32_t size; /* sizeof(struct mobo_block_req) */
+    uint32_t op;   /* enum mobo_block_op */
+    uint32_t flags;
+    uint32_t niov;
+    uint64_t off, len;           /* bytes; neither matters to a flush */
+    const struct mobo_iov *iov;  /* of reads and writes: `len` bytes in all */
+    /* On the I/O thread under the vdev lock, or within block_drain(); @err is 0 or -errno.  May
+     * submit again. */
+    void (*done)(void *ctx, int err);
+    void *ctx;
+    uint64_t host[8]; /* the host's own */
+};
+
 /* ---- what the host offers ----------------------------------------------------------------------- */
 
 struct mobo_host {
@@ -704,6 +756,27 @@ struct mobo_host {
     uint32_t (*vmbus_version)(mobo_vmbus_t channel);
     /** Guest memory was written through a pointer.  Thread: any.  Since: 1.1 */
     void (*mem_dirty)(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
+
+    /* -- block backends (1.1) -- */
+
+    /** Open the image that the MOBO_PATH key @key names: PATH, then any of ",ro", ",cdrom",
+     * ",direct" (past the host's page cache), ",sector=4096".  An image that may be written is
+     * locked against others.  @flags: 0 or MOBO_BLOCK_READ_ONLY.
+     * @return 0; -errno with a message; -ENOENT also when the key is not set.
+     * Thread: dev, in create() or later.  Blocks: on the file.  Since: 1.1 */
+    int (*block_open)(struct mobo_vdev *dev, const char *key, uint32_t flags,
+                      mobo_block_t *ret_block, struct mobo_block_info *ret_info);
+    /** Close it.  Everything under way is finished first, without its done().  Thread: dev. */
+    void (*block_close)(mobo_block_t block);
+    /** Begin a request.  Requests run at the same time and may pass each other.  A read marks the
+     * guest memory that it fills as written (mem_dirty()).  A write for which the host has no
+     * space is held back: the VM pauses and it is tried again when the VM goes on.
+     * @return 0, or -EINVAL (outside the medium, not in sectors, or writing to a read-only one; done() is
+     * not called then).  Thread: dev.  Blocks: never. */
+    int (*block_submit)(mobo_block_t block, struct mobo_block_req *req);
+    /** Wait for all requests that are under way and call their done().  Those that wait for space
+     * stay, or are done with -ECANCELED when @cancel.  For pause() and reset().  Thread: dev. */
+    void (*block_drain)(mobo_block_t block, int cancel);
 
     /* 1.1 ends here. */
 };
