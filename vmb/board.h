@@ -46,6 +46,9 @@ struct plugin {
 };
 
 int plugin_load(const char *path, struct plugin **ret, char *msg, size_t len);
+/* What a shared object exports (elf.c): the first symbol that is not @allowed goes to @other.
+ * @return the number of exported symbols, -ENOEXEC when the file is not such an object. */
+int plugin_exports(const char *path, const char *allowed, char *other, size_t len);
 void plugin_free(struct plugin *p);
 /* Find the plug-in of a type.  @return 0; -ESRCH: there is none; else what plugin_load() says. */
 int plugin_find(struct vmb *v, const char *type, const char *path, struct plugin **ret, char *msg,

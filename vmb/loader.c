@@ -118,13 +118,19 @@ int plugin_load(const char *path, struct plugin **ret, char *msg, size_t len)
     struct plugin *p;
     const char *why;
     void *handle;
-    char *full = NULL;
+    char *full = NULL, other[64] = "";
 
     if (access(path, R_OK)) {
         int err = errno;
 
         snprintf(msg, len, "plug-in %s: %s", path, strerror(err));
         return -err;
+    }
+    if (plugin_exports(path, "mobo_vdev_descriptor", other, sizeof(other)) > 0 && other[0]) {
+        snprintf(msg, len,
+                 "plug-in %s does not fit: it exports '%s'; mobo_vdev_descriptor is the only symbol "
+                 "that it may", path, other);
+        return -ENOEXEC;
     }
     /* without a slash dlopen() would search the system's folders */
     if (!strchr(path, '/') && asprintf(&full, "./%s", path) < 0)
