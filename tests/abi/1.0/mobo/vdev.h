@@ -1,0 +1,677 @@
+/* SPDX-License-Identifier: MIT */
+/* The mobo virtual device ABI, version 1.
+ *
+ * A vdev is a shared object with one exported symbol, `mobo_vdev_descriptor`.  All it needs from
+ * outside arrives through struct mobo_host, the table of services handed to create().
+ *
+ * Threads.  Unless a comment says otherwise, the host calls everything of one vdev (operations,
+ * region accesses, timers, work, backends) under that vdev's lock, so never two at a time; on VP
+ * threads for accesses, on the I/O thread for timers, work and backends, on the host's control
+ * thread for operations.  A descriptor with MOBO_VDEV_THREAD_SAFE is called without the lock.
+ * No callback may block.  "Thread: dev" marks a service for use inside the vdev's own callbacks
+ * (from create() to destroy()); "Thread: any" one that may be called from every thread.
+ *
+ * Lifetime.  create, [power_on, reset] ... [pause, save, resume] ... destroy.  restore comes in
+ * place of the first power_on, after reset.  Every handle belongs to the host and goes
+ * away after destroy() returns or create() failed: a vdev releases only what it got elsewhere.
+ *
+ * Errors are negative errno values; fail() keeps the sentence that goes with one.
+ *
+ * Growth.  Structures that cross begin with `size` (or travel with their element size) and grow at
+ * the end only; before using a service newer than the minor version you need, ask MOBO_HAS(). */
+#ifndef MOBO_VDEV_H
+#define MOBO_VDEV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MOBO_VDEV_MAGIC 0x6f626f6du /* "mobo" */
+#define MOBO_ABI_MAJOR  1
+#define MOBO_ABI_MINOR  0
+
+#define MOBO_EXPORT            __attribute__((visibility("default")))
+#define MOBO_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/** An array as the three arguments "pointer, count, element size". */
+#define MOBO_ARRAY(a) (a), (uint32_t)(sizeof(a) / sizeof((a)[0])), (uint32_t)sizeof((a)[0])
+
+/** Whether the host's table reaches as far as @member and has it. */
+#define MOBO_HAS(host, member)                                                      \
+    ((host)->size >= offsetof(struct mobo_host, member) + sizeof((host)->member) && \
+     (host)->member != NULL)
+
+/* ---- handles ----------------------------------------------------------------------------------- */
+
+struct mobo_vdev;    /* this device, as the host sees it */
+struct mobo_writer;  /* saved state being written */
+struct mobo_reader;  /* saved state being read */
+struct mobo_inspect; /* a report being filled */
+
+typedef struct mobo_region *mobo_region_t; /* ports or MMIO */
+typedef struct mobo_ram *mobo_ram_t;       /* RAM or ROM of the device's own */
+typedef struct mobo_irq *mobo_irq_t;       /* an interrupt line of this vdev */
+typedef struct mobo_pci *mobo_pci_t;       /* a PCI function */
+typedef struct mobo_timer *mobo_timer_t;
+typedef struct mobo_watch *mobo_watch_t; /* a watched file descriptor */
+typedef struct mobo_char *mobo_char_t;   /* an open character backend */
+
+/* ---- parameters -------------------------------------------------------------------------------- */
+
+enum mobo_param_kind {
+    MOBO_STRING = 1, /* any text; max: longest length, 0 unlimited */
+    MOBO_UINT = 2,   /* decimal, 0x hexadecimal or 0 octal; min..max */
+    MOBO_BOOL = 3,   /* yes/no, on/off, true/false, 1/0 */
+    MOBO_SIZE = 4,   /* bytes with an optional K, M, G or T; min..max */
+    MOBO_CHOICE = 5, /* one of `choices` */
+    MOBO_PATH = 6,   /* a file name; relative ones are taken from the VM file's folder */
+    MOBO_CHAR = 7    /* a character backend for char_open() */
+};
+
+enum { MOBO_PARAM_REQUIRED = 1 };
+
+/* One key of the device's section.  The host checks and completes values before create(). */
+struct mobo_param {
+    const char *name;
+    uint32_t kind;       /* enum mobo_param_kind */
+    uint32_t flags;      /* MOBO_PARAM_... */
+    const char *unit;    /* for listings, or NULL */
+    const char *def;     /* default, as written in a VM file; NULL: none */
+    uint64_t min, max;   /* inclusive; both 0: no limit */
+    const char *choices; /* MOBO_CHOICE: "one|two|three" */
+    const char *help;    /* one line */
+};
+
+/* ---- saved state and inspection ---------------------------------------------------------------- */
+
+enum {
+    MOBO_FIELD_OPTIONAL = 1,  /* load: may be absent (then the member keeps its value); set it on
+                                members added after the first release */
+    MOBO_FIELD_IGNORABLE = 2, /* save: a reader that does not know the tag may skip it */
+    MOBO_FIELD_HIDDEN = 4     /* left out of inspect reports */
+};
+
+/* A member of a state structure.  Tags are 1..0x7fff, unique in their table, never reused. */
+struct mobo_field {
+    uint32_t tag;
+    uint32_t flags;
+    uint32_t offset;
+    uint32_t len;  /* of the whole member, in bytes */
+    uint32_t elem; /* of one element: 1, 2, 4, 8 are integers, others bytes */
+    uint32_t reserved;
+    const char *name;
+};
+
+#define MOBO_FIELD_FLAGS(tag, type, member, flags)                                               \
+    {                                                                                            \
+        (tag), (flags), (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member), \
+            (uint32_t)sizeof(((type *)0)->member), 0, #member                                    \
+    }
+/** An integer member, or an array of bytes that is shown as a hex string. */
+#define MOBO_FIELD(tag, type, member) MOBO_FIELD_FLAGS(tag, type, member, 0)
+/** An array of integers. */
+#define MOBO_FIELD_ARRAY(tag, type, member)                                                \
+    {                                                                                      \
+        (tag), 0, (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member), \
+            (uint32_t)sizeof(((type *)0)->member[0]), 0, #member                           \
+    }
+
+/* ---- regions ----------------------------------------------------------------------------------- */
+
+enum { MOBO_W8 = 1, MOBO_W16 = 2, MOBO_W32 = 4, MOBO_W64 = 8 };
+
+enum {
+    /* The region takes only aligned accesses of exactly its widths; all others see what lies below
+     * it.  Configuration mechanism #1 is such a port pair: dwords at 0xcf8 are its own, the byte at
+     * 0xcf9 is somebody else's. */
+    MOBO_REGION_EXACT = 1,
+    /* Created disabled. */
+    MOBO_REGION_DISABLED = 2,
+    /* Callbacks run without the vdev lock, on several threads at once. */
+    MOBO_REGION_UNLOCKED = 4
+};
+
+/* Accesses to a region.  @off counts from its base, @len is a width of `widths`, @off a multiple of
+ * @len, and the access ends within the region.  The host breaks others down: wider or misaligned
+ * ones into pieces in ascending order; a read narrower than the smallest width takes its bytes from
+ * one read of that width, and such a write is dropped.  Without a callback reads give all ones and
+ * writes are dropped.  The result of a read is in the low @len bytes. */
+struct mobo_io_ops {
+    uint32_t size;   /* sizeof(struct mobo_io_ops) */
+    uint32_t widths; /* MOBO_W8 | ... */
+    uint64_t (*read)(void *ctx, uint64_t off, uint32_t len);
+    void (*write)(void *ctx, uint64_t off, uint32_t len, uint64_t val);
+};
+
+enum {
+    MOBO_RAM_READ_ONLY = 1, /* a ROM: guest writes are dropped */
+    MOBO_RAM_DIRTY_LOG = 2, /* ram_dirty() works */
+    MOBO_RAM_NO_SAVE = 4    /* contents are not part of the saved state (the host saves others) */
+};
+
+/* ---- interrupts -------------------------------------------------------------------------------- */
+
+enum {
+    MOBO_IRQ_EDGE = 0,
+    MOBO_IRQ_LEVEL = 1,
+    MOBO_IRQ_SHARED = 2 /* with other level-triggered, shared claims only */
+};
+
+enum { MOBO_IRQ_LINES = 64 }; /* lines are 0..63; 0..15 are the ISA interrupts */
+
+/* ---- PCI --------------------------------------------------------------------------------------- */
+
+enum { MOBO_PCI_SLOT_AUTO = -1 };
+
+enum {
+    MOBO_PCI_MULTIFUNCTION = 1, /* function 0 of a device that has more */
+    MOBO_PCI_HOST_BRIDGE = 2    /* the root: sits at 0.0, always decodes memory */
+};
+
+struct mobo_pci_info {
+    uint32_t size; /* sizeof(struct mobo_pci_info) */
+    uint32_t flags;
+    uint16_t vendor, device;
+    uint16_t subsys_vendor, subsys_device;
+    uint32_t class_code; /* class << 16 | subclass << 8 | programming interface */
+    uint8_t revision;
+    uint8_t pin; /* 0 none, 1 INTA# .. 4 INTD# */
+    uint8_t function;
+    uint8_t reserved;
+    int32_t slot; /* 0..31, or MOBO_PCI_SLOT_AUTO: the `slot` key, else the first free one */
+};
+
+/* What a function does beyond the standard header.  All optional. */
+struct mobo_pci_ops {
+    uint32_t size; /* sizeof(struct mobo_pci_ops) */
+    uint32_t reserved;
+    /* Changes the value that a configuration read gives; @val is the stored one. */
+    uint32_t (*config_read)(void *ctx, uint32_t off, uint32_t len, uint32_t val);
+    /* After a configuration write went into the store through the write mask. */
+    void (*config_written)(void *ctx, uint32_t off, uint32_t len);
+};
+
+enum {
+    MOBO_BAR_IO = 0,
+    MOBO_BAR_MEM32 = 1,
+    MOBO_BAR_MEM64 = 2, /* takes this BAR and the next */
+    MOBO_BAR_PREFETCH = 0x10
+};
+
+/* ---- ACPI -------------------------------------------------------------------------------------- */
+
+/* What a device contributes to the tables; the host writes them from what is plugged in.  Each
+ * structure starts with its size and kind. */
+enum mobo_acpi_kind {
+    MOBO_ACPI_IOAPIC = 1,
+    MOBO_ACPI_PM = 2,
+    MOBO_ACPI_HPET = 3,
+    MOBO_ACPI_ISA = 4,
+    MOBO_ACPI_LEGACY = 5,
+    MOBO_ACPI_PCI_ROOT = 6,
+    MOBO_ACPI_PCI_LINKS = 7
+};
+
+struct mobo_acpi {
+    uint32_t size; /* of the whole structure */
+    uint32_t kind; /* enum mobo_acpi_kind */
+};
+
+struct mobo_acpi_ioapic {
+    struct mobo_acpi head;
+    uint64_t base;
+    uint32_t id;
+    uint32_t first_gsi;
+    uint32_t isa_line0_gsi; /* where ISA line 0 arrives, 2 on PCs (an override when not 0) */
+    uint32_t pins;
+};
+
+/* The fixed hardware of chapter 4 of the ACPI specification; ports, 0 when absent. */
+struct mobo_acpi_pm {
+    struct mobo_acpi head;
+    uint16_t pm1_event, pm1_event_len; /* status and enable register */
+    uint16_t pm1_control, pm1_control_len;
+    uint16_t pm_timer, pm_timer_len;
+    uint16_t gpe0, gpe0_len;
+    uint16_t smi_command;
+    uint8_t acpi_enable, acpi_disable; /* values for smi_command; both 0: always in ACPI mode */
+    uint16_t reset_port;
+    uint8_t reset_value;
+    uint8_t sci_line;
+    uint8_t s5_type, s3_type; /* SLP_TYP values; 0xff: the state is not supported */
+    uint8_t pm_timer_32bit;
+    uint8_t power_button; /* fixed power button present */
+};
+
+struct mobo_acpi_hpet {
+    struct mobo_acpi head;
+    uint64_t base;
+    uint32_t event_timer_block_id;
+    uint32_t min_tick;
+};
+
+/* A device node under the ISA bridge: _HID, _UID, _STA, _CRS. */
+struct mobo_acpi_isa {
+    struct mobo_acpi head;
+    char name[4];       /* node name, "COM1"; unique among siblings */
+    char hid[12];       /* "PNP0501" */
+    char cid[12];       /* or empty */
+    uint32_t uid;       /* 0: no _UID */
+    uint32_t irqs;      /* bit n: line n */
+    uint32_t irq_flags; /* MOBO_IRQ_... of those lines */
+    uint32_t nports;
+    struct {
+        uint16_t base, len;
+    } port[6];
+    uint64_t mem_base, mem_len; /* a fixed 32-bit memory range; len 0: none */
+};
+
+enum {
+    MOBO_ACPI_HAS_8042 = 1, /* IAPC_BOOT_ARCH.8042 */
+    MOBO_ACPI_HAS_8259 = 2, /* MADT.PCAT_COMPAT */
+    MOBO_ACPI_HAS_RTC = 4,  /* a CMOS RTC; century is valid; alarm wakes */
+    MOBO_ACPI_HAS_VGA = 8
+};
+
+struct mobo_acpi_legacy {
+    struct mobo_acpi head;
+    uint32_t flags;
+    uint32_t rtc_century; /* CMOS index of the century byte, 0 none */
+};
+
+struct mobo_acpi_pci_root {
+    struct mobo_acpi head;
+    uint32_t bus;
+    uint32_t config_port; /* 0xcf8 */
+};
+
+/* PIRQ A-D routing registers of an ISA bridge, one byte each (bit 7 off, bits 3:0 line). */
+struct mobo_acpi_pci_links {
+    struct mobo_acpi head;
+    mobo_pci_t bridge;
+    uint32_t reg[4];
+    uint32_t irqs; /* lines that an operating system may choose, bit mask */
+};
+
+/* ---- system ------------------------------------------------------------------------------------ */
+
+enum mobo_log_level { MOBO_ERROR = 0, MOBO_WARNING = 1, MOBO_INFO = 2, MOBO_DEBUG = 3 };
+
+enum mobo_system {
+    MOBO_SYS_POWEROFF = 1,
+    MOBO_SYS_RESET = 2,
+    MOBO_SYS_SUSPEND = 3, /* to memory; the host may refuse by not doing it */
+    MOBO_SYS_EXIT = 4,    /* end the VM, @code is the exit status (0..255) */
+    MOBO_SYS_CRASH = 5    /* the guest says that it crashed */
+};
+
+enum mobo_event_kind {
+    MOBO_EVENT_POWER_BUTTON = 1, /* pressed once */
+    MOBO_EVENT_SLEEP_BUTTON = 2,
+    MOBO_EVENT_WAKE = 3 /* leave the suspended state */
+};
+
+struct mobo_event {
+    uint32_t size;
+    uint32_t kind; /* enum mobo_event_kind */
+};
+
+struct mobo_board_info {
+    uint32_t size;         /* in: sizeof(struct mobo_board_info) */
+    uint32_t vps;          /* virtual processors */
+    uint64_t ram_below_4g; /* bytes of RAM from 0 on, the ISA hole not deducted */
+    uint64_t ram_above_4g; /* bytes of RAM from 4 GiB on */
+    uint32_t generation;   /* 1 or 2 */
+    uint32_t direct_boot;  /* 1: no firmware runs; devices start as firmware would leave them */
+};
+
+/* ---- character backends ------------------------------------------------------------------------- */
+
+enum mobo_char_event {
+    MOBO_CHAR_OPENED = 1,  /* a peer is there (again) */
+    MOBO_CHAR_CLOSED = 2,  /* the peer went away */
+    MOBO_CHAR_BREAK = 3,   /* the peer sends a break */
+    MOBO_CHAR_WRITABLE = 4 /* char_write() takes bytes again */
+};
+
+enum { MOBO_WATCH_READ = 1, MOBO_WATCH_WRITE = 2 };
+
+struct mobo_char_ops {
+    uint32_t size; /* sizeof(struct mobo_char_ops) */
+    uint32_t reserved;
+    /* How many bytes the device can take now.  After an answer of 0 call char_ready() when that
+     * changes. */
+    uint32_t (*can_read)(void *ctx);
+    /* @len is at most what can_read() said just before. */
+    void (*read)(void *ctx, const uint8_t *buf, uint32_t len);
+    void (*event)(void *ctx, uint32_t event); /* enum mobo_char_event; may be NULL */
+};
+
+/* ---- what the host offers ----------------------------------------------------------------------- */
+
+struct mobo_host {
+    uint32_t size;      /* of this table, as the host built it */
+    uint16_t abi_major; /* of the host */
+    uint16_t abi_minor;
+
+    /* -- messages -- */
+
+    /** Set the message that goes with an error of this vdev, and pass the error on.
+     * @return @err.  Thread: any.  Locks: none.  Blocks: never.  Since: 1.0 */
+    int (*fail)(struct mobo_vdev *dev, int err, const char *fmt, ...) MOBO_PRINTF(3, 4);
+    /** One line for the log, no line feed.  Warn about a guest once per cause.
+     * @param level  enum mobo_log_level.  Thread: any.  Blocks: never.  Since: 1.0 */
+    void (*log)(struct mobo_vdev *dev, uint32_t level, const char *fmt, ...) MOBO_PRINTF(3, 4);
+    /** A trace line, written when tracing of this device is on.  Use MOBO_TRACE().  Thread: any. */
+    void (*trace)(struct mobo_vdev *dev, const char *fmt, ...) MOBO_PRINTF(2, 3);
+    /** The word that is nonzero while tracing of this device is on; valid as long as the vdev. */
+    const uint32_t *(*trace_word)(struct mobo_vdev *dev);
+    /** The device's name in the VM file, "com1".  Valid as long as the vdev.  Thread: any. */
+    const char *(*name)(struct mobo_vdev *dev);
+
+    /* -- parameters: values are checked against the descriptor, defaults filled in -- */
+
+    /** @return the text of a MOBO_STRING, CHOICE, PATH (absolute) or CHAR key, NULL when not set.
+     * Valid as long as the vdev.  A key that is not in the descriptor is a mistake of the vdev: it
+     * is logged and reads as not set.  Thread: any.  Since: 1.0 */
+    const char *(*param_str)(struct mobo_vdev *dev, const char *key);
+    /** @return the value of a MOBO_UINT or MOBO_SIZE key, 0 when not set.  Thread: any. */
+    uint64_t (*param_uint)(struct mobo_vdev *dev, const char *key);
+    /** @return 0 or 1, 0 when not set.  Thread: any. */
+    int (*param_bool)(struct mobo_vdev *dev, const char *key);
+    /** @return 1 when the VM file or a default gives the key a value.  Thread: any. */
+    int (*param_is_set)(struct mobo_vdev *dev, const char *key);
+    /** Facts about the board.  @return 0 or -EINVAL.  Thread: any. */
+    int (*board_info)(struct mobo_vdev *dev, struct mobo_board_info *ret);
+
+    /* -- regions -- */
+
+    /** Claim the ports [base, base + len).  @name is for messages (copied); @ops is copied.
+     * @return 0; -EINVAL; -EBUSY with a message naming the other device.
+     * Thread: dev, in create() (others may be added disabled later).  Since: 1.0 */
+    int (*pio_add)(struct mobo_vdev *dev, const char *name, uint32_t base, uint32_t len,
+                   uint32_t flags, const struct mobo_io_ops *ops, void *ctx,
+                   mobo_region_t *ret_region);
+    /** Claim guest-physical addresses.  As pio_add(); RAM below loses to it in the ISA hole
+     * (0xa0000-0xfffff) only. */
+    int (*mmio_add)(struct mobo_vdev *dev, const char *name, uint64_t base, uint64_t len,
+                    uint32_t flags, const struct mobo_io_ops *ops, void *ctx,
+                    mobo_region_t *ret_region);
+    /** Switch decoding on or off.  Where a guest's doing makes regions overlap, the one that was
+     * created first answers.  Complete when it returns.  Thread: dev. */
+    void (*region_enable)(mobo_region_t region, int enabled);
+    /** Move to another base.  @return 0 or -EINVAL when it does not fit there.  Thread: dev. */
+    int (*region_move)(mobo_region_t region, uint64_t base);
+
+    /* -- memory -- */
+
+    /** Copy from or to guest memory.  @return 0, or -EFAULT when a byte is not RAM (then nothing
+     * was copied).  PCI functions use pci_dma_...  Thread: any.  Since: 1.0 */
+    int (*mem_read)(struct mobo_vdev *dev, uint64_t gpa, void *buf, uint64_t len);
+    int (*mem_write)(struct mobo_vdev *dev, uint64_t gpa, const void *buf, uint64_t len);
+    /** Pin guest memory and give its host address; @write: the device will write there.  The guest
+     * can change it at any moment: copy first, then check.
+     * @return 0, -EFAULT when it is not one run of RAM.  Thread: any. */
+    int (*mem_map)(struct mobo_vdev *dev, uint64_t gpa, uint64_t len, int write, void **ret_hva);
+    /** End a mapping, with the arguments that mem_map() had.  Thread: any. */
+    void (*mem_unmap)(struct mobo_vdev *dev, uint64_t gpa, uint64_t len, int write, void *hva);
+    /** Memory of the device's own (VRAM, ROM), not visible until ram_map().  @len is a multiple of
+     * 4096.  @return 0, -EINVAL, -ENOMEM.  Thread: dev, in create(). */
+    int (*ram_add)(struct mobo_vdev *dev, const char *name, uint64_t len, uint32_t flags,
+                   mobo_ram_t *ret_ram, void **ret_hva);
+    /** Show it at @gpa (4096-aligned; replaces an earlier place), or hide it.  Thread: dev. */
+    int (*ram_map)(mobo_ram_t ram, uint64_t gpa);
+    void (*ram_unmap)(mobo_ram_t ram);
+    /** Fetch and clear dirty bits: bit n of @bitmap is page n of [off, off + len).
+     * @return 0 or -EINVAL.  Thread: dev. */
+    int (*ram_dirty)(mobo_ram_t ram, uint64_t off, uint64_t len, uint64_t *bitmap);
+
+    /* -- interrupts -- */
+
+    /** Claim an interrupt line.  @return 0; -EINVAL; -EBUSY with a message naming the other device
+     * (lines are shared when all claims are level-triggered and shared).  Thread: dev, create(). */
+    int (*irq_claim)(struct mobo_vdev *dev, uint32_t line, uint32_t flags, mobo_irq_t *ret_irq);
+    /** Drive a line that this vdev claimed: 0 deasserted, 1 asserted.  Every interrupt controller
+     * that covers the line hears of changes of its level (the OR of all claims), in order.
+     * Thread: any, but not from an interrupt controller's own callbacks.  Blocks: never. */
+    void (*irq_set)(mobo_irq_t irq, int level);
+    /** Assert and deassert at once: an edge.  Thread: as irq_set(). */
+    void (*irq_pulse)(mobo_irq_t irq);
+    /** For interrupt controllers: hear of level changes of lines [first, first + count).
+     * @level is called under this vdev's lock on the thread of whoever drives the line.
+     * @return 0 or -EINVAL.  Thread: dev, create(). */
+    int (*irq_sink_add)(struct mobo_vdev *dev, uint32_t first, uint32_t count,
+                        void (*level)(void *ctx, uint32_t line, int level), void *ctx);
+    /** For the 8259 pair: how a processor acknowledges INTR; @intack returns the vector, or -1 when
+     * nothing is pending.  One vdev only (-EBUSY).  Runs on a VP thread.  Thread: dev, create(). */
+    int (*intack_set)(struct mobo_vdev *dev, int (*intack)(void *ctx), void *ctx);
+    /** Drive INTR of the processors.  Thread: any. */
+    void (*intr_set)(struct mobo_vdev *dev, int level);
+    /** For I/O APICs: hear of every end of a level-triggered interrupt, by vector.  On a VP thread,
+     * under this vdev's lock.  Thread: dev, create(). */
+    int (*eoi_watch)(struct mobo_vdev *dev, void (*eoi)(void *ctx, uint32_t vector), void *ctx);
+    /** Send an interrupt message (address 0xfeexxxxx, as SDM 3A 11.11).  PCI functions use
+     * pci_msi_send().  @return number of processors that took it, or -EINVAL.  Thread: any. */
+    int (*msi_send)(struct mobo_vdev *dev, uint64_t addr, uint32_t data);
+    /** Pulse NMI.  Thread: any. */
+    void (*nmi_pulse)(struct mobo_vdev *dev);
+    /** This device's opinion on gate A20 (none until the first call): A20 is open when any of the
+     * devices with an opinion says 1, or none has one.  Thread: any. */
+    void (*a20_set)(struct mobo_vdev *dev, int open);
+
+    /* -- PCI: the host keeps configuration space (type 0 header, capabilities), BARs, INTx -- */
+
+    /** Add a function.  @info and @ops (may be NULL) are copied.
+     * @return 0; -EINVAL; -EBUSY (slot taken, message names who); -ENODEV (no PCI bus: no host
+     * bridge on this board); -ENOSPC.  Thread: dev, create().  Since: 1.0 */
+    int (*pci_add)(struct mobo_vdev *dev, const struct mobo_pci_info *info,
+                   const struct mobo_pci_ops *ops, void *ctx, mobo_pci_t *ret_fn);
+    /** Registers of the device's own, from 0x40 on or in the header (not BARs): their values after
+     * reset, the bits that a guest may change, and those that a guest clears by writing 1.
+     * @param len  1, 2 or 4.  @return 0 or -EINVAL.  Thread: dev, create(). */
+    int (*pci_config_init)(mobo_pci_t fn, uint32_t off, uint32_t len, uint32_t reset,
+                           uint32_t writable, uint32_t write_1_clears);
+    /** Stored bytes; set ignores the write masks and calls no hook.  Thread: dev. */
+    uint32_t (*pci_config_get)(mobo_pci_t fn, uint32_t off, uint32_t len);
+    void (*pci_config_set)(mobo_pci_t fn, uint32_t off, uint32_t len, uint32_t val);
+    /** Add a base address register: @n 0..5, @kind MOBO_BAR_..., @len a power of two (ports: 4 to
+     * 256, memory: 16 and up).  The host answers sizing and maps it as the command register says.
+     * On direct-boot boards the host also gives it an address.
+     * @return 0, -EINVAL, -EBUSY.  Thread: dev, create(). */
+    int (*pci_bar_add)(mobo_pci_t fn, uint32_t n, uint32_t kind, uint64_t len, uint32_t flags,
+                       const struct mobo_io_ops *ops, void *ctx, mobo_region_t *ret_region);
+    /** The same for memory of the device's own. */
+    int (*pci_bar_ram)(mobo_pci_t fn, uint32_t n, uint32_t kind, mobo_ram_t ram);
+    /** Add a capability of @len bytes (its ID and link byte included) to the list.
+     * @return 0 with its offset, -ENOSPC.  Fill it by pci_config_init().  Thread: dev, create(). */
+    int (*pci_cap_add)(mobo_pci_t fn, uint32_t id, uint32_t len, uint32_t *ret_off);
+    /** Add a 64-bit MSI capability for @vectors (1, 2, 4 .. 32) messages.  @return 0, -errno. */
+    int (*pci_msi_add)(mobo_pci_t fn, uint32_t vectors);
+    /** Drive the function's INTx pin, level-triggered and shared; the command register's disable
+     * bit and the status bit are the host's.  Thread: as irq_set(). */
+    void (*pci_irq_set)(mobo_pci_t fn, int level);
+    /** Send MSI message @n.  @return 0; -EACCES while the guest has MSI off (use pci_irq_set then)
+     * or bus mastering off; -EINVAL.  Thread: any. */
+    int (*pci_msi_send)(mobo_pci_t fn, uint32_t n);
+    /** Whether the guest has switched MSI on.  Thread: any. */
+    int (*pci_msi_enabled)(mobo_pci_t fn);
+    /** DMA: as mem_read() and mem_write(), and -EACCES while bus mastering is off.  Thread: any. */
+    int (*pci_dma_read)(mobo_pci_t fn, uint64_t gpa, void *buf, uint64_t len);
+    int (*pci_dma_write)(mobo_pci_t fn, uint64_t gpa, const void *buf, uint64_t len);
+    /** For host bridges: a configuration cycle.  @devfn is slot << 3 | function; @len 1, 2, 4,
+     * within one dword.  Nobody there: all ones.  Thread: dev. */
+    uint32_t (*pci_config_read)(struct mobo_vdev *dev, uint32_t bus, uint32_t devfn, uint32_t off,
+                                uint32_t len);
+    void (*pci_config_write)(struct mobo_vdev *dev, uint32_t bus, uint32_t devfn, uint32_t off,
+                             uint32_t len, uint32_t val);
+    /** For ISA bridges: PIRQ @pirq (0..3: A..D) now drives @line, -1 none.  Pin p (1..4) of slot s
+     * is wired to PIRQ (s + p - 2) & 3, as on 440FX boards (slot 1's INTA is PIRQ A).  Boards on
+     * which nobody calls this wire PIRQ n to line 16 + n.
+     * @return 0, -EINVAL, -EBUSY (another vdev routes).  Thread: dev, from create() on. */
+    int (*pci_pirq_route)(struct mobo_vdev *dev, uint32_t pirq, int32_t line);
+
+    /* -- time -- */
+
+    /** Guest time in ns: 0 when the VM was made, stands still while it is paused, part of the saved
+     * state.  Thread: any.  Since: 1.0 */
+    uint64_t (*clock_ns)(struct mobo_vdev *dev);
+    /** The host's calendar time, ns since 1970-01-01 UTC, for clocks that keep a date.
+     * Thread: any. */
+    int64_t (*wall_ns)(struct mobo_vdev *dev);
+    /** A one-shot timer on guest time, on the I/O thread, under the vdev lock.  @now is the guest
+     * time of the call, never before the deadline.  @return 0, -ENOMEM.  Thread: dev, create(). */
+    int (*timer_create)(struct mobo_vdev *dev, void (*fired)(void *ctx, uint64_t now), void *ctx,
+                        mobo_timer_t *ret_timer);
+    /** Arm (or arm anew) for guest time @deadline_ns; a past one fires soon.  Not from within
+     * other threads than the vdev's callbacks; then a callback that was due does not run any more.
+     * Timers are not saved: restore() arms them.  Thread: dev. */
+    void (*timer_set)(mobo_timer_t timer, uint64_t deadline_ns);
+    void (*timer_cancel)(mobo_timer_t timer);
+    /** Call @fn on the I/O thread, under the vdev lock, once; runs after a pause ended if posted
+     * during one.  @return 0, -ENOMEM.  Thread: any.  Locks: takes none of the vdev's. */
+    int (*work_post)(struct mobo_vdev *dev, void (*fn)(void *ctx), void *ctx);
+    /** Watch a file descriptor (borrowed; stays open until fd_unwatch()).  @ready runs on the I/O
+     * thread under the vdev lock, level-triggered.  @return 0, -errno.  Thread: dev. */
+    int (*fd_watch)(struct mobo_vdev *dev, int fd, uint32_t events,
+                    void (*ready)(void *ctx, int fd, uint32_t events), void *ctx,
+                    mobo_watch_t *ret_watch);
+    void (*fd_watch_set)(mobo_watch_t watch, uint32_t events); /* 0: none for now */
+    void (*fd_unwatch)(mobo_watch_t watch);
+
+    /* -- character backends -- */
+
+    /** Open what the MOBO_CHAR key @key names.  @ops is copied.  @return 0; -errno with a message;
+     * the key not set gives a backend that swallows output.  Thread: dev, create().  Since: 1.0 */
+    int (*char_open)(struct mobo_vdev *dev, const char *key, const struct mobo_char_ops *ops,
+                     void *ctx, mobo_char_t *ret_chr);
+    /** @return bytes taken, 0..@len; fewer than @len: MOBO_CHAR_WRITABLE follows.  With no peer all
+     * is swallowed.  Thread: dev.  Blocks: never. */
+    uint32_t (*char_write)(mobo_char_t chr, const uint8_t *buf, uint32_t len);
+    /** The device can take bytes again.  Thread: dev. */
+    void (*char_ready)(mobo_char_t chr);
+
+    /* -- system -- */
+
+    /** Ask for something that concerns the whole VM; it happens soon after, not within the call.
+     * @param kind  enum mobo_system;  @text: one line for the log, or NULL.  Thread: any. */
+    void (*system_request)(struct mobo_vdev *dev, uint32_t kind, uint32_t code, const char *text);
+    /** Describe hardware for the ACPI tables; @desc (a struct mobo_acpi_...) is copied.
+     * @return 0, -EINVAL, -EBUSY (a second one of a kind that there is once).
+     * Thread: dev, create(). */
+    int (*acpi_add)(struct mobo_vdev *dev, const struct mobo_acpi *desc);
+
+    /* -- saved state: within save() and restore() only -- */
+
+    /** Write the members of *@base that the table names.  @return 0, -errno.  Since: 1.0 */
+    int (*save_fields)(struct mobo_writer *out, const struct mobo_field *fields, uint32_t count,
+                       uint32_t elem, const void *base);
+    /** One field of any length; @flags: 0 or MOBO_FIELD_IGNORABLE. */
+    int (*save_bytes)(struct mobo_writer *out, uint32_t tag, uint32_t flags, const void *buf,
+                      uint32_t len);
+    /** A nested group of fields with its own tags: begin, fields, end. */
+    int (*save_begin)(struct mobo_writer *out, uint32_t tag, uint32_t flags);
+    int (*save_end)(struct mobo_writer *out);
+    /** Read the members that the table names from the present group.  Refused, with a message and
+     * *@base partly written, when one is missing or has another length, or the group has a field
+     * that is neither in the table nor was read before nor may be ignored (nested groups are not
+     * looked at: see load_done).  So: load into a copy, check it, commit. */
+    int (*load_fields)(struct mobo_reader *in, const struct mobo_field *fields, uint32_t count,
+                       uint32_t elem, void *base);
+    /** One field: up to @len bytes.  @return 0 with its length; -ENOENT (no message) when it is not
+     * there; -EMSGSIZE when it is longer. */
+    int (*load_bytes)(struct mobo_reader *in, uint32_t tag, void *buf, uint32_t len,
+                      uint32_t *ret_len);
+    /** Enter and leave a nested group.  begin: -ENOENT (no message) when it is not there; end:
+     * -EINVAL when something required in it was not read. */
+    int (*load_begin)(struct mobo_reader *in, uint32_t tag);
+    int (*load_end)(struct mobo_reader *in);
+    /** 0 when nothing required is left unread in the present group; call before committing when
+     * load_fields() was not the last to look.  The host calls it after restore() in any case. */
+    int (*load_done)(struct mobo_reader *in);
+
+    /* -- inspection: within inspect() only -- */
+
+    /** Show the members that the table names. */
+    void (*inspect_fields)(struct mobo_inspect *out, const struct mobo_field *fields,
+                           uint32_t count, uint32_t elem, const void *base);
+    void (*inspect_uint)(struct mobo_inspect *out, const char *name, uint64_t val);
+    void (*inspect_str)(struct mobo_inspect *out, const char *name, const char *text);
+    /** A nested report. */
+    void (*inspect_begin)(struct mobo_inspect *out, const char *name);
+    void (*inspect_end)(struct mobo_inspect *out);
+
+    /* 1.0 ends here; later minor versions append. */
+};
+
+/** Trace: a load and a branch while tracing is off.  @word is what trace_word() gave. */
+#define MOBO_TRACE(host, dev, word, ...)               \
+    do {                                               \
+        if (__atomic_load_n((word), __ATOMIC_RELAXED)) \
+            (host)->trace((dev), __VA_ARGS__);         \
+    } while (0)
+
+/* ---- what a vdev offers ------------------------------------------------------------------------- */
+
+struct mobo_vdev_ops {
+    uint32_t size; /* sizeof(struct mobo_vdev_ops) */
+    uint32_t reserved;
+    /* Required.  Claim everything; start nothing.  On failure free what was made (the destroy
+     * operation is not called) and return the error of fail(). */
+    int (*create)(struct mobo_vdev *dev, const struct mobo_host *host, void **ret_self);
+    /* Required.  Free.  No callback runs any more. */
+    void (*destroy)(void *self);
+    /* Optional.  Once, before the first reset: open what has to be open while the VM runs. */
+    int (*power_on)(void *self);
+    /* Required.  The state after power-on or a hard reset; all lines are taken as deasserted. */
+    void (*reset)(void *self);
+    /* Optional.  Guest time stands still from pause to resume; get outside work to a halt. */
+    int (*pause)(void *self);
+    void (*resume)(void *self);
+    /* Required.  save: while paused; changes nothing.  restore: after reset; either all is taken
+     * over, or an error and nothing. */
+    int (*save)(void *self, struct mobo_writer *out);
+    int (*restore)(void *self, struct mobo_reader *in);
+    /* Optional.  Report state for people. */
+    void (*inspect)(void *self, struct mobo_inspect *out);
+    /* Optional.  Something happened to the machine. */
+    void (*event)(void *self, const struct mobo_event *event);
+};
+
+enum mobo_vdev_class { MOBO_CLASS_EMULATED = 1, MOBO_CLASS_SYNTHETIC = 2, MOBO_CLASS_PLUGIN = 3 };
+
+enum {
+    MOBO_VDEV_THREAD_SAFE = 1, /* the host takes no lock around callbacks */
+    MOBO_VDEV_PCI = 2,         /* adds a PCI function: the host offers the key `slot` (N or N.F) */
+    MOBO_VDEV_PCI_ROOT = 4,    /* the PCI host bridge: created before those that need its bus */
+    MOBO_VDEV_IRQ_SINK = 8     /* an interrupt controller: created before other devices */
+};
+
+struct mobo_vdev_descriptor {
+    uint32_t magic;     /* MOBO_VDEV_MAGIC */
+    uint16_t abi_major; /* MOBO_ABI_MAJOR */
+    uint16_t abi_minor; /* the oldest minor version that has all the vdev cannot do without */
+    uint32_t size;      /* sizeof(struct mobo_vdev_descriptor) */
+    uint32_t flags;     /* MOBO_VDEV_... */
+    const char *type;   /* as in `type = uart16550`: lower case, digits, '-' */
+    const char *vendor;
+    const char *version;
+    const char *licence;    /* SPDX expression */
+    const char *summary;    /* one line */
+    uint32_t dev_class;     /* enum mobo_vdev_class */
+    uint32_t max_instances; /* 0: any number */
+    const struct mobo_param *params;
+    uint32_t nparams;
+    uint32_t param_size; /* sizeof(struct mobo_param); params, nparams, param_size: MOBO_ARRAY(p) */
+    const struct mobo_vdev_ops *ops;
+};
+
+/** The one symbol of a plug-in. */
+extern MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
