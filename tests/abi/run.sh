@@ -45,7 +45,7 @@ for frozen in "$top"/tests/abi/[0-9]*; do
     # its create() runs, too: what is wrong with this machine is only the kernel
     out=$(cd "$work/$v" && "$mobo" check --vdev-path . vm.ini 2>&1)
     case $out in
-    *thing* | *5200*) say 'not ok' "a device of ABI $v is not created: $out" ;;
+    *'[vdev x]'*) say 'not ok' "a device of ABI $v is not created: $out" ;;
     *) say ok "a device of ABI $v is created" ;;
     esac
 done
