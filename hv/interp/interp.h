@@ -74,6 +74,8 @@ struct interp {
     struct block *hash[INTERP_HASH]; /* by phys */
     struct block *page[INTERP_PAGES]; /* by RAM page */
     const struct op *cur;            /* instruction under way, when it is in slow code */
+    const struct op *missed;         /* the record that slow_mem ran again last, and when */
+    uint64_t missed_at;
     struct block *link_from;         /* its succ[link_slot] wants the next block found */
     unsigned link_slot;
     uint64_t cs_base;

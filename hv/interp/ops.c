@@ -45,13 +45,20 @@ static const struct op *slow_decoded(struct hv_vp *vp, const struct op *op);
 
 /* The TLB does not serve this access.  When a walk makes it (the usual case) the record runs again, else the
  * instruction is executed by the shared semantics; faults leave from here.  No record has changed anything
- * before its last access. */
+ * before its last access.  A record with two accesses (call through memory) whose pages share a TLB entry would
+ * run again for ever: it gets one try each time it is executed. */
 static __attribute__((noinline)) const struct op *slow_mem(struct hv_vp *vp, const struct op *op, uint64_t ea,
                                                            unsigned n, unsigned acc)
 {
     const struct x86_tlb_entry *e = TLB(ea);
+    struct interp *it = interp_of(vp);
+    uint64_t when = vp->counters[HV_CTR_INSNS];
 
     slow_begin(vp, op);
+    if (unlikely(it->missed == op && it->missed_at == when))
+        return slow_decoded(vp, op);
+    it->missed = op;
+    it->missed_at = when;
     if ((ea & 4095) + n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) && x86_lin_hva(vp, ea, n, acc)) {
         e = TLB(ea);
         if (likely(ea + ((acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096 - n))
