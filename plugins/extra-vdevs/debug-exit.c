@@ -89,7 +89,12 @@ fail:
 
 static const struct mobo_param dx_params[] = {
     { .name = "port", .kind = MOBO_UINT, .def = "0xf4", .max = 0xfffc, .help = "Port to write to" },
-    { .name = "width", .kind = MOBO_UINT, .unit = "bytes", .def = "4", .min = 1, .max = 4,
+    { .name = "width",
+      .kind = MOBO_UINT,
+      .unit = "bytes",
+      .def = "4",
+      .min = 1,
+      .max = 4,
       .help = "Ports claimed, and the widest access: 1, 2 or 4" },
 };
 

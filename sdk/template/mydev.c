@@ -98,7 +98,10 @@ static int mydev_create(struct mobo_vdev *dev, const struct mobo_host *host, voi
 
 static const struct mobo_param mydev_params[] = {
     { .name = "port", .kind = MOBO_UINT, .def = "0x5000", .max = 0xffff, .help = "Its port" },
-    { .name = "value", .kind = MOBO_UINT, .def = "0x55", .max = 0xff,
+    { .name = "value",
+      .kind = MOBO_UINT,
+      .def = "0x55",
+      .max = 0xff,
       .help = "What the register has after a reset" },
 };
 

@@ -5,12 +5,14 @@
 #include <mobo/vdev.h>
 #include <stdio.h>
 
-#define M(type, member) \
+#define M(type, member)                                                      \
     printf("%s.%s %zu+%zu\n", #type, #member, offsetof(struct type, member), \
            sizeof(((struct type *)0)->member))
 
 int main(void)
 {
+#if __has_include("members.h") /* made by members.awk */
 #include "members.h"
+#endif
     return 0;
 }

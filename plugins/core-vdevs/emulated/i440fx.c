@@ -14,9 +14,18 @@ enum { ADDRESS_ENABLE = 1u << 31, ADDRESS_MASK = 0x80fffffc };
 
 /* BX 3.3. */
 enum {
-    CFG_NBXCFG = 0x50, CFG_DRAMC = 0x57, CFG_DRAMT = 0x58, CFG_PAM0 = 0x59, CFG_DRB0 = 0x60,
-    CFG_FDHC = 0x68, CFG_SMRAM = 0x72, CFG_ESMRAM = 0x73, CFG_ERRCMD = 0x90,
-    SMRAM_OPEN = 0x40, SMRAM_LOCK = 0x10, SMRAM_WRITABLE = 0x78
+    CFG_NBXCFG = 0x50,
+    CFG_DRAMC = 0x57,
+    CFG_DRAMT = 0x58,
+    CFG_PAM0 = 0x59,
+    CFG_DRB0 = 0x60,
+    CFG_FDHC = 0x68,
+    CFG_SMRAM = 0x72,
+    CFG_ESMRAM = 0x73,
+    CFG_ERRCMD = 0x90,
+    SMRAM_OPEN = 0x40,
+    SMRAM_LOCK = 0x10,
+    SMRAM_WRITABLE = 0x78
 };
 
 struct bridge_state {
@@ -53,8 +62,8 @@ static uint64_t data_read(void *self, uint64_t off, uint32_t len)
 
     if (!(a & ADDRESS_ENABLE))
         return UINT64_MAX;
-    val = b->host->pci_config_read(b->dev, a >> 16 & 0xff, a >> 8 & 0xff, (a & 0xfc) + (uint32_t)off,
-                                   len);
+    val = b->host->pci_config_read(b->dev, a >> 16 & 0xff, a >> 8 & 0xff,
+                                   (a & 0xfc) + (uint32_t)off, len);
     MOBO_TRACE(b->host, b->dev, b->trace, "config 0x%08x+%u read 0x%x", a, (unsigned)off, val);
     return val;
 }
@@ -68,8 +77,8 @@ static void data_write(void *self, uint64_t off, uint32_t len, uint64_t val)
         return;
     MOBO_TRACE(b->host, b->dev, b->trace, "config 0x%08x+%u write 0x%x", a, (unsigned)off,
                (unsigned)val);
-    b->host->pci_config_write(b->dev, a >> 16 & 0xff, a >> 8 & 0xff, (a & 0xfc) + (uint32_t)off, len,
-                              (uint32_t)val);
+    b->host->pci_config_write(b->dev, a >> 16 & 0xff, a >> 8 & 0xff, (a & 0xfc) + (uint32_t)off,
+                              len, (uint32_t)val);
 }
 
 /* BX 3.3.20: once locked, open is cleared and neither changes any more. */
@@ -170,9 +179,12 @@ static int bridge_create(struct mobo_vdev *dev, const struct mobo_host *host, vo
     static const struct mobo_io_ops data_ops = { sizeof(data_ops), MOBO_W8 | MOBO_W16 | MOBO_W32,
                                                  data_read, data_write };
     static const struct mobo_pci_ops pci_ops = { sizeof(pci_ops), 0, NULL, config_written };
-    static const struct mobo_pci_info info = { .size = sizeof(info), .flags = MOBO_PCI_HOST_BRIDGE,
-                                               .vendor = 0x8086, .device = 0x7192,
-                                               .class_code = 0x060000, .revision = 3 };
+    static const struct mobo_pci_info info = { .size = sizeof(info),
+                                               .flags = MOBO_PCI_HOST_BRIDGE,
+                                               .vendor = 0x8086,
+                                               .device = 0x7192,
+                                               .class_code = 0x060000,
+                                               .revision = 3 };
     struct mobo_acpi_pci_root root = { .head = { sizeof(root), MOBO_ACPI_PCI_ROOT },
                                        .config_port = 0xcf8 };
     struct bridge *b = calloc(1, sizeof(*b));
@@ -187,8 +199,7 @@ static int bridge_create(struct mobo_vdev *dev, const struct mobo_host *host, vo
     if ((err = host->pio_add(dev, "config-address", 0xcf8, 4, MOBO_REGION_EXACT, &address_ops, b,
                              NULL)) ||
         (err = host->pio_add(dev, "config-data", 0xcfc, 4, 0, &data_ops, b, NULL)) ||
-        (err = host->pci_add(dev, &info, &pci_ops, b, &b->fn)) ||
-        (err = define_registers(b)) ||
+        (err = host->pci_add(dev, &info, &pci_ops, b, &b->fn)) || (err = define_registers(b)) ||
         (err = host->acpi_add(dev, &root.head)))
         goto fail;
     *ret_self = b;

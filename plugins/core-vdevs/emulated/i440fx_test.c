@@ -96,8 +96,8 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_mechanism), T(test_identity), T(test_pam), T(test_smram_lock), T(test_state),
-        T(test_monkey),
+        T(test_mechanism),  T(test_identity), T(test_pam),
+        T(test_smram_lock), T(test_state),    T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

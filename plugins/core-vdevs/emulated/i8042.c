@@ -11,12 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ST_OBF = 0x01, ST_SYS = 0x04, ST_COMMAND = 0x08, ST_UNLOCKED = 0x10, ST_AUX = 0x20 };
 enum {
-    ST_OBF = 0x01, ST_SYS = 0x04, ST_COMMAND = 0x08, ST_UNLOCKED = 0x10, ST_AUX = 0x20
-};
-enum {
-    CB_KBD_IRQ = 0x01, CB_AUX_IRQ = 0x02, CB_SYS = 0x04, CB_KBD_OFF = 0x10, CB_AUX_OFF = 0x20,
-    CB_TRANSLATE = 0x40, CB_MASK = 0x7f
+    CB_KBD_IRQ = 0x01,
+    CB_AUX_IRQ = 0x02,
+    CB_SYS = 0x04,
+    CB_KBD_OFF = 0x10,
+    CB_AUX_OFF = 0x20,
+    CB_TRANSLATE = 0x40,
+    CB_MASK = 0x7f
 };
 enum { OUT_NO_RESET = 0x01, OUT_A20 = 0x02, OUT_KBD_FULL = 0x10, OUT_AUX_FULL = 0x20 };
 
@@ -123,7 +126,7 @@ static void answer(struct kbc *k, uint8_t val, int aux)
 
 static uint8_t output_port(const struct kbc *k)
 {
-    uint8_t out = k->s.outport & (uint8_t)~(OUT_KBD_FULL | OUT_AUX_FULL);
+    uint8_t out = k->s.outport & (uint8_t) ~(OUT_KBD_FULL | OUT_AUX_FULL);
 
     if (k->s.status & ST_OBF)
         out |= k->s.status & ST_AUX ? OUT_AUX_FULL : OUT_KBD_FULL;
@@ -146,12 +149,30 @@ static void set_command_byte(struct kbc *k, uint8_t val)
 }
 
 enum {
-    CMD_READ_RAM = 0x20, CMD_WRITE_RAM = 0x60, CMD_PASSWORD_TEST = 0xa4, CMD_PASSWORD_LOAD = 0xa5,
-    CMD_PASSWORD_ENABLE = 0xa6, CMD_AUX_OFF = 0xa7, CMD_AUX_ON = 0xa8, CMD_AUX_TEST = 0xa9,
-    CMD_SELF_TEST = 0xaa, CMD_KBD_TEST = 0xab, CMD_KBD_OFF = 0xad, CMD_KBD_ON = 0xae,
-    CMD_READ_IN = 0xc0, CMD_POLL_LOW = 0xc1, CMD_POLL_HIGH = 0xc2, CMD_READ_OUT = 0xd0,
-    CMD_WRITE_OUT = 0xd1, CMD_KBD_LOOP = 0xd2, CMD_AUX_LOOP = 0xd3, CMD_AUX_WRITE = 0xd4,
-    CMD_A20_OFF = 0xdd, CMD_A20_ON = 0xdf, CMD_TEST_IN = 0xe0, CMD_PULSE = 0xf0
+    CMD_READ_RAM = 0x20,
+    CMD_WRITE_RAM = 0x60,
+    CMD_PASSWORD_TEST = 0xa4,
+    CMD_PASSWORD_LOAD = 0xa5,
+    CMD_PASSWORD_ENABLE = 0xa6,
+    CMD_AUX_OFF = 0xa7,
+    CMD_AUX_ON = 0xa8,
+    CMD_AUX_TEST = 0xa9,
+    CMD_SELF_TEST = 0xaa,
+    CMD_KBD_TEST = 0xab,
+    CMD_KBD_OFF = 0xad,
+    CMD_KBD_ON = 0xae,
+    CMD_READ_IN = 0xc0,
+    CMD_POLL_LOW = 0xc1,
+    CMD_POLL_HIGH = 0xc2,
+    CMD_READ_OUT = 0xd0,
+    CMD_WRITE_OUT = 0xd1,
+    CMD_KBD_LOOP = 0xd2,
+    CMD_AUX_LOOP = 0xd3,
+    CMD_AUX_WRITE = 0xd4,
+    CMD_A20_OFF = 0xdd,
+    CMD_A20_ON = 0xdf,
+    CMD_TEST_IN = 0xe0,
+    CMD_PULSE = 0xf0
 };
 
 static void command(struct kbc *k, uint8_t val)
@@ -180,7 +201,7 @@ static void command(struct kbc *k, uint8_t val)
     case CMD_SELF_TEST:
         k->s.nreplies = 0;
         k->s.reply_aux = 0;
-        k->s.status &= (uint8_t)~(ST_OBF | ST_AUX);
+        k->s.status &= (uint8_t) ~(ST_OBF | ST_AUX);
         set_command_byte(k, (k->s.ram[0] & CB_TRANSLATE) | CB_SYS | CB_KBD_OFF | CB_AUX_OFF);
         answer(k, 0x55, 0);
         break;
@@ -239,7 +260,7 @@ static uint64_t data_read(void *self, uint64_t off, uint32_t len)
     (void)off;
     (void)len;
     if (k->s.status & ST_OBF) {
-        k->s.status &= (uint8_t)~(ST_OBF | ST_AUX);
+        k->s.status &= (uint8_t) ~(ST_OBF | ST_AUX);
         k->s.next_byte = k->host->clock_ns(k->dev) + BYTE_NS;
         update_irq(k);
         kbc_work(k);
@@ -336,8 +357,7 @@ static int kbc_restore(void *self, struct mobo_reader *in)
     if (err)
         return err;
     if (s.nreplies > KBC_REPLIES || (s.ram[0] & ~CB_MASK) ||
-        (s.status & ~(ST_OBF | ST_SYS | ST_COMMAND | ST_AUX)) ||
-        (s.break_prefix & 0x7f))
+        (s.status & ~(ST_OBF | ST_SYS | ST_COMMAND | ST_AUX)) || (s.break_prefix & 0x7f))
         return k->host->fail(k->dev, -EINVAL, "saved controller: impossible bits");
     if (!ps2_kbd_valid(&s.kbd))
         return k->host->fail(k->dev, -EINVAL, "saved keyboard: a value is out of range");
@@ -367,11 +387,16 @@ static int kbc_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
     static const struct mobo_io_ops data_ops = { sizeof(data_ops), MOBO_W8, data_read, data_write };
     static const struct mobo_io_ops status_ops = { sizeof(status_ops), MOBO_W8, status_read,
                                                    status_write };
-    struct mobo_acpi_isa kbd = { .head = { sizeof(kbd), MOBO_ACPI_ISA }, .name = { "KBD_" },
-                                 .hid = "PNP0303", .irqs = 1 << 1, .nports = 2,
+    struct mobo_acpi_isa kbd = { .head = { sizeof(kbd), MOBO_ACPI_ISA },
+                                 .name = { "KBD_" },
+                                 .hid = "PNP0303",
+                                 .irqs = 1 << 1,
+                                 .nports = 2,
                                  .port = { { 0x60, 1 }, { 0x64, 1 } } };
-    struct mobo_acpi_isa mouse = { .head = { sizeof(mouse), MOBO_ACPI_ISA }, .name = { "MOU_" },
-                                   .hid = "PNP0F13", .irqs = 1 << 12 };
+    struct mobo_acpi_isa mouse = { .head = { sizeof(mouse), MOBO_ACPI_ISA },
+                                   .name = { "MOU_" },
+                                   .hid = "PNP0F13",
+                                   .irqs = 1 << 12 };
     struct mobo_acpi_legacy legacy = { .head = { sizeof(legacy), MOBO_ACPI_LEGACY },
                                        .flags = MOBO_ACPI_HAS_8042 };
     struct mobo_board_info board = { .size = sizeof(board) };
@@ -388,10 +413,8 @@ static int kbc_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
         (err = host->pio_add(dev, "status", 0x64, 1, 0, &status_ops, k, NULL)) ||
         (err = host->irq_claim(dev, 1, MOBO_IRQ_EDGE, &k->irq_kbd)) ||
         (err = host->irq_claim(dev, 12, MOBO_IRQ_EDGE, &k->irq_aux)) ||
-        (err = host->timer_create(dev, kbc_fired, k, &k->timer)) ||
-        (err = kbc_input_open(k)) ||
-        (err = host->acpi_add(dev, &kbd.head)) ||
-        (err = host->acpi_add(dev, &mouse.head)) ||
+        (err = host->timer_create(dev, kbc_fired, k, &k->timer)) || (err = kbc_input_open(k)) ||
+        (err = host->acpi_add(dev, &kbd.head)) || (err = host->acpi_add(dev, &mouse.head)) ||
         (err = host->acpi_add(dev, &legacy.head)))
         goto fail;
     *ret_self = k;
@@ -402,7 +425,9 @@ fail:
 }
 
 static const struct mobo_param kbc_params[] = {
-    { .name = "input", .kind = MOBO_CHAR, .def = "null",
+    { .name = "input",
+      .kind = MOBO_CHAR,
+      .def = "null",
       .help = "Where lines of text come from that press keys and move the mouse" },
 };
 

@@ -8,15 +8,15 @@
 enum { KBC_REPLIES = 8, INPUT_LINE = 512 };
 
 struct kbc_state {
-    uint8_t status;       /* without the lock bit, which is always 1 */
-    uint8_t data;         /* output buffer */
-    uint8_t command;      /* waits for its argument, 0 none */
+    uint8_t status;  /* without the lock bit, which is always 1 */
+    uint8_t data;    /* output buffer */
+    uint8_t command; /* waits for its argument, 0 none */
     uint8_t outport;
-    uint8_t break_prefix; /* 0x80 after a break prefix that is being translated */
+    uint8_t break_prefix;        /* 0x80 after a break prefix that is being translated */
     uint8_t nreplies, reply_aux; /* of the controller itself; bit n of reply_aux: the mouse's */
     uint8_t reply[KBC_REPLIES];
-    uint8_t ram[32];      /* byte 0 is the command byte */
-    uint64_t next_byte;   /* guest time from which on a device's byte may arrive */
+    uint8_t ram[32];    /* byte 0 is the command byte */
+    uint64_t next_byte; /* guest time from which on a device's byte may arrive */
     struct ps2_kbd kbd;
     struct ps2_mouse mouse;
 };

@@ -282,9 +282,10 @@ static void test_typing(void **state)
 
 static void test_bad_input(void **state)
 {
-    static const char *const bad[] = { "press nokey\n", "jump\n", "down\n", "move 1\n",
-                                       "button left\n", "button big down\n", "move 1 2 x\n",
-                                       "press a+b+c+d+e+f+g+h+i\n" };
+    static const char *const bad[] = { "press nokey\n", "jump\n",
+                                       "down\n",        "move 1\n",
+                                       "button left\n", "button big down\n",
+                                       "move 1 2 x\n",  "press a+b+c+d+e+f+g+h+i\n" };
     char line[1200];
 
     (void)state;
@@ -425,11 +426,22 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_reset), T(test_controller_commands), T(test_aux_loop), T(test_a20_and_reset),
-        T(test_keyboard_commands), T(test_keys), T(test_interrupt_edges),
-        T(test_disabled_port_holds_bytes), T(test_typematic), T(test_typing), T(test_bad_input),
-        T(test_mouse_commands), T(test_mouse_packets), T(test_mouse_does_not_overflow),
-        T(test_state), T(test_monkey),
+        T(test_reset),
+        T(test_controller_commands),
+        T(test_aux_loop),
+        T(test_a20_and_reset),
+        T(test_keyboard_commands),
+        T(test_keys),
+        T(test_interrupt_edges),
+        T(test_disabled_port_holds_bytes),
+        T(test_typematic),
+        T(test_typing),
+        T(test_bad_input),
+        T(test_mouse_commands),
+        T(test_mouse_packets),
+        T(test_mouse_does_not_overflow),
+        T(test_state),
+        T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,8 +23,8 @@ static uint64_t to_ns(uint64_t ticks) /* rounded up */
 
 enum {
     CHANNELS = 3,
-    MIN_GAP_NS = 10000,  /* between two interrupts made here */
-    MAX_BACKLOG = 1000   /* edges to make up for */
+    MIN_GAP_NS = 10000, /* between two interrupts made here */
+    MAX_BACKLOG = 1000  /* edges to make up for */
 };
 #define NEVER UINT64_MAX
 
@@ -41,17 +41,17 @@ struct channel {
     uint8_t low;                       /* first byte of RW_BOTH */
     uint8_t latched;                   /* latched bytes left to read: 0 to 2 */
     uint8_t status_latched, status;
-    uint8_t null_count;                /* DS "null count": a count waits to be loaded */
+    uint8_t null_count; /* DS "null count": a count waits to be loaded */
     uint8_t gate;
-    uint8_t written;                   /* a count has been written since the control word */
-    uint8_t loaded;                    /* the counter has got one since */
+    uint8_t written; /* a count has been written since the control word */
+    uint8_t loaded;  /* the counter has got one since */
     uint8_t running;
-    uint8_t pending;                   /* load @cr when @pending_at comes */
+    uint8_t pending; /* load @cr when @pending_at comes */
     uint16_t latch;
-    uint16_t cr;                       /* count register */
-    uint32_t n;                        /* what the counter was loaded with, 1..65536 */
-    uint64_t start;                    /* tick at which @elapsed was right */
-    uint64_t elapsed;                  /* ticks counted since the load */
+    uint16_t cr;      /* count register */
+    uint32_t n;       /* what the counter was loaded with, 1..65536 */
+    uint64_t start;   /* tick at which @elapsed was right */
+    uint64_t elapsed; /* ticks counted since the load */
     uint64_t pending_at;
 };
 
@@ -207,7 +207,8 @@ static void arm(struct pit *p, uint64_t now_ns)
         p->host->timer_cancel(p->timer);
         return;
     }
-    p->host->timer_set(p->timer, at > now_ns + MIN_GAP_NS || !repeats(c) ? at : now_ns + MIN_GAP_NS);
+    p->host->timer_set(p->timer,
+                       at > now_ns + MIN_GAP_NS || !repeats(c) ? at : now_ns + MIN_GAP_NS);
 }
 
 /* After a guest changed channel 0: nothing that was due before counts any more. */
@@ -237,7 +238,8 @@ static void pit_fired(void *self, uint64_t now_ns)
         } else {
             p->s.next_edge = NEVER;
         }
-        p->s.backlog = p->s.backlog + due > MAX_BACKLOG ? MAX_BACKLOG : p->s.backlog + (uint32_t)due;
+        p->s.backlog =
+            p->s.backlog + due > MAX_BACKLOG ? MAX_BACKLOG : p->s.backlog + (uint32_t)due;
     }
     if (p->s.backlog) {
         p->s.backlog--;
@@ -352,8 +354,12 @@ static void control(struct pit *p, uint8_t val)
         latch_count(c, now);
         return;
     }
-    *c = (struct channel){ .mode = (uint8_t)(mode > 5 ? mode - 4 : mode), .bcd = val & CW_BCD,
-                           .rw = val >> 4 & 3, .gate = c->gate, .cr = c->cr, .n = c->n,
+    *c = (struct channel){ .mode = (uint8_t)(mode > 5 ? mode - 4 : mode),
+                           .bcd = val & CW_BCD,
+                           .rw = val >> 4 & 3,
+                           .gate = c->gate,
+                           .cr = c->cr,
+                           .n = c->n,
                            .null_count = 1 };
     if (sel == 0)
         restart(p);
@@ -466,8 +472,9 @@ static void pit_reset(void *self)
 
     p->s = (struct pit_state){ .next_edge = NEVER };
     for (unsigned i = 0; i < CHANNELS; i++) /* DS: undefined until programmed */
-        p->s.ch[i] = (struct channel){ .mode = 3, .rw = RW_BOTH, .gate = i != 2, .n = 65536,
-                                       .null_count = 1 };
+        p->s.ch[i] = (struct channel){
+            .mode = 3, .rw = RW_BOTH, .gate = i != 2, .n = 65536, .null_count = 1
+        };
     if (p->direct_boot) {
         /* as a BIOS leaves them: the 18.2 Hz tick, and refresh */
         load(&p->s.ch[0], now_ticks(p) + 1, 0);
@@ -479,28 +486,28 @@ static void pit_reset(void *self)
     restart(p);
 }
 
-#define CHANNEL_FIELDS(tag, i) \
-    MOBO_FIELD((tag) + 0, struct pit_state, ch[i].mode), \
-    MOBO_FIELD((tag) + 1, struct pit_state, ch[i].bcd), \
-    MOBO_FIELD((tag) + 2, struct pit_state, ch[i].rw), \
-    MOBO_FIELD((tag) + 3, struct pit_state, ch[i].second_write), \
-    MOBO_FIELD((tag) + 4, struct pit_state, ch[i].second_read), \
-    MOBO_FIELD((tag) + 5, struct pit_state, ch[i].low), \
-    MOBO_FIELD((tag) + 6, struct pit_state, ch[i].latched), \
-    MOBO_FIELD((tag) + 7, struct pit_state, ch[i].status_latched), \
-    MOBO_FIELD((tag) + 8, struct pit_state, ch[i].status), \
-    MOBO_FIELD((tag) + 9, struct pit_state, ch[i].null_count), \
-    MOBO_FIELD((tag) + 10, struct pit_state, ch[i].gate), \
-    MOBO_FIELD((tag) + 11, struct pit_state, ch[i].loaded), \
-    MOBO_FIELD((tag) + 12, struct pit_state, ch[i].running), \
-    MOBO_FIELD((tag) + 13, struct pit_state, ch[i].pending), \
-    MOBO_FIELD((tag) + 14, struct pit_state, ch[i].latch), \
-    MOBO_FIELD((tag) + 15, struct pit_state, ch[i].cr), \
-    MOBO_FIELD((tag) + 16, struct pit_state, ch[i].n), \
-    MOBO_FIELD((tag) + 17, struct pit_state, ch[i].start), \
-    MOBO_FIELD((tag) + 18, struct pit_state, ch[i].elapsed), \
-    MOBO_FIELD((tag) + 19, struct pit_state, ch[i].pending_at), \
-    MOBO_FIELD((tag) + 20, struct pit_state, ch[i].written)
+#define CHANNEL_FIELDS(tag, i)                                         \
+    MOBO_FIELD((tag) + 0, struct pit_state, ch[i].mode),               \
+        MOBO_FIELD((tag) + 1, struct pit_state, ch[i].bcd),            \
+        MOBO_FIELD((tag) + 2, struct pit_state, ch[i].rw),             \
+        MOBO_FIELD((tag) + 3, struct pit_state, ch[i].second_write),   \
+        MOBO_FIELD((tag) + 4, struct pit_state, ch[i].second_read),    \
+        MOBO_FIELD((tag) + 5, struct pit_state, ch[i].low),            \
+        MOBO_FIELD((tag) + 6, struct pit_state, ch[i].latched),        \
+        MOBO_FIELD((tag) + 7, struct pit_state, ch[i].status_latched), \
+        MOBO_FIELD((tag) + 8, struct pit_state, ch[i].status),         \
+        MOBO_FIELD((tag) + 9, struct pit_state, ch[i].null_count),     \
+        MOBO_FIELD((tag) + 10, struct pit_state, ch[i].gate),          \
+        MOBO_FIELD((tag) + 11, struct pit_state, ch[i].loaded),        \
+        MOBO_FIELD((tag) + 12, struct pit_state, ch[i].running),       \
+        MOBO_FIELD((tag) + 13, struct pit_state, ch[i].pending),       \
+        MOBO_FIELD((tag) + 14, struct pit_state, ch[i].latch),         \
+        MOBO_FIELD((tag) + 15, struct pit_state, ch[i].cr),            \
+        MOBO_FIELD((tag) + 16, struct pit_state, ch[i].n),             \
+        MOBO_FIELD((tag) + 17, struct pit_state, ch[i].start),         \
+        MOBO_FIELD((tag) + 18, struct pit_state, ch[i].elapsed),       \
+        MOBO_FIELD((tag) + 19, struct pit_state, ch[i].pending_at),    \
+        MOBO_FIELD((tag) + 20, struct pit_state, ch[i].written)
 
 static const struct mobo_field pit_fields[] = {
     CHANNEL_FIELDS(32, 0),
@@ -584,11 +591,16 @@ static int pit_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
 {
     static const struct mobo_io_ops ops = { sizeof(ops), MOBO_W8, pit_read, pit_write };
     static const struct mobo_io_ops p61 = { sizeof(p61), MOBO_W8, p61_read, p61_write };
-    struct mobo_acpi_isa timer = { .head = { sizeof(timer), MOBO_ACPI_ISA }, .name = { "TMR_" },
-                                   .hid = "PNP0100", .irqs = 1, .nports = 1,
+    struct mobo_acpi_isa timer = { .head = { sizeof(timer), MOBO_ACPI_ISA },
+                                   .name = { "TMR_" },
+                                   .hid = "PNP0100",
+                                   .irqs = 1,
+                                   .nports = 1,
                                    .port = { { 0x40, 4 } } };
     struct mobo_acpi_isa speaker = { .head = { sizeof(speaker), MOBO_ACPI_ISA },
-                                     .name = { "SPKR" }, .hid = "PNP0800", .nports = 1,
+                                     .name = { "SPKR" },
+                                     .hid = "PNP0800",
+                                     .nports = 1,
                                      .port = { { 0x61, 1 } } };
     struct mobo_board_info board = { .size = sizeof(board) };
     struct pit *p = calloc(1, sizeof(*p));
@@ -604,8 +616,7 @@ static int pit_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
         (err = host->pio_add(dev, "port61", 0x61, 1, 0, &p61, p, NULL)) ||
         (err = host->irq_claim(dev, 0, MOBO_IRQ_EDGE, &p->irq)) ||
         (err = host->timer_create(dev, pit_fired, p, &p->timer)) ||
-        (err = host->acpi_add(dev, &timer.head)) ||
-        (err = host->acpi_add(dev, &speaker.head)))
+        (err = host->acpi_add(dev, &timer.head)) || (err = host->acpi_add(dev, &speaker.head)))
         goto fail;
     *ret_self = p;
     return 0;

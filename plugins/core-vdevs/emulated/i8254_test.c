@@ -292,7 +292,7 @@ static void test_latches(void **state)
     out(0x43, 0x80); /* ignored: the first latch has not been read */
     assert_int_equal(in(0x42) | in(0x42) << 8, 4000);
     assert_int_equal(in(0x42) | in(0x42) << 8, 3000); /* live again */
-    out(0x43, 0xc8); /* read-back of count and status */
+    out(0x43, 0xc8);                                  /* read-back of count and status */
     go(t0, 3001);
     assert_int_equal(in(0x42), 0x30);
     assert_int_equal(in(0x42) | in(0x42) << 8, 3000);
@@ -393,11 +393,16 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_direct_boot), T(test_power_on), T(test_mode0), T(test_mode2), T(test_mode3),
-        T(test_mode1_and_5_trigger), T(test_mode4), T(test_gate), T(test_calibration),
-        T(test_unlatched_read), T(test_bcd), T(test_single_bytes), T(test_latches),
-        T(test_new_count_waits), T(test_fast_counts), T(test_refresh_toggles),
-        T(test_port61_masks), T(test_state), T(test_monkey),
+        T(test_direct_boot),  T(test_power_on),
+        T(test_mode0),        T(test_mode2),
+        T(test_mode3),        T(test_mode1_and_5_trigger),
+        T(test_mode4),        T(test_gate),
+        T(test_calibration),  T(test_unlatched_read),
+        T(test_bcd),          T(test_single_bytes),
+        T(test_latches),      T(test_new_count_waits),
+        T(test_fast_counts),  T(test_refresh_toggles),
+        T(test_port61_masks), T(test_state),
+        T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,9 +15,16 @@ enum { MASTER = 0, SLAVE = 1, CASCADE = 2 };
 
 /* DS figure 7 and 8: command words. */
 enum {
-    ICW1_IC4 = 0x01, ICW1_SNGL = 0x02, ICW1_INIT = 0x10,
-    ICW4_AEOI = 0x02, ICW4_SFNM = 0x10,
-    OCW3_RIS = 0x01, OCW3_RR = 0x02, OCW3_POLL = 0x04, OCW3_SELECT = 0x08, OCW3_SMM = 0x20,
+    ICW1_IC4 = 0x01,
+    ICW1_SNGL = 0x02,
+    ICW1_INIT = 0x10,
+    ICW4_AEOI = 0x02,
+    ICW4_SFNM = 0x10,
+    OCW3_RIS = 0x01,
+    OCW3_RR = 0x02,
+    OCW3_POLL = 0x04,
+    OCW3_SELECT = 0x08,
+    OCW3_SMM = 0x20,
     OCW3_ESMM = 0x40,
     POLL_PENDING = 0x80
 };
@@ -28,8 +35,8 @@ enum { STEP_READY = 0, STEP_ICW2 = 2, STEP_ICW3 = 3, STEP_ICW4 = 4 };
 static const uint8_t elcr_mask[2] = { 0xf8, 0xde };
 
 struct chip {
-    uint8_t latch;    /* edges that wait                          */
-    uint8_t level;    /* input lines                              */
+    uint8_t latch; /* edges that wait                          */
+    uint8_t level; /* input lines                              */
     uint8_t isr, imr;
     uint8_t icw1, icw2, icw3, icw4;
     uint8_t step;     /* STEP_...                                 */
@@ -95,7 +102,7 @@ static void update(struct pic *p)
     if (request(p, SLAVE) >= 0)
         p->s.chip[MASTER].level |= 1 << CASCADE;
     else
-        p->s.chip[MASTER].level &= (uint8_t)~(1 << CASCADE);
+        p->s.chip[MASTER].level &= (uint8_t) ~(1 << CASCADE);
     p->host->intr_set(p->dev, request(p, MASTER) >= 0);
 }
 
@@ -103,7 +110,7 @@ static void acknowledge(struct pic *p, int n, unsigned in)
 {
     struct chip *c = &p->s.chip[n];
 
-    c->latch &= (uint8_t)~(1u << in);
+    c->latch &= (uint8_t) ~(1u << in);
     if (!(c->icw4 & ICW4_AEOI))
         c->isr |= (uint8_t)(1u << in);
     else if (c->rotate_aeoi)
@@ -167,13 +174,13 @@ static void ocw2(struct chip *c, uint8_t val)
         }
         if (found < 0)
             break;
-        c->isr &= (uint8_t)~(1u << found);
+        c->isr &= (uint8_t) ~(1u << found);
         if (val >> 5 == 5)
             c->lowest = (uint8_t)found;
         break;
-    case 3: c->isr &= (uint8_t)~(1u << in); break;
+    case 3: c->isr &= (uint8_t) ~(1u << in); break;
     case 7:
-        c->isr &= (uint8_t)~(1u << in);
+        c->isr &= (uint8_t) ~(1u << in);
         c->lowest = (uint8_t)in;
         break;
     case 6: c->lowest = (uint8_t)in; break;
@@ -187,8 +194,13 @@ static void write_even(struct chip *c, uint8_t val)
         uint8_t level = c->level, elcr = c->elcr;
 
         /* DS "ICW1": edge sense, mask and modes are cleared, input 7 gets the lowest priority */
-        *c = (struct chip){ .icw1 = val, .icw2 = c->icw2, .icw3 = c->icw3, .level = level,
-                            .elcr = elcr, .lowest = 7, .step = STEP_ICW2 };
+        *c = (struct chip){ .icw1 = val,
+                            .icw2 = c->icw2,
+                            .icw3 = c->icw3,
+                            .level = level,
+                            .elcr = elcr,
+                            .lowest = 7,
+                            .step = STEP_ICW2 };
     } else if (val & OCW3_SELECT) {
         if (val & OCW3_ESMM)
             c->smm = (val & OCW3_SMM) != 0;
@@ -206,9 +218,7 @@ static void write_odd(struct chip *c, uint8_t val)
     case STEP_READY: c->imr = val; break;
     case STEP_ICW2:
         c->icw2 = val & 0xf8;
-        c->step = !(c->icw1 & ICW1_SNGL) ? STEP_ICW3
-                  : c->icw1 & ICW1_IC4   ? STEP_ICW4
-                                         : STEP_READY;
+        c->step = !(c->icw1 & ICW1_SNGL) ? STEP_ICW3 : c->icw1 & ICW1_IC4 ? STEP_ICW4 : STEP_READY;
         break;
     case STEP_ICW3:
         c->icw3 = val;
@@ -299,27 +309,28 @@ static void pic_reset(void *self)
     struct pic *p = self;
 
     for (int n = 0; n < 2; n++)
-        p->s.chip[n] = (struct chip){ .lowest = 7, .imr = 0xff,
+        p->s.chip[n] = (struct chip){ .lowest = 7,
+                                      .imr = 0xff,
                                       .elcr = (uint8_t)(p->elcr_start >> (n * 8)) & elcr_mask[n] };
     update(p);
 }
 
-#define CHIP_FIELDS(tag, n) \
-    MOBO_FIELD((tag) + 0, struct pic_state, chip[n].latch), \
-    MOBO_FIELD((tag) + 1, struct pic_state, chip[n].level), \
-    MOBO_FIELD((tag) + 2, struct pic_state, chip[n].isr), \
-    MOBO_FIELD((tag) + 3, struct pic_state, chip[n].imr), \
-    MOBO_FIELD((tag) + 4, struct pic_state, chip[n].icw1), \
-    MOBO_FIELD((tag) + 5, struct pic_state, chip[n].icw2), \
-    MOBO_FIELD((tag) + 6, struct pic_state, chip[n].icw3), \
-    MOBO_FIELD((tag) + 7, struct pic_state, chip[n].icw4), \
-    MOBO_FIELD((tag) + 8, struct pic_state, chip[n].step), \
-    MOBO_FIELD((tag) + 9, struct pic_state, chip[n].lowest), \
-    MOBO_FIELD((tag) + 10, struct pic_state, chip[n].read_isr), \
-    MOBO_FIELD((tag) + 11, struct pic_state, chip[n].poll), \
-    MOBO_FIELD((tag) + 12, struct pic_state, chip[n].smm), \
-    MOBO_FIELD((tag) + 13, struct pic_state, chip[n].rotate_aeoi), \
-    MOBO_FIELD((tag) + 14, struct pic_state, chip[n].elcr)
+#define CHIP_FIELDS(tag, n)                                            \
+    MOBO_FIELD((tag) + 0, struct pic_state, chip[n].latch),            \
+        MOBO_FIELD((tag) + 1, struct pic_state, chip[n].level),        \
+        MOBO_FIELD((tag) + 2, struct pic_state, chip[n].isr),          \
+        MOBO_FIELD((tag) + 3, struct pic_state, chip[n].imr),          \
+        MOBO_FIELD((tag) + 4, struct pic_state, chip[n].icw1),         \
+        MOBO_FIELD((tag) + 5, struct pic_state, chip[n].icw2),         \
+        MOBO_FIELD((tag) + 6, struct pic_state, chip[n].icw3),         \
+        MOBO_FIELD((tag) + 7, struct pic_state, chip[n].icw4),         \
+        MOBO_FIELD((tag) + 8, struct pic_state, chip[n].step),         \
+        MOBO_FIELD((tag) + 9, struct pic_state, chip[n].lowest),       \
+        MOBO_FIELD((tag) + 10, struct pic_state, chip[n].read_isr),    \
+        MOBO_FIELD((tag) + 11, struct pic_state, chip[n].poll),        \
+        MOBO_FIELD((tag) + 12, struct pic_state, chip[n].smm),         \
+        MOBO_FIELD((tag) + 13, struct pic_state, chip[n].rotate_aeoi), \
+        MOBO_FIELD((tag) + 14, struct pic_state, chip[n].elcr)
 
 static const struct mobo_field pic_fields[] = {
     CHIP_FIELDS(1, 0),
@@ -376,8 +387,11 @@ static int pic_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
         { sizeof(ops[0]), MOBO_W8, slave_read, slave_write },
         { sizeof(ops[0]), MOBO_W8, elcr_read, elcr_write },
     };
-    struct mobo_acpi_isa node = { .head = { sizeof(node), MOBO_ACPI_ISA }, .name = { "PIC_" },
-                                  .hid = "PNP0000", .irqs = 1 << CASCADE, .nports = 3,
+    struct mobo_acpi_isa node = { .head = { sizeof(node), MOBO_ACPI_ISA },
+                                  .name = { "PIC_" },
+                                  .hid = "PNP0000",
+                                  .irqs = 1 << CASCADE,
+                                  .nports = 3,
                                   .port = { { 0x20, 2 }, { 0xa0, 2 }, { 0x4d0, 2 } } };
     struct mobo_acpi_legacy legacy = { .head = { sizeof(legacy), MOBO_ACPI_LEGACY },
                                        .flags = MOBO_ACPI_HAS_8259 };
@@ -396,8 +410,7 @@ static int pic_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
         (err = host->pio_add(dev, "slave", 0xa0, 2, 0, &ops[1], p, NULL)) ||
         (err = host->pio_add(dev, "elcr", 0x4d0, 2, 0, &ops[2], p, NULL)) ||
         (err = host->irq_sink_add(dev, 0, 16, pic_level, p)) ||
-        (err = host->intack_set(dev, pic_intack, p)) ||
-        (err = host->acpi_add(dev, &node.head)) ||
+        (err = host->intack_set(dev, pic_intack, p)) || (err = host->acpi_add(dev, &node.head)) ||
         (err = host->acpi_add(dev, &legacy.head)))
         goto fail;
     *ret_self = p;
@@ -408,7 +421,10 @@ fail:
 }
 
 static const struct mobo_param pic_params[] = {
-    { .name = "level-lines", .kind = MOBO_UINT, .def = "0x0e00", .max = 0xdef8,
+    { .name = "level-lines",
+      .kind = MOBO_UINT,
+      .def = "0x0e00",
+      .max = 0xdef8,
       .help = "Lines that start level-triggered on a direct boot, one bit each, as firmware sets "
               "them for PCI and ACPI" },
 };

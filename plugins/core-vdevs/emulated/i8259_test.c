@@ -262,8 +262,8 @@ static void test_state(void **state)
 static void test_hostile_state(void **state)
 {
     (void)state;
-    check_refused(10, 0, 8);    /* lowest priority */
-    check_refused(9, 0, 1);     /* step */
+    check_refused(10, 0, 8); /* lowest priority */
+    check_refused(9, 0, 1);  /* step */
     check_refused(9, 0, 5);
     check_refused(15, 0, 0xff); /* edge/level of line 0 */
     check_refused(33 + 5, 0, 0x01);
@@ -292,11 +292,24 @@ static void test_inspect(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_reset), T(test_probe), T(test_elcr_masks), T(test_edge),
-        T(test_pulse_is_kept_while_masked), T(test_level), T(test_priority_and_nesting),
-        T(test_special_fully_nested), T(test_special_mask), T(test_rotation), T(test_auto_eoi),
-        T(test_poll), T(test_init_sequence), T(test_cascade_line_is_not_an_input), T(test_state),
-        T(test_hostile_state), T(test_monkey), T(test_inspect),
+        T(test_reset),
+        T(test_probe),
+        T(test_elcr_masks),
+        T(test_edge),
+        T(test_pulse_is_kept_while_masked),
+        T(test_level),
+        T(test_priority_and_nesting),
+        T(test_special_fully_nested),
+        T(test_special_mask),
+        T(test_rotation),
+        T(test_auto_eoi),
+        T(test_poll),
+        T(test_init_sequence),
+        T(test_cascade_line_is_not_an_input),
+        T(test_state),
+        T(test_hostile_state),
+        T(test_monkey),
+        T(test_inspect),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

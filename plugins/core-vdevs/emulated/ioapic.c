@@ -17,19 +17,27 @@ enum { IDX_ID = 0x00, IDX_VERSION = 0x01, IDX_ARBITRATION = 0x02, IDX_TABLE = 0x
 enum { VERSION = 0x20 };
 
 /* Redirection table entry, DS 3.2.4. */
-#define RTE_VECTOR      UINT64_C(0xff)
-#define RTE_MODE        UINT64_C(0x700)
-#define RTE_LOGICAL     UINT64_C(0x800)
-#define RTE_BUSY        UINT64_C(0x1000) /* R: delivery status */
-#define RTE_LOW         UINT64_C(0x2000)
-#define RTE_IRR         UINT64_C(0x4000) /* R: remote IRR */
-#define RTE_LEVEL       UINT64_C(0x8000)
-#define RTE_MASK        UINT64_C(0x10000)
-#define RTE_DEST        UINT64_C(0xff00000000000000)
-#define RTE_WRITABLE    (RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_LOW | RTE_LEVEL | RTE_MASK | RTE_DEST)
-#define RTE_STORED      (RTE_WRITABLE | RTE_IRR)
+#define RTE_VECTOR  UINT64_C(0xff)
+#define RTE_MODE    UINT64_C(0x700)
+#define RTE_LOGICAL UINT64_C(0x800)
+#define RTE_BUSY    UINT64_C(0x1000) /* R: delivery status */
+#define RTE_LOW     UINT64_C(0x2000)
+#define RTE_IRR     UINT64_C(0x4000) /* R: remote IRR */
+#define RTE_LEVEL   UINT64_C(0x8000)
+#define RTE_MASK    UINT64_C(0x10000)
+#define RTE_DEST    UINT64_C(0xff00000000000000)
+#define RTE_WRITABLE \
+    (RTE_VECTOR | RTE_MODE | RTE_LOGICAL | RTE_LOW | RTE_LEVEL | RTE_MASK | RTE_DEST)
+#define RTE_STORED (RTE_WRITABLE | RTE_IRR)
 
-enum { MODE_FIXED = 0, MODE_LOWEST = 1, MODE_SMI = 2, MODE_NMI = 4, MODE_INIT = 5, MODE_EXTINT = 7 };
+enum {
+    MODE_FIXED = 0,
+    MODE_LOWEST = 1,
+    MODE_SMI = 2,
+    MODE_NMI = 4,
+    MODE_INIT = 5,
+    MODE_EXTINT = 7
+};
 
 struct ioapic_state {
     uint64_t rte[PINS];
@@ -82,9 +90,10 @@ static void service(struct ioapic *io, unsigned pin)
         io->s.rte[pin] |= RTE_IRR;
     else
         io->s.edge &= ~bit;
-    if (io->host->msi_send(io->dev, UINT64_C(0xfee00000) | (rte >> 56) << 12 |
-                                        (rte & RTE_LOGICAL ? 4 : 0) |
-                                        (mode == MODE_LOWEST ? 8 : 0), data) != 0)
+    if (io->host->msi_send(io->dev,
+                           UINT64_C(0xfee00000) | (rte >> 56) << 12 | (rte & RTE_LOGICAL ? 4 : 0) |
+                               (mode == MODE_LOWEST ? 8 : 0),
+                           data) != 0)
         return;
     /* nobody took it: try again when something changes */
     if (level)
@@ -211,10 +220,8 @@ static void ioapic_reset(void *self)
 }
 
 static const struct mobo_field ioapic_fields[] = {
-    MOBO_FIELD_ARRAY(1, struct ioapic_state, rte),
-    MOBO_FIELD(2, struct ioapic_state, level),
-    MOBO_FIELD(3, struct ioapic_state, edge),
-    MOBO_FIELD(4, struct ioapic_state, index),
+    MOBO_FIELD_ARRAY(1, struct ioapic_state, rte), MOBO_FIELD(2, struct ioapic_state, level),
+    MOBO_FIELD(3, struct ioapic_state, edge),      MOBO_FIELD(4, struct ioapic_state, index),
     MOBO_FIELD(5, struct ioapic_state, id),
 };
 
@@ -256,8 +263,8 @@ static void ioapic_destroy(void *self)
 
 static int ioapic_create(struct mobo_vdev *dev, const struct mobo_host *host, void **ret_self)
 {
-    static const struct mobo_io_ops ops = { sizeof(ops), MOBO_W8 | MOBO_W16 | MOBO_W32,
-                                            ioapic_read, ioapic_write };
+    static const struct mobo_io_ops ops = { sizeof(ops), MOBO_W8 | MOBO_W16 | MOBO_W32, ioapic_read,
+                                            ioapic_write };
     struct mobo_acpi_ioapic desc = { .head = { sizeof(desc), MOBO_ACPI_IOAPIC }, .pins = PINS };
     struct mobo_board_info board = { .size = sizeof(board) };
     struct ioapic *io = calloc(1, sizeof(*io));
@@ -286,8 +293,7 @@ static int ioapic_create(struct mobo_vdev *dev, const struct mobo_host *host, vo
     desc.isa_line0_gsi = io->first_gsi == 0 ? 2 : 0;
     if ((err = host->mmio_add(dev, "registers", base, WINDOW, 0, &ops, io, NULL)) ||
         (err = host->irq_sink_add(dev, io->first_gsi, PINS, ioapic_level, io)) ||
-        (err = host->eoi_watch(dev, ioapic_eoi, io)) ||
-        (err = host->acpi_add(dev, &desc.head)))
+        (err = host->eoi_watch(dev, ioapic_eoi, io)) || (err = host->acpi_add(dev, &desc.head)))
         goto fail;
     *ret_self = io;
     return 0;
@@ -297,11 +303,20 @@ fail:
 }
 
 static const struct mobo_param ioapic_params[] = {
-    { .name = "base", .kind = MOBO_UINT, .def = "0xfec00000", .min = 0x100000, .max = 0xfffff000,
+    { .name = "base",
+      .kind = MOBO_UINT,
+      .def = "0xfec00000",
+      .min = 0x100000,
+      .max = 0xfffff000,
       .help = "Guest-physical address of the registers, a multiple of 4096" },
-    { .name = "first-line", .kind = MOBO_UINT, .def = "0", .max = 40,
+    { .name = "first-line",
+      .kind = MOBO_UINT,
+      .def = "0",
+      .max = 40,
       .help = "Line on input 0; with 0, line 0 arrives at input 2 as on PCs" },
-    { .name = "id", .kind = MOBO_UINT, .max = 15,
+    { .name = "id",
+      .kind = MOBO_UINT,
+      .max = 15,
       .help = "APIC identifier after reset; if not set, the number of processors" },
 };
 

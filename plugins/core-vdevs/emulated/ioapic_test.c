@@ -235,9 +235,18 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_reset), T(test_masks), T(test_widths), T(test_edge), T(test_isa_wiring),
-        T(test_level), T(test_edge_mode_clears_irr), T(test_one_vector_on_two_pins),
-        T(test_modes), T(test_params), T(test_state), T(test_monkey),
+        T(test_reset),
+        T(test_masks),
+        T(test_widths),
+        T(test_edge),
+        T(test_isa_wiring),
+        T(test_level),
+        T(test_edge_mode_clears_irr),
+        T(test_one_vector_on_two_pins),
+        T(test_modes),
+        T(test_params),
+        T(test_state),
+        T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

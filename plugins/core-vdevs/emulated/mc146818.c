@@ -16,20 +16,45 @@
 
 /* DS figure 13: address map. */
 enum {
-    REG_SEC = 0, REG_SEC_ALARM = 1, REG_MIN = 2, REG_MIN_ALARM = 3, REG_HOUR = 4,
-    REG_HOUR_ALARM = 5, REG_DOW = 6, REG_DAY = 7, REG_MONTH = 8, REG_YEAR = 9, REG_A = 10,
-    REG_B = 11, REG_C = 12, REG_D = 13, REG_CENTURY = 0x32, NBYTES = 128
+    REG_SEC = 0,
+    REG_SEC_ALARM = 1,
+    REG_MIN = 2,
+    REG_MIN_ALARM = 3,
+    REG_HOUR = 4,
+    REG_HOUR_ALARM = 5,
+    REG_DOW = 6,
+    REG_DAY = 7,
+    REG_MONTH = 8,
+    REG_YEAR = 9,
+    REG_A = 10,
+    REG_B = 11,
+    REG_C = 12,
+    REG_D = 13,
+    REG_CENTURY = 0x32,
+    NBYTES = 128
 };
 enum {
-    A_UIP = 0x80, A_DV = 0x70, A_DV_RUN = 0x20, A_RS = 0x0f,
-    B_SET = 0x80, B_PIE = 0x40, B_AIE = 0x20, B_UIE = 0x10, B_SQWE = 0x08, B_BINARY = 0x04,
-    B_24H = 0x02, B_ENABLES = B_PIE | B_AIE | B_UIE,
-    C_IRQF = 0x80, D_VALID = 0x80, HOUR_PM = 0x80, ALARM_ANY = 0xc0
+    A_UIP = 0x80,
+    A_DV = 0x70,
+    A_DV_RUN = 0x20,
+    A_RS = 0x0f,
+    B_SET = 0x80,
+    B_PIE = 0x40,
+    B_AIE = 0x20,
+    B_UIE = 0x10,
+    B_SQWE = 0x08,
+    B_BINARY = 0x04,
+    B_24H = 0x02,
+    B_ENABLES = B_PIE | B_AIE | B_UIE,
+    C_IRQF = 0x80,
+    D_VALID = 0x80,
+    HOUR_PM = 0x80,
+    ALARM_ANY = 0xc0
 };
 
-#define SECOND INT64_C(1000000000)
+#define SECOND     INT64_C(1000000000)
 /* DS table 3 and figure 15: an update takes 1984 us and is announced 244 us before. */
-#define UPDATE_NS INT64_C(2228000)
+#define UPDATE_NS  INT64_C(2228000)
 /* DS "divider control": the first update comes half a second after the divider is released. */
 #define RELEASE_NS (SECOND / 2)
 
@@ -202,8 +227,8 @@ static void set_date(struct rtc *r)
     mon = mon < 1 ? 1 : mon > 12 ? 12 : mon;
     last = month_days[mon - 1] + (mon == 2 && leap(year));
     day = day < 1 ? 1 : day > last ? last : day;
-    r->s.sec = to_seconds(year, mon, day, hour > 23 ? 23 : hour, min > 59 ? 59 : min,
-                          sec > 59 ? 59 : sec);
+    r->s.sec =
+        to_seconds(year, mon, day, hour > 23 ? 23 : hour, min > 59 ? 59 : min, sec > 59 ? 59 : sec);
     dow = decode(r, ram[REG_DOW]);
     r->s.dow_shift = dow >= 1 && dow <= 7 ? (uint8_t)((dow + 6 - to_date(r->s.sec).dow) % 7) : 0;
 }
@@ -485,10 +510,10 @@ static void start_clock(struct rtc *r)
             struct tm tm;
 
             if (localtime_r(&t, &tm))
-                r->s.sec = to_seconds(tm.tm_year + 1900, (unsigned)tm.tm_mon + 1,
-                                      (unsigned)tm.tm_mday, (unsigned)tm.tm_hour,
-                                      (unsigned)tm.tm_min,
-                                      tm.tm_sec > 59 ? 59 : (unsigned)tm.tm_sec);
+                r->s.sec =
+                    to_seconds(tm.tm_year + 1900, (unsigned)tm.tm_mon + 1, (unsigned)tm.tm_mday,
+                               (unsigned)tm.tm_hour, (unsigned)tm.tm_min,
+                               tm.tm_sec > 59 ? 59 : (unsigned)tm.tm_sec);
         }
     }
     show(r, now);
@@ -509,19 +534,16 @@ static void rtc_reset(void *self)
     struct rtc *r = self;
 
     catch_up(r, now_ns(r));
-    r->s.ram[REG_B] &= (uint8_t)~(B_ENABLES | B_SQWE);
+    r->s.ram[REG_B] &= (uint8_t) ~(B_ENABLES | B_SQWE);
     r->s.ram[REG_C] = 0;
     r->s.index = 0;
     update_irq(r);
 }
 
 static const struct mobo_field rtc_fields[] = {
-    MOBO_FIELD_ARRAY(1, struct rtc_state, ram),
-    MOBO_FIELD(2, struct rtc_state, index),
-    MOBO_FIELD(3, struct rtc_state, sec),
-    MOBO_FIELD(4, struct rtc_state, ref),
-    MOBO_FIELD(5, struct rtc_state, checked),
-    MOBO_FIELD(6, struct rtc_state, dow_shift),
+    MOBO_FIELD_ARRAY(1, struct rtc_state, ram), MOBO_FIELD(2, struct rtc_state, index),
+    MOBO_FIELD(3, struct rtc_state, sec),       MOBO_FIELD(4, struct rtc_state, ref),
+    MOBO_FIELD(5, struct rtc_state, checked),   MOBO_FIELD(6, struct rtc_state, dow_shift),
 };
 
 static int rtc_save(void *self, struct mobo_writer *out)
@@ -574,11 +596,15 @@ static void rtc_destroy(void *self)
 static int rtc_create(struct mobo_vdev *dev, const struct mobo_host *host, void **ret_self)
 {
     static const struct mobo_io_ops ops = { sizeof(ops), MOBO_W8, rtc_read, rtc_write };
-    struct mobo_acpi_isa node = { .head = { sizeof(node), MOBO_ACPI_ISA }, .name = { "RTC_" },
-                                  .hid = "PNP0B00", .irqs = 1 << 8, .nports = 1,
+    struct mobo_acpi_isa node = { .head = { sizeof(node), MOBO_ACPI_ISA },
+                                  .name = { "RTC_" },
+                                  .hid = "PNP0B00",
+                                  .irqs = 1 << 8,
+                                  .nports = 1,
                                   .port = { { 0x70, 2 } } };
     struct mobo_acpi_legacy legacy = { .head = { sizeof(legacy), MOBO_ACPI_LEGACY },
-                                       .flags = MOBO_ACPI_HAS_RTC, .rtc_century = REG_CENTURY };
+                                       .flags = MOBO_ACPI_HAS_RTC,
+                                       .rtc_century = REG_CENTURY };
     struct rtc *r = calloc(1, sizeof(*r));
     const char *date = host->param_str(dev, "date");
     int64_t unused;
@@ -591,15 +617,16 @@ static int rtc_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
     r->trace = host->trace_word(dev);
     r->s.ram[REG_D] = D_VALID;
     if (date && parse_date(date, &unused)) {
-        err = host->fail(dev, -EINVAL, "date: '%s' is not a date from 1970 on, YYYY-MM-DD or "
-                         "YYYY-MM-DDTHH:MM:SS", date);
+        err = host->fail(dev, -EINVAL,
+                         "date: '%s' is not a date from 1970 on, YYYY-MM-DD or "
+                         "YYYY-MM-DDTHH:MM:SS",
+                         date);
         goto fail;
     }
     if ((err = host->pio_add(dev, "registers", 0x70, 2, 0, &ops, r, NULL)) ||
         (err = host->irq_claim(dev, 8, MOBO_IRQ_EDGE, &r->irq)) ||
         (err = host->timer_create(dev, rtc_fired, r, &r->timer)) ||
-        (err = host->acpi_add(dev, &node.head)) ||
-        (err = host->acpi_add(dev, &legacy.head)))
+        (err = host->acpi_add(dev, &node.head)) || (err = host->acpi_add(dev, &legacy.head)))
         goto fail;
     *ret_self = r;
     return 0;
@@ -609,9 +636,14 @@ fail:
 }
 
 static const struct mobo_param rtc_params[] = {
-    { .name = "zone", .kind = MOBO_CHOICE, .def = "utc", .choices = "utc|local",
+    { .name = "zone",
+      .kind = MOBO_CHOICE,
+      .def = "utc",
+      .choices = "utc|local",
       .help = "What the clock shows at power-on: UTC, or the host's local time" },
-    { .name = "date", .kind = MOBO_STRING, .max = 19,
+    { .name = "date",
+      .kind = MOBO_STRING,
+      .max = 19,
       .help = "Start from this date instead: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS" },
 };
 

@@ -2,7 +2,7 @@
 /* Unit tests of the mc146818 device. */
 #include "plugins/test.h"
 
-#define MS UINT64_C(1000000)
+#define MS  UINT64_C(1000000)
 #define SEC UINT64_C(1000000000)
 
 static int setup(void **state)
@@ -79,9 +79,9 @@ static void test_wall_clock(void **state)
 
 static void test_bad_date(void **state)
 {
-    static const char *const bad[] = { "date=2026-02-29", "date=2026-13-01", "date=yesterday",
-                                       "date=2026-01-01T24:00:00", "date=1969-12-31",
-                                       "date=2026-01-01x" };
+    static const char *const bad[] = { "date=2026-02-29", "date=2026-13-01",
+                                       "date=yesterday",  "date=2026-01-01T24:00:00",
+                                       "date=1969-12-31", "date=2026-01-01x" };
 
     (void)state;
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -255,7 +255,9 @@ static void test_alarm(void **state)
 
 static void test_memory_sizes(void **state)
 {
-    struct mobo_board_info info = { .size = sizeof(info), .vps = 4, .generation = 1,
+    struct mobo_board_info info = { .size = sizeof(info),
+                                    .vps = 4,
+                                    .generation = 1,
                                     .ram_below_4g = UINT64_C(3) << 30,
                                     .ram_above_4g = UINT64_C(5) << 30 };
     unsigned sum = 0;
@@ -323,10 +325,22 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_reset), T(test_runs), T(test_wall_clock), T(test_bad_date), T(test_formats),
-        T(test_setting), T(test_divider), T(test_update_in_progress), T(test_update_interrupt),
-        T(test_periodic_interrupt), T(test_flags_without_interrupt), T(test_alarm),
-        T(test_memory_sizes), T(test_ram_and_nmi_bit), T(test_state), T(test_monkey),
+        T(test_reset),
+        T(test_runs),
+        T(test_wall_clock),
+        T(test_bad_date),
+        T(test_formats),
+        T(test_setting),
+        T(test_divider),
+        T(test_update_in_progress),
+        T(test_update_interrupt),
+        T(test_periodic_interrupt),
+        T(test_flags_without_interrupt),
+        T(test_alarm),
+        T(test_memory_sizes),
+        T(test_ram_and_nmi_bit),
+        T(test_state),
+        T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

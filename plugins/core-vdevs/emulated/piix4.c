@@ -10,8 +10,18 @@
 #include <string.h>
 
 /* PIIX4 4.1. */
-enum { CFG_IORT = 0x4c, CFG_XBCS = 0x4e, CFG_PIRQRC = 0x60, CFG_SERIRQC = 0x64, CFG_TOM = 0x69,
-       CFG_MSTAT = 0x6a, CFG_MBDMA0 = 0x76, CFG_DLC = 0x82, CFG_GENCFG = 0xb0, CFG_RTCCFG = 0xcb };
+enum {
+    CFG_IORT = 0x4c,
+    CFG_XBCS = 0x4e,
+    CFG_PIRQRC = 0x60,
+    CFG_SERIRQC = 0x64,
+    CFG_TOM = 0x69,
+    CFG_MSTAT = 0x6a,
+    CFG_MBDMA0 = 0x76,
+    CFG_DLC = 0x82,
+    CFG_GENCFG = 0xb0,
+    CFG_RTCCFG = 0xcb
+};
 enum { PIRQ_OFF = 0x80, PIRQ_LINE = 0x0f };
 enum { PIRQ_LINES = 0xdef8 }; /* PIIX4 4.1.10: 3-7, 9-12, 14, 15 */
 
@@ -195,7 +205,8 @@ static int isa_registers(struct piix4 *p)
     };
     static const char *const key[4] = { "pirq-a", "pirq-b", "pirq-c", "pirq-d" };
     struct mobo_acpi_pci_links links = { .head = { sizeof(links), MOBO_ACPI_PCI_LINKS },
-                                         .bridge = p->isa, .irqs = 1 << 5 | 1 << 10 | 1 << 11 };
+                                         .bridge = p->isa,
+                                         .irqs = 1 << 5 | 1 << 10 | 1 << 11 };
     int err;
 
     for (size_t i = 0; i < sizeof(reg) / sizeof(reg[0]); i++)
@@ -206,14 +217,16 @@ static int isa_registers(struct piix4 *p)
         uint32_t line = (uint32_t)p->host->param_uint(p->dev, key[i]);
 
         if (!(PIRQ_LINES >> line & 1))
-            return p->host->fail(p->dev, -EINVAL, "%s: %u is not a line that can be routed to (3-7, "
-                                 "9-12, 14, 15)", key[i], line);
+            return p->host->fail(p->dev, -EINVAL,
+                                 "%s: %u is not a line that can be routed to (3-7, "
+                                 "9-12, 14, 15)",
+                                 key[i], line);
         links.reg[i] = CFG_PIRQRC + i;
         links.irqs |= 1u << line;
         /* PIIX4 4.1.10: off after reset; firmware routes them */
         if ((err = p->host->pci_config_init(p->isa, CFG_PIRQRC + i, 1,
-                                            p->direct_boot ? line : PIRQ_OFF,
-                                            PIRQ_OFF | PIRQ_LINE, 0)))
+                                            p->direct_boot ? line : PIRQ_OFF, PIRQ_OFF | PIRQ_LINE,
+                                            0)))
             return err;
     }
     return p->host->acpi_add(p->dev, &links.head);
@@ -225,8 +238,11 @@ static int piix4_create(struct mobo_vdev *dev, const struct mobo_host *host, voi
     static const struct mobo_io_ops p92_ops = { sizeof(p92_ops), MOBO_W8, p92_read, p92_write };
     static const struct mobo_io_ops apm_ops = { sizeof(apm_ops), MOBO_W8, apm_read, apm_write };
     static const struct mobo_pci_ops isa_ops = { sizeof(isa_ops), 0, NULL, isa_written };
-    struct mobo_pci_info info = { .size = sizeof(info), .flags = MOBO_PCI_MULTIFUNCTION,
-                                  .vendor = 0x8086, .device = 0x7110, .class_code = 0x060100,
+    struct mobo_pci_info info = { .size = sizeof(info),
+                                  .flags = MOBO_PCI_MULTIFUNCTION,
+                                  .vendor = 0x8086,
+                                  .device = 0x7110,
+                                  .class_code = 0x060100,
                                   .revision = 1 };
     struct mobo_board_info board = { .size = sizeof(board) };
     struct piix4 *p = calloc(1, sizeof(*p));
@@ -239,8 +255,7 @@ static int piix4_create(struct mobo_vdev *dev, const struct mobo_host *host, voi
     p->trace = host->trace_word(dev);
     p->direct_boot = !host->board_info(dev, &board) && board.direct_boot;
     p->slot = info.slot = (int32_t)host->param_uint(dev, "slot");
-    if ((err = host->pci_add(dev, &info, &isa_ops, p, &p->isa)) ||
-        (err = isa_registers(p)) ||
+    if ((err = host->pci_add(dev, &info, &isa_ops, p, &p->isa)) || (err = isa_registers(p)) ||
         (err = host->pio_add(dev, "port92", 0x92, 1, 0, &p92_ops, p, NULL)) ||
         (err = host->pio_add(dev, "apm", 0xb2, 2, 0, &apm_ops, p, NULL)) ||
         (err = host->pio_add(dev, "reset-control", 0xcf9, 1, 0, &rc_ops, p, NULL)) ||
@@ -254,13 +269,28 @@ fail:
 }
 
 static const struct mobo_param piix4_params[] = {
-    { .name = "slot", .kind = MOBO_UINT, .def = "7", .min = 1, .max = 31,
+    { .name = "slot",
+      .kind = MOBO_UINT,
+      .def = "7",
+      .min = 1,
+      .max = 31,
       .help = "PCI slot of the chip" },
-    { .name = "pm-base", .kind = MOBO_UINT, .def = "0x600", .min = 0x100, .max = 0xffc0,
+    { .name = "pm-base",
+      .kind = MOBO_UINT,
+      .def = "0x600",
+      .min = 0x100,
+      .max = 0xffc0,
       .help = "Ports of power management, as firmware places them; a multiple of 64" },
-    { .name = "smbus-base", .kind = MOBO_UINT, .def = "0x700", .min = 0x100, .max = 0xfff0,
+    { .name = "smbus-base",
+      .kind = MOBO_UINT,
+      .def = "0x700",
+      .min = 0x100,
+      .max = 0xfff0,
       .help = "Ports of the SMBus controller, as firmware places them; a multiple of 16" },
-    { .name = "pirq-a", .kind = MOBO_UINT, .def = "10", .max = 15,
+    { .name = "pirq-a",
+      .kind = MOBO_UINT,
+      .def = "10",
+      .max = 15,
       .help = "Line that PCI interrupt A is routed to, as firmware does" },
     { .name = "pirq-b", .kind = MOBO_UINT, .def = "10", .max = 15, .help = "The same for B" },
     { .name = "pirq-c", .kind = MOBO_UINT, .def = "11", .max = 15, .help = "The same for C" },

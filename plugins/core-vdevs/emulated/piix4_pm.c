@@ -8,18 +8,45 @@
 #include <string.h>
 
 /* Configuration space, PIIX4 7.1. */
-enum { CFG_COMMAND = 0x04, CFG_PMBASE = 0x40, CFG_PMREGMISC = 0x80, CFG_SMBBA = 0x90,
-       CFG_SMBHSTCFG = 0xd2, CMD_IO = 0x01, PMIOSE = 0x01, SMB_HST_EN = 0x01 };
+enum {
+    CFG_COMMAND = 0x04,
+    CFG_PMBASE = 0x40,
+    CFG_PMREGMISC = 0x80,
+    CFG_SMBBA = 0x90,
+    CFG_SMBHSTCFG = 0xd2,
+    CMD_IO = 0x01,
+    PMIOSE = 0x01,
+    SMB_HST_EN = 0x01
+};
 
 /* Ports, PIIX4 7.2. */
 enum {
-    PMSTS = 0x00, PMEN = 0x02, PMCNTRL = 0x04, PMTMR = 0x08, GPSTS = 0x0c, GPEN = 0x0e,
-    PCNTRL = 0x10, PLVL2 = 0x14, PLVL3 = 0x15, GLBSTS = 0x18, DEVSTS = 0x1c, GLBEN = 0x20,
-    GLBCTL = 0x28, DEVCTL = 0x2c, GPIREG = 0x30, GPOREG = 0x34
+    PMSTS = 0x00,
+    PMEN = 0x02,
+    PMCNTRL = 0x04,
+    PMTMR = 0x08,
+    GPSTS = 0x0c,
+    GPEN = 0x0e,
+    PCNTRL = 0x10,
+    PLVL2 = 0x14,
+    PLVL3 = 0x15,
+    GLBSTS = 0x18,
+    DEVSTS = 0x1c,
+    GLBEN = 0x20,
+    GLBCTL = 0x28,
+    DEVCTL = 0x2c,
+    GPIREG = 0x30,
+    GPOREG = 0x34
 };
 enum {
-    TMROF = 0x0001, BM_STS = 0x0010, GBL = 0x0020, PWRBTN = 0x0100, RTC = 0x0400, RSM_STS = 0x8000,
-    STS_MASK = TMROF | BM_STS | GBL | PWRBTN | RTC | RSM_STS, EN_MASK = TMROF | GBL | PWRBTN | RTC,
+    TMROF = 0x0001,
+    BM_STS = 0x0010,
+    GBL = 0x0020,
+    PWRBTN = 0x0100,
+    RTC = 0x0400,
+    RSM_STS = 0x8000,
+    STS_MASK = TMROF | BM_STS | GBL | PWRBTN | RTC | RSM_STS,
+    EN_MASK = TMROF | GBL | PWRBTN | RTC,
     GP_MASK = 0x0f01
 };
 enum { SCI_EN = 0x0001, SUS_TYP = 0x1c00, SUS_EN = 0x2000, CNTRL_MASK = 0x1c03 };
@@ -29,8 +56,15 @@ enum { SUS_SOFT_OFF = 0 };
 enum { TIMER_MASK = 0xffffff, TIMER_HALF = 1 << 23 };
 
 /* SMBus, PIIX4 7.3. */
-enum { SMBHSTSTS = 0, SMBSLVSTS = 1, SMBHSTCNT = 2, HST_INTR = 0x02, HST_DEV_ERR = 0x04,
-       HST_W1C = 0x1e, HST_START = 0x40 };
+enum {
+    SMBHSTSTS = 0,
+    SMBSLVSTS = 1,
+    SMBHSTCNT = 2,
+    HST_INTR = 0x02,
+    HST_DEV_ERR = 0x04,
+    HST_W1C = 0x1e,
+    HST_START = 0x40
+};
 
 static uint64_t to_count(uint64_t ns)
 {
@@ -145,18 +179,16 @@ static void pm_write_byte(struct piix4 *p, unsigned off, uint8_t val)
     unsigned shift = (off & 1) * 8;
 
     switch (off & ~1u) {
-    case PMSTS: *reg &= (uint8_t)~(val & STS_MASK >> shift); break;
+    case PMSTS: *reg &= (uint8_t) ~(val & STS_MASK >> shift); break;
     case PMEN: *reg = val & (uint8_t)(EN_MASK >> shift); break;
-    case GPSTS: *reg &= (uint8_t)~(val & GP_MASK >> shift); break;
+    case GPSTS: *reg &= (uint8_t) ~(val & GP_MASK >> shift); break;
     case GPEN: *reg = val & (uint8_t)(GP_MASK >> shift); break;
     case PMCNTRL:
         *reg = val & (uint8_t)(CNTRL_MASK >> shift);
         if (off == PMCNTRL + 1 && (val & SUS_EN >> 8))
             sleep_request(p, (unsigned)val << 8);
         break;
-    default:
-        mask = plain_mask(off);
-        *reg = (uint8_t)((*reg & ~mask) | (val & mask));
+    default: mask = plain_mask(off); *reg = (uint8_t)((*reg & ~mask) | (val & mask));
     }
 }
 
@@ -187,7 +219,7 @@ static void smb_write(void *self, uint64_t off, uint32_t len, uint64_t val)
 
     (void)len;
     switch (off) {
-    case SMBHSTSTS: p->s.smb[off] &= (uint8_t)~(val & HST_W1C); break;
+    case SMBHSTSTS: p->s.smb[off] &= (uint8_t) ~(val & HST_W1C); break;
     case SMBSLVSTS: break;
     case SMBHSTCNT:
         p->s.smb[off] = (uint8_t)val & (uint8_t)~HST_START & 0x1d;
@@ -288,21 +320,35 @@ int piix4_pm_create(struct piix4 *p)
                                                pm_read, pm_write };
     static const struct mobo_io_ops smb_ops = { sizeof(smb_ops), MOBO_W8, smb_read, smb_write };
     static const struct mobo_pci_ops pci_ops = { sizeof(pci_ops), 0, NULL, pm_config_written };
-    struct mobo_pci_info info = { .size = sizeof(info), .vendor = 0x8086, .device = 0x7113,
-                                  .class_code = 0x068000, .revision = 3, .function = 3,
+    struct mobo_pci_info info = { .size = sizeof(info),
+                                  .vendor = 0x8086,
+                                  .device = 0x7113,
+                                  .class_code = 0x068000,
+                                  .revision = 3,
+                                  .function = 3,
                                   .slot = p->slot };
     const struct mobo_host *h = p->host;
     uint32_t pm_base = (uint32_t)h->param_uint(p->dev, "pm-base");
     uint32_t smb_base = (uint32_t)h->param_uint(p->dev, "smbus-base");
     struct mobo_acpi_pm desc = {
         .head = { sizeof(desc), MOBO_ACPI_PM },
-        .pm1_event = (uint16_t)(pm_base + PMSTS), .pm1_event_len = 4,
-        .pm1_control = (uint16_t)(pm_base + PMCNTRL), .pm1_control_len = 2,
-        .pm_timer = (uint16_t)(pm_base + PMTMR), .pm_timer_len = 4,
-        .gpe0 = (uint16_t)(pm_base + GPSTS), .gpe0_len = 4,
-        .smi_command = 0xb2, .acpi_enable = APM_ACPI_ENABLE, .acpi_disable = APM_ACPI_DISABLE,
-        .reset_port = 0xcf9, .reset_value = 0x06, .sci_line = 9,
-        .s5_type = SUS_SOFT_OFF, .s3_type = 0xff, .power_button = 1,
+        .pm1_event = (uint16_t)(pm_base + PMSTS),
+        .pm1_event_len = 4,
+        .pm1_control = (uint16_t)(pm_base + PMCNTRL),
+        .pm1_control_len = 2,
+        .pm_timer = (uint16_t)(pm_base + PMTMR),
+        .pm_timer_len = 4,
+        .gpe0 = (uint16_t)(pm_base + GPSTS),
+        .gpe0_len = 4,
+        .smi_command = 0xb2,
+        .acpi_enable = APM_ACPI_ENABLE,
+        .acpi_disable = APM_ACPI_DISABLE,
+        .reset_port = 0xcf9,
+        .reset_value = 0x06,
+        .sci_line = 9,
+        .s5_type = SUS_SOFT_OFF,
+        .s3_type = 0xff,
+        .power_button = 1,
     };
     int err;
 
@@ -312,8 +358,8 @@ int piix4_pm_create(struct piix4 *p)
         return h->fail(p->dev, -EINVAL, "smbus-base: 0x%x is not a multiple of 16", smb_base);
     if ((err = h->pci_add(p->dev, &info, &pci_ops, p, &p->pm)) ||
         (err = pm_registers(p, pm_base, smb_base)) ||
-        (err = h->pio_add(p->dev, "power-management", pm_base, PM_LEN, MOBO_REGION_DISABLED, &pm_ops,
-                          p, &p->pm_ports)) ||
+        (err = h->pio_add(p->dev, "power-management", pm_base, PM_LEN, MOBO_REGION_DISABLED,
+                          &pm_ops, p, &p->pm_ports)) ||
         (err = h->pio_add(p->dev, "smbus", smb_base, SMB_LEN, MOBO_REGION_DISABLED, &smb_ops, p,
                           &p->smb_ports)) ||
         (err = h->irq_claim(p->dev, 9, MOBO_IRQ_LEVEL | MOBO_IRQ_SHARED, &p->sci)) ||

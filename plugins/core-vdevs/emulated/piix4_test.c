@@ -2,8 +2,8 @@
 /* Unit tests of the piix4 device. */
 #include "plugins/test.h"
 
-#define PM 0x600
-#define SMB 0x700
+#define PM   0x600
+#define SMB  0x700
 #define SLOT 7
 
 static int setup(void **state)
@@ -243,8 +243,7 @@ static void test_params(void **state)
     } bad[] = {
         { "pm-base=0x620", "pm-base: 0x620 is not a multiple of 64" },
         { "smbus-base=0x708", "smbus-base: 0x708 is not a multiple of 16" },
-        { "pirq-b=8",
-          "pirq-b: 8 is not a line that can be routed to (3-7, 9-12, 14, 15)" },
+        { "pirq-b=8", "pirq-b: 8 is not a line that can be routed to (3-7, 9-12, 14, 15)" },
     };
 
     (void)state;
@@ -283,10 +282,22 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_routing), T(test_reset_ports), T(test_a20), T(test_acpi_mode),
-        T(test_pm_timer), T(test_pm_timer_overflow), T(test_power_button), T(test_sleep),
-        T(test_masks), T(test_moving_the_ports), T(test_firmware_boot_starts_off),
-        T(test_smbus), T(test_params), T(test_state), T(test_monkey),
+        T(test_identity),
+        T(test_routing),
+        T(test_reset_ports),
+        T(test_a20),
+        T(test_acpi_mode),
+        T(test_pm_timer),
+        T(test_pm_timer_overflow),
+        T(test_power_button),
+        T(test_sleep),
+        T(test_masks),
+        T(test_moving_the_ports),
+        T(test_firmware_boot_starts_off),
+        T(test_smbus),
+        T(test_params),
+        T(test_state),
+        T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

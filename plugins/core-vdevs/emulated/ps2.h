@@ -27,11 +27,9 @@ static inline int ps2_waiting(const struct ps2_queue *q)
 uint8_t ps2_take(struct ps2_queue *q);
 int ps2_queue_valid(const struct ps2_queue *q);
 
-#define PS2_QUEUE_FIELDS(tag, type, q) \
-    MOBO_FIELD((tag) + 0, type, q.nreplies), \
-    MOBO_FIELD((tag) + 1, type, q.nevents), \
-    MOBO_FIELD_ARRAY((tag) + 2, type, q.reply), \
-    MOBO_FIELD_ARRAY((tag) + 3, type, q.event)
+#define PS2_QUEUE_FIELDS(tag, type, q)                                               \
+    MOBO_FIELD((tag) + 0, type, q.nreplies), MOBO_FIELD((tag) + 1, type, q.nevents), \
+        MOBO_FIELD_ARRAY((tag) + 2, type, q.reply), MOBO_FIELD_ARRAY((tag) + 3, type, q.event)
 
 /* ---- keyboard ---------------------------------------------------------------------------------- */
 
@@ -39,24 +37,20 @@ struct ps2_kbd {
     struct ps2_queue q;
     uint8_t command; /* waits for its argument, 0 none */
     uint8_t scanning;
-    uint8_t set;     /* scan code set, 1 or 2 */
+    uint8_t set; /* scan code set, 1 or 2 */
     uint8_t leds;
-    uint8_t rate;    /* typematic, as programmed */
-    uint8_t last;    /* byte sent last, for "resend" */
-    uint8_t held;    /* key that repeats, 0 none */
+    uint8_t rate;       /* typematic, as programmed */
+    uint8_t last;       /* byte sent last, for "resend" */
+    uint8_t held;       /* key that repeats, 0 none */
     uint64_t repeat_at; /* guest time of the next repetition, 0 none */
 };
 
-#define PS2_KBD_FIELDS(tag, type, k) \
-    PS2_QUEUE_FIELDS(tag, type, k.q), \
-    MOBO_FIELD((tag) + 8, type, k.command), \
-    MOBO_FIELD((tag) + 9, type, k.scanning), \
-    MOBO_FIELD((tag) + 10, type, k.set), \
-    MOBO_FIELD((tag) + 11, type, k.leds), \
-    MOBO_FIELD((tag) + 12, type, k.rate), \
-    MOBO_FIELD((tag) + 13, type, k.last), \
-    MOBO_FIELD((tag) + 14, type, k.held), \
-    MOBO_FIELD((tag) + 15, type, k.repeat_at)
+#define PS2_KBD_FIELDS(tag, type, k)                                                  \
+    PS2_QUEUE_FIELDS(tag, type, k.q), MOBO_FIELD((tag) + 8, type, k.command),         \
+        MOBO_FIELD((tag) + 9, type, k.scanning), MOBO_FIELD((tag) + 10, type, k.set), \
+        MOBO_FIELD((tag) + 11, type, k.leds), MOBO_FIELD((tag) + 12, type, k.rate),   \
+        MOBO_FIELD((tag) + 13, type, k.last), MOBO_FIELD((tag) + 14, type, k.held),   \
+        MOBO_FIELD((tag) + 15, type, k.repeat_at)
 
 void ps2_kbd_reset(struct ps2_kbd *k);
 /** A byte from the host side. */
@@ -79,32 +73,24 @@ enum { PS2_LEFT = 1, PS2_RIGHT = 2, PS2_MIDDLE = 4, PS2_SIDE = 8, PS2_EXTRA = 16
 struct ps2_mouse {
     struct ps2_queue q;
     uint8_t command;
-    uint8_t id;         /* 0, 3 with a wheel, 4 with a wheel and five buttons */
+    uint8_t id; /* 0, 3 with a wheel, 4 with a wheel and five buttons */
     uint8_t reporting, remote, wrap, scale2;
     uint8_t resolution, rate;
-    uint8_t knock[2];   /* the last two sample rates: they unlock the other identities */
+    uint8_t knock[2]; /* the last two sample rates: they unlock the other identities */
     uint8_t last;
     uint8_t buttons, sent_buttons;
     int32_t dx, dy, dz; /* moved and not reported */
 };
 
-#define PS2_MOUSE_FIELDS(tag, type, m) \
-    PS2_QUEUE_FIELDS(tag, type, m.q), \
-    MOBO_FIELD((tag) + 8, type, m.command), \
-    MOBO_FIELD((tag) + 9, type, m.id), \
-    MOBO_FIELD((tag) + 10, type, m.reporting), \
-    MOBO_FIELD((tag) + 11, type, m.remote), \
-    MOBO_FIELD((tag) + 12, type, m.wrap), \
-    MOBO_FIELD((tag) + 13, type, m.scale2), \
-    MOBO_FIELD((tag) + 14, type, m.resolution), \
-    MOBO_FIELD((tag) + 15, type, m.rate), \
-    MOBO_FIELD_ARRAY((tag) + 16, type, m.knock), \
-    MOBO_FIELD((tag) + 17, type, m.last), \
-    MOBO_FIELD((tag) + 18, type, m.buttons), \
-    MOBO_FIELD((tag) + 19, type, m.sent_buttons), \
-    MOBO_FIELD((tag) + 20, type, m.dx), \
-    MOBO_FIELD((tag) + 21, type, m.dy), \
-    MOBO_FIELD((tag) + 22, type, m.dz)
+#define PS2_MOUSE_FIELDS(tag, type, m)                                                      \
+    PS2_QUEUE_FIELDS(tag, type, m.q), MOBO_FIELD((tag) + 8, type, m.command),               \
+        MOBO_FIELD((tag) + 9, type, m.id), MOBO_FIELD((tag) + 10, type, m.reporting),       \
+        MOBO_FIELD((tag) + 11, type, m.remote), MOBO_FIELD((tag) + 12, type, m.wrap),       \
+        MOBO_FIELD((tag) + 13, type, m.scale2), MOBO_FIELD((tag) + 14, type, m.resolution), \
+        MOBO_FIELD((tag) + 15, type, m.rate), MOBO_FIELD_ARRAY((tag) + 16, type, m.knock),  \
+        MOBO_FIELD((tag) + 17, type, m.last), MOBO_FIELD((tag) + 18, type, m.buttons),      \
+        MOBO_FIELD((tag) + 19, type, m.sent_buttons), MOBO_FIELD((tag) + 20, type, m.dx),   \
+        MOBO_FIELD((tag) + 21, type, m.dy), MOBO_FIELD((tag) + 22, type, m.dz)
 
 void ps2_mouse_reset(struct ps2_mouse *m);
 void ps2_mouse_write(struct ps2_mouse *m, uint8_t val);

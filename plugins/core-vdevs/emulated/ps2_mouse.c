@@ -7,11 +7,25 @@
 #include <string.h>
 
 enum {
-    CMD_SCALE1 = 0xe6, CMD_SCALE2 = 0xe7, CMD_RESOLUTION = 0xe8, CMD_STATUS = 0xe9,
-    CMD_STREAM = 0xea, CMD_READ = 0xeb, CMD_UNWRAP = 0xec, CMD_WRAP = 0xee, CMD_REMOTE = 0xf0,
-    CMD_ID = 0xf2, CMD_RATE = 0xf3, CMD_ENABLE = 0xf4, CMD_DISABLE = 0xf5, CMD_DEFAULTS = 0xf6,
-    CMD_RESEND = 0xfe, CMD_RESET = 0xff,
-    ACK = 0xfa, RESEND = 0xfe, SELF_TEST_OK = 0xaa
+    CMD_SCALE1 = 0xe6,
+    CMD_SCALE2 = 0xe7,
+    CMD_RESOLUTION = 0xe8,
+    CMD_STATUS = 0xe9,
+    CMD_STREAM = 0xea,
+    CMD_READ = 0xeb,
+    CMD_UNWRAP = 0xec,
+    CMD_WRAP = 0xee,
+    CMD_REMOTE = 0xf0,
+    CMD_ID = 0xf2,
+    CMD_RATE = 0xf3,
+    CMD_ENABLE = 0xf4,
+    CMD_DISABLE = 0xf5,
+    CMD_DEFAULTS = 0xf6,
+    CMD_RESEND = 0xfe,
+    CMD_RESET = 0xff,
+    ACK = 0xfa,
+    RESEND = 0xfe,
+    SELF_TEST_OK = 0xaa
 };
 enum { MAX_MOVE = 255, MAX_HELD = 1 << 16 };
 
@@ -106,10 +120,10 @@ static void set_rate(struct ps2_mouse *m, uint8_t val)
 
 static void status(struct ps2_mouse *m)
 {
-    ps2_reply(&m->q, (uint8_t)((m->remote ? 0x40 : 0) | (m->reporting ? 0x20 : 0) |
-                               (m->scale2 ? 0x10 : 0) | (m->buttons & PS2_LEFT ? 4 : 0) |
-                               (m->buttons & PS2_MIDDLE ? 2 : 0) |
-                               (m->buttons & PS2_RIGHT ? 1 : 0)));
+    ps2_reply(&m->q,
+              (uint8_t)((m->remote ? 0x40 : 0) | (m->reporting ? 0x20 : 0) |
+                        (m->scale2 ? 0x10 : 0) | (m->buttons & PS2_LEFT ? 4 : 0) |
+                        (m->buttons & PS2_MIDDLE ? 2 : 0) | (m->buttons & PS2_RIGHT ? 1 : 0)));
     ps2_reply(&m->q, m->resolution);
     ps2_reply(&m->q, m->rate);
 }

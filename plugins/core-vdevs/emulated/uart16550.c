@@ -17,27 +17,55 @@ enum reg {
     REG_DATA = 0, /* RBR, THR; DLL with DLAB */
     REG_IER = 1,  /* IER;      DLM with DLAB */
     REG_IIR = 2,  /* R IIR, W FCR */
-    REG_LCR = 3, REG_MCR = 4, REG_LSR = 5, REG_MSR = 6, REG_SCR = 7, NREGS = 8
+    REG_LCR = 3,
+    REG_MCR = 4,
+    REG_LSR = 5,
+    REG_MSR = 6,
+    REG_SCR = 7,
+    NREGS = 8
 };
 enum { IER_RX = 0x01, IER_THRE = 0x02, IER_LINE = 0x04, IER_MODEM = 0x08, IER_MASK = 0x0f };
 enum {
-    IIR_NONE = 0x01, IIR_MODEM = 0x00, IIR_THRE = 0x02, IIR_RX = 0x04, IIR_LINE = 0x06,
-    IIR_TIMEOUT = 0x0c, IIR_FIFO = 0xc0
+    IIR_NONE = 0x01,
+    IIR_MODEM = 0x00,
+    IIR_THRE = 0x02,
+    IIR_RX = 0x04,
+    IIR_LINE = 0x06,
+    IIR_TIMEOUT = 0x0c,
+    IIR_FIFO = 0xc0
 };
 enum { FCR_ENABLE = 0x01, FCR_CLEAR_RX = 0x02, FCR_CLEAR_TX = 0x04, FCR_STORED = 0xc9 };
 enum { LCR_LEN = 0x03, LCR_STOP = 0x04, LCR_PARITY = 0x08, LCR_BREAK = 0x40, LCR_DLAB = 0x80 };
 enum {
-    MCR_DTR = 0x01, MCR_RTS = 0x02, MCR_OUT1 = 0x04, MCR_OUT2 = 0x08, MCR_LOOP = 0x10,
+    MCR_DTR = 0x01,
+    MCR_RTS = 0x02,
+    MCR_OUT1 = 0x04,
+    MCR_OUT2 = 0x08,
+    MCR_LOOP = 0x10,
     MCR_MASK = 0x1f
 };
 enum {
-    LSR_DR = 0x01, LSR_OE = 0x02, LSR_PE = 0x04, LSR_FE = 0x08, LSR_BI = 0x10, LSR_THRE = 0x20,
-    LSR_TEMT = 0x40, LSR_FIFO_ERR = 0x80, LSR_ERRORS = LSR_OE | LSR_PE | LSR_FE | LSR_BI,
+    LSR_DR = 0x01,
+    LSR_OE = 0x02,
+    LSR_PE = 0x04,
+    LSR_FE = 0x08,
+    LSR_BI = 0x10,
+    LSR_THRE = 0x20,
+    LSR_TEMT = 0x40,
+    LSR_FIFO_ERR = 0x80,
+    LSR_ERRORS = LSR_OE | LSR_PE | LSR_FE | LSR_BI,
     LSR_OF_CHAR = LSR_PE | LSR_FE | LSR_BI
 };
 enum {
-    MSR_DCTS = 0x01, MSR_DDSR = 0x02, MSR_TERI = 0x04, MSR_DDCD = 0x08, MSR_DELTAS = 0x0f,
-    MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80
+    MSR_DCTS = 0x01,
+    MSR_DDSR = 0x02,
+    MSR_TERI = 0x04,
+    MSR_DDCD = 0x08,
+    MSR_DELTAS = 0x0f,
+    MSR_CTS = 0x10,
+    MSR_DSR = 0x20,
+    MSR_RI = 0x40,
+    MSR_DCD = 0x80
 };
 
 enum { FIFO = 16 };
@@ -52,7 +80,7 @@ struct uart_state {
     uint16_t divisor;
     uint8_t rx[FIFO], rx_err[FIFO]; /* oldest first; errors as LSR bits */
     uint8_t tx[FIFO];
-    uint64_t timeout_at;  /* guest time, 0: not running */
+    uint64_t timeout_at; /* guest time, 0: not running */
 };
 
 struct uart {
@@ -144,8 +172,8 @@ static void update_modem(struct uart *u)
 /* Four character times, DS 8.6. */
 static uint64_t timeout_ns(const struct uart_state *s)
 {
-    uint64_t bits = 1 + 5 + (s->lcr & LCR_LEN) + ((s->lcr & LCR_PARITY) != 0) + 1 +
-                    ((s->lcr & LCR_STOP) != 0);
+    uint64_t bits =
+        1 + 5 + (s->lcr & LCR_LEN) + ((s->lcr & LCR_PARITY) != 0) + 1 + ((s->lcr & LCR_STOP) != 0);
     uint64_t divisor = s->divisor && s->divisor < 12 ? s->divisor : s->divisor ? 12 : 1;
 
     return 4 * bits * divisor * 1000000000 / 115200;
@@ -183,7 +211,8 @@ static void receive(struct uart *u, uint8_t c, uint8_t err)
     struct uart_state *s = &u->s;
 
     if (s->rx_len >= capacity(s)) {
-        s->lsr |= LSR_OE; /* DS 8.6 bit 1: with a FIFO the new character is lost, else the old one */
+        s->lsr |=
+            LSR_OE; /* DS 8.6 bit 1: with a FIFO the new character is lost, else the old one */
         if (!(s->fcr & FCR_ENABLE)) {
             s->rx[0] = c;
             s->rx_err[0] = err;
@@ -357,7 +386,7 @@ static void uart_write(void *self, uint64_t off, uint32_t len, uint64_t val64)
             s->divisor = (s->divisor & 0xff00) | val;
             break;
         }
-        s->thre_pending = 0; /* DS table IV: so does writing the THR */
+        s->thre_pending = 0;          /* DS table IV: so does writing the THR */
         if (s->tx_len == capacity(s)) /* written though not empty: overwritten */
             s->tx[s->tx_len - 1] = val;
         else
@@ -411,22 +440,14 @@ static void uart_reset(void *self)
 }
 
 static const struct mobo_field uart_fields[] = {
-    MOBO_FIELD(1, struct uart_state, ier),
-    MOBO_FIELD(2, struct uart_state, fcr),
-    MOBO_FIELD(3, struct uart_state, lcr),
-    MOBO_FIELD(4, struct uart_state, mcr),
-    MOBO_FIELD(5, struct uart_state, msr),
-    MOBO_FIELD(6, struct uart_state, scr),
-    MOBO_FIELD(7, struct uart_state, lsr),
-    MOBO_FIELD(8, struct uart_state, thre_pending),
-    MOBO_FIELD(9, struct uart_state, timeout),
-    MOBO_FIELD(10, struct uart_state, lines),
-    MOBO_FIELD(11, struct uart_state, rx_len),
-    MOBO_FIELD(12, struct uart_state, tx_len),
-    MOBO_FIELD(13, struct uart_state, divisor),
-    MOBO_FIELD_ARRAY(14, struct uart_state, rx),
-    MOBO_FIELD_ARRAY(15, struct uart_state, rx_err),
-    MOBO_FIELD_ARRAY(16, struct uart_state, tx),
+    MOBO_FIELD(1, struct uart_state, ier),           MOBO_FIELD(2, struct uart_state, fcr),
+    MOBO_FIELD(3, struct uart_state, lcr),           MOBO_FIELD(4, struct uart_state, mcr),
+    MOBO_FIELD(5, struct uart_state, msr),           MOBO_FIELD(6, struct uart_state, scr),
+    MOBO_FIELD(7, struct uart_state, lsr),           MOBO_FIELD(8, struct uart_state, thre_pending),
+    MOBO_FIELD(9, struct uart_state, timeout),       MOBO_FIELD(10, struct uart_state, lines),
+    MOBO_FIELD(11, struct uart_state, rx_len),       MOBO_FIELD(12, struct uart_state, tx_len),
+    MOBO_FIELD(13, struct uart_state, divisor),      MOBO_FIELD_ARRAY(14, struct uart_state, rx),
+    MOBO_FIELD_ARRAY(15, struct uart_state, rx_err), MOBO_FIELD_ARRAY(16, struct uart_state, tx),
     MOBO_FIELD(17, struct uart_state, timeout_at),
 };
 
@@ -504,8 +525,11 @@ static int uart_create(struct mobo_vdev *dev, const struct mobo_host *host, void
     static const struct mobo_char_ops cops = { sizeof(cops), 0, uart_can_read, uart_input,
                                                uart_event };
     static const uint16_t com[4] = { 0x3f8, 0x2f8, 0x3e8, 0x2e8 };
-    struct mobo_acpi_isa node = { .head = { sizeof(node), MOBO_ACPI_ISA }, .name = { "COM0" },
-                                  .hid = "PNP0501", .cid = "PNP0500", .nports = 1 };
+    struct mobo_acpi_isa node = { .head = { sizeof(node), MOBO_ACPI_ISA },
+                                  .name = { "COM0" },
+                                  .hid = "PNP0501",
+                                  .cid = "PNP0500",
+                                  .nports = 1 };
     struct uart *u = calloc(1, sizeof(*u));
     uint32_t port = (uint32_t)host->param_uint(dev, "port"), flags;
     uint32_t irq = (uint32_t)host->param_uint(dev, "irq");
@@ -546,14 +570,25 @@ fail:
 }
 
 static const struct mobo_param uart_params[] = {
-    { .name = "port", .kind = MOBO_UINT, .def = "0x3f8", .max = 0xfff8,
+    { .name = "port",
+      .kind = MOBO_UINT,
+      .def = "0x3f8",
+      .max = 0xfff8,
       .help = "First of its eight ports: 0x3f8, 0x2f8, 0x3e8 and 0x2e8 are COM1 to COM4" },
-    { .name = "irq", .kind = MOBO_UINT, .def = "4", .max = 23,
+    { .name = "irq",
+      .kind = MOBO_UINT,
+      .def = "4",
+      .max = 23,
       .help = "Interrupt line, 0 for none; COM1 and COM3 have 4, COM2 and COM4 have 3" },
-    { .name = "shared", .kind = MOBO_BOOL, .def = "no",
+    { .name = "shared",
+      .kind = MOBO_BOOL,
+      .def = "no",
       .help = "Whether the line is level-triggered and can be shared with other devices" },
     { .name = "backend", .kind = MOBO_CHAR, .def = "null", .help = "What is at the other end" },
-    { .name = "carrier", .kind = MOBO_CHOICE, .def = "always", .choices = "always|peer",
+    { .name = "carrier",
+      .kind = MOBO_CHOICE,
+      .def = "always",
+      .choices = "always|peer",
       .help = "When CTS, DSR and DCD are on: always, or while the backend has a peer" },
 };
 

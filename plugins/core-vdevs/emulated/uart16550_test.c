@@ -215,8 +215,8 @@ static void test_break(void **state)
     send("a");
     mobo_fake_char_event(dev, 0, MOBO_CHAR_BREAK);
     send("b");
-    assert_int_equal(mobo_fake_line(f, 4), 0);   /* not at the head yet */
-    assert_int_equal(in(P + 5), 0xe1);           /* but in the FIFO */
+    assert_int_equal(mobo_fake_line(f, 4), 0); /* not at the head yet */
+    assert_int_equal(in(P + 5), 0xe1);         /* but in the FIFO */
     assert_int_equal(in(P), 'a');
     assert_int_equal(mobo_fake_line(f, 4), 1);
     assert_int_equal(in(P + 2), 0xc6);
@@ -345,11 +345,22 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_reset), T(test_masks), T(test_linux_detection), T(test_transmit),
-        T(test_thre_interrupt), T(test_back_pressure), T(test_receive),
-        T(test_fifo_trigger_and_timeout), T(test_receive_back_pressure), T(test_break),
-        T(test_loopback), T(test_modem_status), T(test_carrier_of_the_peer),
-        T(test_no_irq_and_conflicts), T(test_reset_keeps_the_far_end), T(test_state),
+        T(test_reset),
+        T(test_masks),
+        T(test_linux_detection),
+        T(test_transmit),
+        T(test_thre_interrupt),
+        T(test_back_pressure),
+        T(test_receive),
+        T(test_fifo_trigger_and_timeout),
+        T(test_receive_back_pressure),
+        T(test_break),
+        T(test_loopback),
+        T(test_modem_status),
+        T(test_carrier_of_the_peer),
+        T(test_no_irq_and_conflicts),
+        T(test_reset_keeps_the_far_end),
+        T(test_state),
         T(test_monkey),
     };
 

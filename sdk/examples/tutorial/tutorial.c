@@ -27,14 +27,25 @@
 enum { TUT_VENDOR = 0x1234, TUT_DEVICE = 0x6d6f, TUT_CLASS = 0xff0000 };
 
 enum tut_reg {
-    TUT_ID = 0x00, TUT_SCRATCH = 0x04, TUT_CONTROL = 0x08, TUT_STATUS = 0x0c, TUT_SRC = 0x10,
-    TUT_DST = 0x18, TUT_LEN = 0x20, TUT_DOORBELL = 0x24, TUT_SUM = 0x28, TUT_COUNT = 0x2c,
+    TUT_ID = 0x00,
+    TUT_SCRATCH = 0x04,
+    TUT_CONTROL = 0x08,
+    TUT_STATUS = 0x0c,
+    TUT_SRC = 0x10,
+    TUT_DST = 0x18,
+    TUT_LEN = 0x20,
+    TUT_DOORBELL = 0x24,
+    TUT_SUM = 0x28,
+    TUT_COUNT = 0x2c,
     TUT_BAR_LEN = 0x1000
 };
 enum {
     TUT_ID_VALUE = 0x4f424f4d,
-    TUT_CONTROL_IRQ = 0x0001, TUT_CONTROL_MASK = 0xff01,
-    TUT_STATUS_DONE = 1, TUT_STATUS_ERROR = 2, TUT_STATUS_BUSY = 4,
+    TUT_CONTROL_IRQ = 0x0001,
+    TUT_CONTROL_MASK = 0xff01,
+    TUT_STATUS_DONE = 1,
+    TUT_STATUS_ERROR = 2,
+    TUT_STATUS_BUSY = 4,
     TUT_MAX_LEN = 16 << 20,
     TUT_STEP = 64 << 10 /* bytes for one turn on the I/O thread; others wait that long */
 };
@@ -50,12 +61,12 @@ struct tut_state {
 };
 
 struct tut {
-    struct mobo_vdev *dev;           /* borrowed, outlives us                              */
-    const struct mobo_host *host;    /* borrowed, valid until destroy() returns            */
-    const uint32_t *trace;           /* nonzero while tracing is on                        */
-    mobo_pci_t fn;                   /* wiring: set once in create(), never saved          */
-    uint8_t posted;                  /* tut_step() is queued; guarded by the vdev lock, as */
-    struct tut_state s;              /* is this                                            */
+    struct mobo_vdev *dev;        /* borrowed, outlives us                              */
+    const struct mobo_host *host; /* borrowed, valid until destroy() returns            */
+    const uint32_t *trace;        /* nonzero while tracing is on                        */
+    mobo_pci_t fn;                /* wiring: set once in create(), never saved          */
+    uint8_t posted;               /* tut_step() is queued; guarded by the vdev lock, as */
+    struct tut_state s;           /* is this                                            */
     uint8_t buf[TUT_STEP];
 };
 
@@ -162,17 +173,17 @@ static uint64_t tut_read(void *self, uint64_t off, uint32_t len)
 
     (void)len;
     switch (off) {
-    case TUT_ID:      val = TUT_ID_VALUE;           break;
-    case TUT_SCRATCH: val = ~t->s.scratch;          break;
-    case TUT_CONTROL: val = t->s.control;           break;
-    case TUT_STATUS:  val = t->s.status;            break;
-    case TUT_SRC:     val = (uint32_t)t->s.src;     break;
-    case TUT_SRC + 4: val = t->s.src >> 32;         break;
-    case TUT_DST:     val = (uint32_t)t->s.dst;     break;
-    case TUT_DST + 4: val = t->s.dst >> 32;         break;
-    case TUT_LEN:     val = t->s.len;               break;
-    case TUT_SUM:     val = t->s.sum;               break;
-    case TUT_COUNT:   val = t->s.count;             break;
+    case TUT_ID: val = TUT_ID_VALUE; break;
+    case TUT_SCRATCH: val = ~t->s.scratch; break;
+    case TUT_CONTROL: val = t->s.control; break;
+    case TUT_STATUS: val = t->s.status; break;
+    case TUT_SRC: val = (uint32_t)t->s.src; break;
+    case TUT_SRC + 4: val = t->s.src >> 32; break;
+    case TUT_DST: val = (uint32_t)t->s.dst; break;
+    case TUT_DST + 4: val = t->s.dst >> 32; break;
+    case TUT_LEN: val = t->s.len; break;
+    case TUT_SUM: val = t->s.sum; break;
+    case TUT_COUNT: val = t->s.count; break;
     }
     MOBO_TRACE(t->host, t->dev, t->trace, "read 0x%02x: 0x%x", (unsigned)off, (unsigned)val);
     return val & 0xffffffff;
@@ -190,17 +201,15 @@ static void tut_write(void *self, uint64_t off, uint32_t len, uint64_t val)
     (void)len;
     MOBO_TRACE(t->host, t->dev, t->trace, "write 0x%02x: 0x%x", (unsigned)off, (unsigned)val);
     switch (off) {
-    case TUT_SCRATCH: t->s.scratch = (uint32_t)val;                        break;
-    case TUT_CONTROL: t->s.control = (uint32_t)val & TUT_CONTROL_MASK;     break;
-    case TUT_STATUS:
-        t->s.status &= ~((uint32_t)val & (TUT_STATUS_DONE | TUT_STATUS_ERROR));
-        break;
+    case TUT_SCRATCH: t->s.scratch = (uint32_t)val; break;
+    case TUT_CONTROL: t->s.control = (uint32_t)val & TUT_CONTROL_MASK; break;
+    case TUT_STATUS: t->s.status &= ~((uint32_t)val & (TUT_STATUS_DONE | TUT_STATUS_ERROR)); break;
     case TUT_SRC:
-    case TUT_SRC + 4: tut_half(&t->s.src, off != TUT_SRC, val);            break;
+    case TUT_SRC + 4: tut_half(&t->s.src, off != TUT_SRC, val); break;
     case TUT_DST:
-    case TUT_DST + 4: tut_half(&t->s.dst, off != TUT_DST, val);            break;
-    case TUT_LEN:     t->s.len = (uint32_t)val;                            break;
-    case TUT_DOORBELL: tut_start(t);                                       break;
+    case TUT_DST + 4: tut_half(&t->s.dst, off != TUT_DST, val); break;
+    case TUT_LEN: t->s.len = (uint32_t)val; break;
+    case TUT_DOORBELL: tut_start(t); break;
     }
     tut_update_irq(t);
 }
@@ -223,19 +232,13 @@ static void tut_reset(void *self)
 
 /* One table for save, restore and inspect.  A tag is never reused. */
 static const struct mobo_field tut_fields[] = {
-    MOBO_FIELD(1, struct tut_state, scratch),   /* since 1.0 */
-    MOBO_FIELD(2, struct tut_state, control),
-    MOBO_FIELD(3, struct tut_state, status),
-    MOBO_FIELD(4, struct tut_state, src),
-    MOBO_FIELD(5, struct tut_state, dst),
-    MOBO_FIELD(6, struct tut_state, len),
-    MOBO_FIELD(7, struct tut_state, sum),
-    MOBO_FIELD(8, struct tut_state, count),
-    MOBO_FIELD(9, struct tut_state, done),
-    MOBO_FIELD(10, struct tut_state, run_src),
-    MOBO_FIELD(11, struct tut_state, run_dst),
-    MOBO_FIELD(12, struct tut_state, run_len),
-    MOBO_FIELD(13, struct tut_state, run_sum),
+    MOBO_FIELD(1, struct tut_state, scratch), /* since 1.0 */
+    MOBO_FIELD(2, struct tut_state, control),  MOBO_FIELD(3, struct tut_state, status),
+    MOBO_FIELD(4, struct tut_state, src),      MOBO_FIELD(5, struct tut_state, dst),
+    MOBO_FIELD(6, struct tut_state, len),      MOBO_FIELD(7, struct tut_state, sum),
+    MOBO_FIELD(8, struct tut_state, count),    MOBO_FIELD(9, struct tut_state, done),
+    MOBO_FIELD(10, struct tut_state, run_src), MOBO_FIELD(11, struct tut_state, run_dst),
+    MOBO_FIELD(12, struct tut_state, run_len), MOBO_FIELD(13, struct tut_state, run_sum),
     MOBO_FIELD(14, struct tut_state, run_key),
 };
 
@@ -292,7 +295,7 @@ static int tut_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
         .device = TUT_DEVICE,
         .class_code = TUT_CLASS,
         .revision = 1,
-        .pin = 1,                  /* INTA# */
+        .pin = 1,                   /* INTA# */
         .slot = MOBO_PCI_SLOT_AUTO, /* the key `slot`, or the first free one */
     };
     struct tut *t = calloc(1, sizeof(*t));
@@ -317,7 +320,9 @@ fail:
 }
 
 static const struct mobo_param tut_params[] = {
-    { .name = "msi", .kind = MOBO_BOOL, .def = "yes",
+    { .name = "msi",
+      .kind = MOBO_BOOL,
+      .def = "yes",
       .help = "Whether the function can send messages in place of INTA#" },
 };
 

@@ -3,8 +3,18 @@
 #include "plugins/test.h"
 
 #define BAR UINT64_C(0xe0000000)
-enum { ID = 0x00, SCRATCH = 0x04, CONTROL = 0x08, STATUS = 0x0c, SRC = 0x10, DST = 0x18, LEN = 0x20,
-       DOORBELL = 0x24, SUM = 0x28, COUNT = 0x2c };
+enum {
+    ID = 0x00,
+    SCRATCH = 0x04,
+    CONTROL = 0x08,
+    STATUS = 0x0c,
+    SRC = 0x10,
+    DST = 0x18,
+    LEN = 0x20,
+    DOORBELL = 0x24,
+    SUM = 0x28,
+    COUNT = 0x2c
+};
 
 static uint32_t slot;
 
@@ -215,8 +225,9 @@ static void test_monkey(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_registers), T(test_copy), T(test_errors), T(test_intx),
-        T(test_msi), T(test_without_msi), T(test_state), T(test_reset_drops_a_command),
+        T(test_identity),    T(test_registers), T(test_copy),
+        T(test_errors),      T(test_intx),      T(test_msi),
+        T(test_without_msi), T(test_state),     T(test_reset_drops_a_command),
         T(test_monkey),
     };
 

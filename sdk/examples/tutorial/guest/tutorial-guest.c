@@ -24,15 +24,25 @@
 
 #define PCI "/sys/bus/pci/devices"
 enum { VENDOR = 0x1234, DEVICE = 0x6d6f };
-enum { ID = 0x00, SCRATCH = 0x04, CONTROL = 0x08, STATUS = 0x0c, SRC = 0x10, DST = 0x18, LEN = 0x20,
-       DOORBELL = 0x24, SUM = 0x28, COUNT = 0x2c };
+enum {
+    ID = 0x00,
+    SCRATCH = 0x04,
+    CONTROL = 0x08,
+    STATUS = 0x0c,
+    SRC = 0x10,
+    DST = 0x18,
+    LEN = 0x20,
+    DOORBELL = 0x24,
+    SUM = 0x28,
+    COUNT = 0x2c
+};
 enum { DONE = 1, ERROR = 2, BUSY = 4 };
 
 static volatile uint32_t *bar;
 static char path[512]; /* the device's folder */
 static unsigned checks;
 
-static void die(const char *fmt, ...)
+__attribute__((noreturn)) static void die(const char *fmt, ...)
 {
     va_list ap;
 
@@ -189,7 +199,6 @@ static uint32_t wait_idle(void)
         nanosleep(&pause, NULL);
     }
     die("the device stays busy");
-    return 0;
 }
 
 static void registers(void)
