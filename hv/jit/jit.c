@@ -97,6 +97,8 @@ static void reset_now(struct hv_vp *vp)
     struct jit *j = jit_of(vp);
 
     j->want_reset = false;
+    if (x86_vec_full(vp))
+        x86_vec_flush(vp);
     j->used = j->first;
     j->nblocks = 1;
     j->npool = 0;
@@ -164,6 +166,10 @@ static struct jblock *find(struct hv_vp *vp)
 
     if (unlikely(j->seen_gen != vp->mmu.fetch_gen))
         fsig_clear(vp);
+    if (unlikely(j->last_key[vp->mmu.view] != key)) {
+        memset(j->fsig[vp->mmu.view], 0, sizeof(j->fsig[0]));
+        j->last_key[vp->mmu.view] = key;
+    }
     page = x86_fetch_page(vp, lin, &ram_page);
     if (unlikely(!page))
         return NULL;
@@ -234,6 +240,47 @@ static void exec_at_rip(struct hv_vp *vp)
     exec_any(vp, in);
 }
 
+/* Before going back into translated code: what it believes to be in host registers is there.  @was: x87_live
+ * when it was left. */
+static void relive(struct hv_vp *vp, uint8_t was)
+{
+    struct jit *j = jit_of(vp);
+    uint8_t live = vp->cpu.x87_live;
+
+    if (!j->vdead && !(live & X86_LIVE_SSE))
+        x86_sse_enter(vp);
+    if ((was & X86_LIVE_X87) && !(live & (X86_LIVE_X87 | X86_LIVE_X87_SLOW)))
+        x86_x87_enter(vp);
+    j->x87dead = !(vp->cpu.x87_live & X86_LIVE_X87);
+}
+
+static void scan_upper(struct hv_vp *vp)
+{
+    uint64_t any = 0;
+
+    for (unsigned i = 0; i < 16; i++)
+        any |= vp->cpu.ymm[i].q[2] | vp->cpu.ymm[i].q[3];
+    jit_of(vp)->upper = any != 0;
+}
+
+/* Vector registers come from memory into the host's: the thunk does it on its way back. */
+const uint8_t *jit_c_vload(struct hv_vp *vp, const uint8_t *next)
+{
+    struct jit *j = jit_of(vp);
+
+    scan_upper(vp);
+    j->vdead = 0;
+    x86_sse_enter(vp);
+    return next;
+}
+
+const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next)
+{
+    x86_x87_enter(vp);
+    jit_of(vp)->x87dead = !(vp->cpu.x87_live & X86_LIVE_X87);
+    return next;
+}
+
 /* Where translated code goes on at cpu.rip, or the way out to the run loop. */
 static const uint8_t *dispatch(struct hv_vp *vp)
 {
@@ -248,6 +295,7 @@ static const uint8_t *dispatch(struct hv_vp *vp)
     b = find(vp);
     if (unlikely(!b))
         return j->t_exit;
+    relive(vp, 0);
     return j->rx + b->main;
 }
 
@@ -265,6 +313,7 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
 
     if (unlikely(!b))
         return j->t_exit;
+    relive(vp, 0);
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
     return to;
@@ -291,6 +340,7 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
         d = (int32_t)(to - (s->arg + 4));
         memcpy(j->rw + s->arg, &d, 4);
     }
+    relive(vp, 0);
     return j->rx + b->main;
 }
 
@@ -300,19 +350,27 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     struct jit *j = jit_of(vp);
     struct jblock *b = &j->blocks[s->block];
     uint64_t ea = j->ea, next;
+    uint8_t was = vp->cpu.x87_live;
     const struct x86_tlb_entry *e = &vp->mmu.tlb->e[(ea >> 12) & (X86_TLB_SIZE - 1)];
 
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
-    if (!(s->flags & JS_SECOND) && (ea & 4095) + s->n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) &&
+    if (!(s->flags & JS_SECOND) && !(ea & s->align) && (ea & 4095) + s->n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) &&
         x86_lin_hva(vp, ea, s->n, s->acc) &&
         likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n))
         return j->rx + s->retry;
     exec_at_rip(vp);
+    if (vp->scratch_insn.op >= X86_OP_X87 && !j->vdead)
+        scan_upper(vp);
+    if (s->flags & JS_END)
+        j->vdead = 1;
     next = b->rip + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
     if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != (b->key & ~(uint32_t)JKEY_NOGROUP)))
+        return dispatch(vp);
+    relive(vp, was);
+    if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
         return dispatch(vp);
     return j->rx + s->next;
 }
@@ -322,13 +380,21 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
 {
     struct jit *j = jit_of(vp);
     struct jblock *b = &j->blocks[s->block];
+    uint8_t was = vp->cpu.x87_live;
 
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
     exec_any(vp, &j->pool[s->arg]);
+    if (j->pool[s->arg].op >= X86_OP_X87 && !j->vdead)
+        scan_upper(vp);
+    if (s->flags & JS_END)
+        j->vdead = 1; /* the kernel, or other code that has less use for them */
     if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != b->rip + s->off + s->len ||
                  j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != (b->key & ~(uint32_t)JKEY_NOGROUP)))
+        return dispatch(vp);
+    relive(vp, was);
+    if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
         return dispatch(vp);
     return j->rx + s->next;
 }
@@ -347,6 +413,7 @@ static void jit_run(struct hv_vp *vp)
         interp_abandon(vp);
         j->in_code = false;
         j->cur = NULL;
+        j->vdead = 1;
         vp->mmu.dr6_hits = 0;
         vp->cpu.int_shadow = 0;
         vp->counters[HV_CTR_EXCEPTIONS]++;
@@ -380,6 +447,7 @@ static void jit_run(struct hv_vp *vp)
             continue;
         }
         j->in_code = true;
+        relive(vp, 0);
         enter(j->rx + b->main);
         j->in_code = false;
     }
@@ -433,6 +501,7 @@ static int jit_create(struct hv_vp *vp)
 {
     struct jit *j;
     int err = hv_engine_interp.vp_create(vp), fd;
+    unsigned ca, cb, cc, cd;
     void *p;
 
     if (err)
@@ -447,6 +516,13 @@ static int jit_create(struct hv_vp *vp)
     j->vp = vp;
     j->mask_idx = (uint64_t)(X86_TLB_SIZE - 1) << 12;
     j->mask_page = ~4095ull;
+    j->mask_page16 = ~4095ull | 15;
+    j->mask_page32 = ~4095ull | 31;
+    j->vdead = j->x87dead = 1;
+    j->exact = getenv("MOBO_JIT_EXACT") != NULL;
+    j->host_avx = __builtin_cpu_supports("avx");
+    if (j->host_avx && __get_cpuid_count(13, 1, &ca, &cb, &cc, &cd))
+        j->host_xinuse = ca & 4;
     j->blocks = map_lazy(JIT_MAX_BLOCKS * sizeof(*j->blocks), 0);
     j->pool = map_lazy(JIT_MAX_POOL * sizeof(*j->pool), 0);
     fd = memfd_create("mobo-jit", MFD_CLOEXEC);

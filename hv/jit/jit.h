@@ -30,7 +30,12 @@ enum {
 };
 
 /* Key of a block: cpu.key, the data view, and how it is made. */
-enum { JKEY_VIEW_SHIFT = 16, JKEY_NOGROUP = 1u << 20 };
+enum {
+    JKEY_VIEW_SHIFT = 16,
+    JKEY_NOGROUP = 1u << 20,
+    JKEY_SSE_SLOW = 1u << 21,       /* MXCSR unmasks an exception: C runs what could raise it */
+    JKEY_X87_SLOW = 1u << 22        /* FCW does */
+};
 
 struct jblock {
     uint64_t rip, phys;             /* phys: RAM page << 12 | offset */
@@ -51,7 +56,8 @@ struct jsite {
     uint16_t off;                   /* guest instruction, from the block's start */
     uint8_t n, acc;                 /* miss: bytes, X86_ACC_* */
     uint8_t flags, len;             /* JS_*; length of the instruction */
-    uint8_t pad[2];
+    uint8_t align;                  /* miss: required alignment less one */
+    uint8_t pad;
 };
 enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8 };
 
@@ -61,7 +67,10 @@ enum { JIT_SIGS = 16384 };
 struct jit {
     /* Addressed by translated code with 32 bits. */
     uint64_t ea, target, a;         /* of thunks and long sequences */
-    uint64_t mask_idx, mask_page;
+    uint64_t mask_idx, mask_page, mask_page16, mask_page32;
+    uint64_t vdead;                 /* 0: the host's vector registers and MXCSR are the guest's */
+    uint64_t x87dead;               /* 0: the host's x87 registers are */
+    uint32_t upper;                 /* some vector register is not zero above bit 127 */
     uint32_t fsig[JIT_CLASSES][JIT_FSIG];
     const uint8_t *jc[JIT_CLASSES][JIT_JC];
 
@@ -69,10 +78,13 @@ struct jit {
     uint8_t *rw;                    /* the cache, writable view */
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
-    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec;
+    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
+    uint32_t last_key[JIT_CLASSES];  /* fsig of a class holds entries of one key only */
     struct jblock *cur;             /* block whose instruction C executes now */
+    bool host_avx, host_xinuse;     /* XGETBV tells which vector state is in its initial form */
+    bool exact;                     /* flags are never stale, not even where nobody reads them */
     bool in_code;                   /* C was called from translated code */
     bool leave;                     /* do not go back into the current block */
     bool want_reset;
@@ -87,7 +99,14 @@ static inline struct jit *jit_of(struct hv_vp *vp) { return vp->jit; }
 
 static inline uint32_t jit_key(const struct hv_vp *vp)
 {
-    return vp->cpu.key | (uint32_t)vp->mmu.view << JKEY_VIEW_SHIFT;
+    const struct x86_cpu *c = &vp->cpu;
+    uint32_t key = c->key | (uint32_t)vp->mmu.view << JKEY_VIEW_SHIFT;
+
+    if (unlikely((c->mxcsr & 0x1f80) != 0x1f80))
+        key |= JKEY_SSE_SLOW;
+    if (!(c->x87_live & X86_LIVE_X87) && ((c->x87_live & X86_LIVE_X87_SLOW) || (c->fx.b[0] & 0x3f) != 0x3f))
+        key |= JKEY_X87_SLOW;
+    return key;
 }
 
 /** Translate at cpu.rip (linear address @lin in @page, RAM page @ram_page).  @return NULL: the first instruction
@@ -105,5 +124,7 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip);
 const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_vload(struct hv_vp *vp, const uint8_t *next);
+const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next);
 
 #endif

@@ -10,8 +10,82 @@ static const uint8_t resident[][2] = {
 };
 enum { NRES = sizeof(resident) / sizeof(resident[0]) };
 
-static void spill(struct emit *e, struct hv_vp *vp)
+/* Vector register @n and its place, or the upper half of that. */
+static void vec_move(struct emit *e, struct hv_vp *vp, unsigned n, bool ymm, bool store, unsigned half)
 {
+    struct hop m = h_abs((uint8_t *)&vp->cpu.ymm[n] + 16 * half);
+
+    if (ymm)
+        e_vex(e, 0, 0, 1, 1, store ? 0x11 : 0x10, n, 0, &m);
+    else
+        e_op(e, 0, 1, store ? 0x11 : 0x10, half ? 0 : n, &m);
+}
+
+static struct hop abs_word(const void *p) { return h_abs(p); }
+
+/* Vector registers to memory, if they are the guest's.  Flags and rax, rcx, rdx are free. */
+static void vec_spill(struct emit *e, struct jit *j)
+{
+    static const uint8_t xgetbv1[] = { 0xb9, 1, 0, 0, 0, 0x0f, 0x01, 0xd0, 0x83, 0xe0, 0x04 }; /* ...; and eax, 4 */
+    static const uint8_t xorps0[] = { 0x0f, 0x57, 0xc0 };
+    struct hop up = abs_word(&j->upper);
+    uint8_t *skip, *xmm = NULL, *done = NULL;
+
+    e_alu_imm(e, 1, 7, abs_word(&j->vdead), 0);
+    skip = e_jcc(e, CC_NE);
+    if (j->host_avx) {
+        if (j->host_xinuse) {
+            memcpy(e->p, xgetbv1, sizeof xgetbv1);
+            e->p += sizeof xgetbv1;
+            e_op(e, 0, 0, 0x89, RAX, &up);
+            xmm = e_jcc(e, CC_E);
+        }
+        for (unsigned i = 0; i < 16; i++)
+            vec_move(e, j->vp, i, true, true, 0);
+    }
+    if (xmm) {
+        done = e_jmp(e);
+        e_bind(xmm, e->p);
+    }
+    if (!j->host_avx || xmm)
+        for (unsigned i = 0; i < 16; i++)
+            vec_move(e, j->vp, i, false, true, 0);
+    if (xmm) {
+        memcpy(e->p, xorps0, sizeof xorps0);
+        e->p += sizeof xorps0;
+        for (unsigned i = 0; i < 16; i++)
+            vec_move(e, j->vp, i, false, true, 1);
+        e_bind(done, e->p);
+    }
+    e_bind(skip, e->p);
+}
+
+static void vec_fill(struct emit *e, struct jit *j)
+{
+    uint8_t *skip, *xmm = NULL, *done = NULL;
+
+    e_alu_imm(e, 1, 7, abs_word(&j->vdead), 0);
+    skip = e_jcc(e, CC_NE);
+    if (j->host_avx) {
+        e_alu_imm(e, 0, 7, abs_word(&j->upper), 0);
+        xmm = e_jcc(e, CC_E);
+        for (unsigned i = 0; i < 16; i++)
+            vec_move(e, j->vp, i, true, false, 0);
+        done = e_jmp(e);
+        e_bind(xmm, e->p);
+        e1(e, 0xc5), e1(e, 0xf8), e1(e, 0x77); /* vzeroupper */
+    }
+    for (unsigned i = 0; i < 16; i++)
+        vec_move(e, j->vp, i, false, false, 0);
+    if (done)
+        e_bind(done, e->p);
+    e_bind(skip, e->p);
+}
+
+static void spill(struct emit *e, struct jit *j)
+{
+    struct hv_vp *vp = j->vp;
+
     for (unsigned i = 0; i < NRES; i++)
         e_mov_store(e, h_abs(&vp->cpu.gpr[resident[i][1]]), resident[i][0]);
     e1(e, 0x9f);                              /* lahf */
@@ -20,10 +94,14 @@ static void spill(struct emit *e, struct hv_vp *vp)
     struct hop m = h_abs(&vp->cpu.fl);
 
     e_op(e, 0, 0, 0x89, RAX, &m);
+    vec_spill(e, j);
 }
 
-static void fill(struct emit *e, struct hv_vp *vp)
+static void fill(struct emit *e, struct jit *j)
 {
+    struct hv_vp *vp = j->vp;
+
+    vec_fill(e, j);
     e_mov_load32(e, RAX, h_abs(&vp->cpu.fl));
     e1(e, 0x04), e1(e, 0x7f), e1(e, 0x9e);    /* add al, 127; sahf */
     for (unsigned i = 0; i < NRES; i++)
@@ -47,7 +125,7 @@ static void call_c(struct emit *e, const void *fn)
 static void go_on(struct emit *e, struct jit *j)
 {
     e_mov_store(e, h_abs(&j->target), RAX);
-    fill(e, j->vp);
+    fill(e, j);
     jmp_abs(e, &j->target);
 }
 
@@ -58,7 +136,7 @@ static const uint8_t *site_thunk(struct jit *j, struct emit *e, const void *fn)
     const uint8_t *at = here(j, e);
 
     e_mov_store(e, h_abs(&j->ea), RCX);
-    spill(e, j->vp);
+    spill(e, j);
     e1(e, 0x5e);                              /* pop rsi: the site's data */
     e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(e, fn);
@@ -76,20 +154,22 @@ void jit_make_thunks(struct jit *j)
     memcpy(e.p, push, sizeof push);
     e.p += sizeof push;
     e_mov_store(&e, h_abs(&j->target), RDI);
-    fill(&e, j->vp);
+    fill(&e, j);
     jmp_abs(&e, &j->target);
 
     j->t_ripexit = here(j, &e);               /* rcx: cpu.rip */
     e_mov_store(&e, h_abs(&j->vp->cpu.rip), RCX);
     j->t_exit = here(j, &e);
-    spill(&e, j->vp);
+    spill(&e, j);
+    e_op(&e, E_W, 0, 0xc7, 0, &(struct hop){ .mem = true, .base = NOREG, .index = NOREG, .disp = (int32_t)(uintptr_t)&j->vdead });
+    e4(&e, 1);
     memcpy(e.p, pop, sizeof pop);
     e.p += sizeof pop;
 
     j->t_dispatch = here(j, &e);              /* rcx: where the guest goes */
     e_mov_store(&e, h_abs(&j->ea), RCX);
-    spill(&e, j->vp);
-    e_mov_rr(&e, RSI, RCX);
+    spill(&e, j);
+    e_mov_load(&e, RSI, h_abs(&j->ea));
     e_mov_imm(&e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(&e, (const void *)jit_c_dispatch);
     go_on(&e, j);
@@ -97,5 +177,7 @@ void jit_make_thunks(struct jit *j)
     j->t_link = site_thunk(j, &e, (const void *)jit_c_link);
     j->t_miss = site_thunk(j, &e, (const void *)jit_c_miss);
     j->t_exec = site_thunk(j, &e, (const void *)jit_c_exec);
+    j->t_vload = site_thunk(j, &e, (const void *)jit_c_vload);
+    j->t_x87load = site_thunk(j, &e, (const void *)jit_c_x87load);
     j->first = j->used = (uint32_t)((e.p - j->rw + 63) & ~63);
 }

@@ -29,6 +29,7 @@ struct cold {
     uint8_t *from, *from2;     /* rel32 fields that jump here; from2 or NULL */
     uint8_t *retry;
     uint64_t target;           /* link, exit: guest address */
+    uint8_t align;
     bool stack;                /* miss: the address is that of the stack: @disp from rsp */
     int32_t disp;
 };
@@ -47,6 +48,8 @@ struct tr {
     const uint8_t *page;       /* guest page */
     uint64_t ram_page;
     uint64_t claimed;          /* lines */
+    bool vchecked, xchecked;   /* vector, x87 registers are known to be live from here on */
+    unsigned align;            /* of the access that is being emitted, less one */
     unsigned n, ncold, cur;
     struct ti ti[JIT_MAX_INSNS];
     struct cold cold[JIT_MAX_INSNS * 4 + 8];
@@ -329,7 +332,10 @@ static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned ac
     bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
     bool simple = !a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && a->index == X86_REG_NONE && fits32(a->disp);
     bool direct = simple;       /* [base + r11 + disp] */
-    uint8_t *jb, *retry = E->p;
+    uint8_t *jb, *jb2 = NULL, *retry = E->p;
+    /* An aligned operand cannot cross a page: its first byte is looked at. */
+    int32_t lastb = t->align ? 0 : (int32_t)n - 1;
+    struct hop mask = h_abs(t->align == 31 ? &t->j->mask_page32 : t->align ? &t->j->mask_page16 : &t->j->mask_page);
     struct cold *c;
     struct hop m;
 
@@ -346,6 +352,10 @@ static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned ac
         e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
         e4(E, 4096 - n);
         jb = e_jcc(E, CC_A);
+        if (t->align) {
+            e1(E, 0xf6), e1(E, 0xc1), e1(E, t->align); /* test cl, imm8 */
+            jb2 = e_jcc(E, CC_NE);
+        }
         if (!direct) {
             if (ea_one_reg(a))
                 emit_ea(t, a, T0, NOREG);
@@ -362,15 +372,15 @@ static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned ac
         e_pext(E, T1, T1, h_abs(&t->j->mask_idx));
         e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
         e_mov_load(E, T0, h_sib(NOREG, T1, 2, tag));
-        if (!fits32(a->disp + n - 1))
+        if (!fits32(a->disp + lastb))
             return false;
         if (b != NOREG)
-            e_lea(E, T0, h_sib(T0, b, 0, (int32_t)(a->disp + n - 1)));
+            e_lea(E, T0, h_sib(T0, b, 0, (int32_t)(a->disp + lastb)));
         else
-            e_lea(E, T0, h_mem(T0, (int32_t)(a->disp + n - 1)));
+            e_lea(E, T0, h_mem(T0, (int32_t)(a->disp + lastb)));
         if (x != NOREG)
             e_lea(E, T0, h_sib(T0, x, a->scale, 0));
-        e_pext(E, T0, T0, h_abs(&t->j->mask_page));
+        e_pext(E, T0, T0, mask);
         e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
         ok = e_jrcxz(E);
         jb = e_jmp(E);
@@ -387,8 +397,8 @@ static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned ac
         e_pext(E, T1, T0, h_abs(&t->j->mask_idx));
         e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
         e_mov_load(E, RAX, h_sib(NOREG, T1, 2, tag));
-        e_lea(E, RAX, h_sib(RAX, T0, 0, (int32_t)n - 1));
-        e_pext(E, RAX, RAX, h_abs(&t->j->mask_page));
+        e_lea(E, RAX, h_sib(RAX, T0, 0, lastb));
+        e_pext(E, RAX, RAX, mask);
         e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
         e_lea(E, T1, h_sib(T1, T0, 0, 0));
         e_mov_rr(E, T0, RAX);
@@ -400,15 +410,17 @@ static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned ac
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
         c->flags = second ? JS_SECOND : 0;
+        c->align = (uint8_t)t->align;
         c->retry = retry;
-        c->stack = false;
         *ret = h_mem(T1, 0);
         return true;
     }
     c = cold_new(t, COLD_MISS, jb);
+    c->from2 = jb2;
     c->n = (uint8_t)n;
     c->acc = (uint8_t)acc;
     c->flags = second ? JS_SECOND : 0;
+    c->align = (uint8_t)t->align;
     c->retry = retry;
     if (none && !direct) {
         *ret = h_sib(T0, T1, 0, 0);
@@ -591,8 +603,8 @@ static bool two_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
             ro_end(t, &r);
         return true;
     }
-    if (aw && bw && ((a->flags | b->flags) & X86_F_HIGH8))
-        return false; /* perhaps two parts of one register */
+    if (aw && bw && (((a->flags | b->flags) & X86_F_HIGH8) || (a->reg == b->reg && is_home(a->reg))))
+        return false; /* perhaps parts of one register */
     r = ro_begin(t, a, T0, a->flags & X86_RD);
     s = ro_begin(t, b, T1, true);
     if (op_rm) {
@@ -839,7 +851,7 @@ static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ex
         }
     }
     if (in->vex) {
-        e_vex(E, in->rex & 8 ? 1 : 0, in->pp, in->vexl, in->map, in->opcode, reg, vv, &m);
+        e_vex(E, (in->rex & 8) && t->m64 ? 1 : 0, in->pp, in->vexl, in->map, in->opcode, reg, vv, &m);
     } else {
         fl = (in->osize == 8 ? E_W : 0) | (in->pp == 2 ? E_F3 : in->pp == 3 ? E_F2 : 0) | (in->lock ? E_LOCK : 0);
         if (in->osize == 2 || in->pp == 1)
@@ -870,7 +882,7 @@ static bool emit_div(struct tr *t, const struct x86_insn *in)
     unsigned fl = size_flags(a->size), w = a->size == 8, d;
     struct hop m, r11 = h_reg(T1), rdx = h_reg(RDX);
 
-    if (a->size < 4)
+    if (a->size < 4 || t->j->exact) /* the tests in front change the flags */
         return false;
     if (a->kind == X86_O_MEM) {
         if (!insn_ea(t, in, a->size, X86_ACC_READ, false, &m))
@@ -1125,6 +1137,136 @@ static int emit_branch(struct tr *t, const struct x86_insn *in)
     }
 }
 
+/* ---- vectors and x87: as they are, with the memory operand and general registers renamed ---- */
+
+static bool gpr_is_rm(const struct x86_insn *in)
+{
+    if (in->map == 1)
+        return in->opcode == 0x6e || in->opcode == 0x7e || in->opcode == 0x2a || in->opcode == 0xc4;
+    return in->map == 3 && ((in->opcode >= 0x14 && in->opcode <= 0x17) || in->opcode == 0x20 || in->opcode == 0x22);
+}
+
+/* VEX.W outside 64-bit mode is ignored where it chooses the size of a general register. */
+static bool w_is_gpr_size(const struct x86_insn *in)
+{
+    if (in->map == 1)
+        return in->opcode == 0x6e || in->opcode == 0x7e || in->opcode == 0x2a || in->opcode == 0x2c || in->opcode == 0x2d;
+    return in->map == 3 && (in->opcode == 0x16 || in->opcode == 0x22);
+}
+
+static void live_check(struct tr *t, const uint64_t *dead, const uint8_t *thunk)
+{
+    uint8_t *ok;
+
+    e_mov_load(E, T0, h_abs(dead));
+    ok = e_jrcxz(E);
+    e_bind(e_call(E), thunk_rw(t, thunk));
+    e_bind8(E, ok);
+}
+
+static bool emit_vec(struct tr *t, const struct x86_insn *in)
+{
+    bool x87 = in->attr & (X86_A_FPU | X86_A_MMX), vec = in->attr & X86_A_FPEXC, mem = in->has_modrm && (in->modrm & 0xc0) != 0xc0;
+    unsigned reg = ((in->modrm >> 3) & 7), rm = in->modrm & 7, vv = in->vvvv, w = in->rex & 8 ? 1 : 0, fl;
+    int64_t imm = in->imm;
+    const struct x86_operand *gpr = NULL, *mo = NULL;
+    struct x86_vec_bound bound;
+    struct ro r = { 0 };
+    struct hop m;
+
+    switch (in->op) {
+    case X86_OP_FWAIT:
+        return !(t->key & (X86_KEY_NOFPU | JKEY_X87_SLOW));
+    case X86_OP_VEC_XMM0: case X86_OP_PCMPESTRI: case X86_OP_PCMPESTRM: case X86_OP_PCMPISTRI: case X86_OP_PCMPISTRM:
+        vec = true;
+        break;
+    case X86_OP_VZEROUPPER: case X86_OP_VZEROALL:
+        if (!t->m64)
+            return false;
+        vec = true;
+        break;
+    case X86_OP_VEC: case X86_OP_VEC_FLAGS: case X86_OP_X87: case X86_OP_X87_FCMOV: case X86_OP_X87_FCOMI:
+    case X86_OP_FNSTCW: case X86_OP_FNSTSW: case X86_OP_EMMS:
+        break;
+    default:
+        return false;
+    }
+    if (t->key & (x87 ? X86_KEY_NOFPU : in->attr & X86_A_VEX ? X86_KEY_NOAVX : X86_KEY_NOSSE))
+        return false;
+    if ((in->attr & X86_A_SSE) && (t->key & X86_KEY_NOSSE))
+        return false;
+    if ((x87 && (t->key & JKEY_X87_SLOW)) || ((in->attr & X86_A_FPEXC) && (t->key & JKEY_SSE_SLOW)))
+        return false;
+    for (unsigned i = 0; i < in->nops; i++) {
+        if (in->o[i].kind == X86_O_VEC)
+            vec = true;
+        else if (in->o[i].kind == X86_O_GPR)
+            gpr = &in->o[i];
+        else if (in->o[i].kind == X86_O_MEM)
+            mo = &in->o[i];
+    }
+    x86_vec_bind(t->vp, in, &bound);
+    if (!bound.stub || (mem && !mo) || in->vsib || in->immsize > 1)
+        return false;
+    if (vec && !t->vchecked)
+        live_check(t, &t->j->vdead, t->j->t_vload);
+    if (x87 && !t->xchecked) {
+        live_check(t, &t->j->x87dead, t->j->t_x87load);
+        m = CPU(x87_ptrs);
+        e_op(E, 0, 0, 0xc6, 0, &m);
+        e1(E, 0);
+    }
+    if (t->m64) {
+        reg |= in->rex & 4 ? 8 : 0;
+        rm |= in->rex & 1 ? 8 : 0;
+    } else {
+        vv &= 7;
+        if (in->vex && (w_is_gpr_size(in) || in->op == X86_OP_PCMPESTRI || in->op == X86_OP_PCMPESTRM))
+            w = 0;
+        if (in->nops == 4 && in->o[3].kind == X86_O_VEC)
+            imm &= 0x7f;
+    }
+    m = h_reg(rm);
+    if (mem) {
+        bool ok;
+
+        t->align = bound.mem_align - 1u;
+        ok = bound.mem_len && insn_ea(t, in, bound.mem_len, bound.mem_acc & X86_WR ? X86_ACC_WRITE : X86_ACC_READ,
+                                      gpr && is_home(gpr->reg), &m);
+        t->align = 0;
+        if (!ok)
+            return false;
+    }
+    if (gpr && in->map) {
+        r = ro_begin(t, gpr, T0, true);
+        if (gpr_is_rm(in) && !mem)
+            m = h_reg(r.reg);
+        else
+            reg = r.reg;
+    }
+    if (in->vex && !in->has_modrm) { /* VZEROUPPER, VZEROALL */
+        e1(E, 0xc5), e1(E, in->vexl ? 0xfc : 0xf8), e1(E, 0x77);
+    } else if (in->vex) {
+        e_vex(E, w, in->pp, in->vexl, in->map, in->opcode, reg, vv, &m);
+    } else {
+        fl = (w ? E_W : 0) | (in->pp == 1 ? E_66 : in->pp == 2 ? E_F3 : in->pp == 3 ? E_F2 : 0);
+        if (!in->has_modrm) {
+            e1(E, 0x0f), e1(E, in->opcode); /* EMMS */
+        } else {
+            e_op(E, fl, in->map, in->opcode, reg, &m);
+        }
+    }
+    if (in->immsize)
+        e1(E, (uint8_t)imm);
+    if (gpr && in->map && (gpr->flags & X86_WR))
+        ro_end(t, &r);
+    if (in->op == X86_OP_PCMPESTRI || in->op == X86_OP_PCMPISTRI)
+        e_mov_rr32(E, G_CX, RCX);
+    t->vchecked = t->vchecked || vec;
+    t->xchecked = t->xchecked || x87;
+    return true;
+}
+
 /* @return false: nothing usable was emitted, C executes it. */
 static bool emit_native(struct tr *t, const struct x86_insn *in)
 {
@@ -1279,7 +1421,7 @@ static bool emit_native(struct tr *t, const struct x86_insn *in)
     case X86_OP_BLSI: case X86_OP_BLSMSK: case X86_OP_BLSR:
         return emit_raw_gpr(t, in, true);
     default:
-        return false;
+        return in->op >= X86_OP_X87 && emit_vec(t, in);
     }
 }
 
@@ -1346,6 +1488,7 @@ static void emit_cold(struct tr *t)
             emit_ea(t, &a, T0, T1);
             s.n = c->n;
             s.acc = c->acc;
+            s.align = c->align;
             s.retry = off_of(t, c->retry);
             emit_site(t, t->j->t_miss, &s);
             break;
@@ -1421,7 +1564,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     struct jblock *b;
     bool ended = false;
 
-    if (j->used > JIT_CACHE_SIZE / 10 * 9 || j->nblocks >= JIT_MAX_BLOCKS || j->npool + 2 * JIT_MAX_INSNS >= JIT_MAX_POOL ||
+    if (x86_vec_full(vp) || j->used > JIT_CACHE_SIZE / 10 * 9 || j->nblocks >= JIT_MAX_BLOCKS || j->npool + 2 * JIT_MAX_INSNS >= JIT_MAX_POOL ||
         j->next_sig > 0x7ffffff0) {
         j->want_reset = true;
         return NULL;
@@ -1439,6 +1582,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->ram_page = ram_page;
     t->claimed = 0;
     t->n = t->ncold = 0;
+    t->vchecked = t->xchecked = false;
+    t->align = 0;
 
     while (t->n < JIT_MAX_INSNS - 1 && off < 4096) {
         struct ti *ti = &t->ti[t->n];
@@ -1473,8 +1618,10 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         if (ti->in.op == X86_OP_JCC)
             live |= peek(t, trunc_rip(t, t->rip + ti->off + ti->in.len + (uint64_t)ti->in.imm));
         flag_use(&ti->in, &rd, &wr);
+        if (j->exact)
+            live = F_ALL;
         ti->live_out = (uint8_t)live;
-        live = (live & ~wr) | rd;
+        live = j->exact ? (unsigned)F_ALL : (live & ~wr) | rd;
         ti->live_in = (uint8_t)live;
     }
 
