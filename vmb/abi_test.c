@@ -14,10 +14,11 @@ AT(mobo_vdev_descriptor, type, 16);
 AT(mobo_vdev_descriptor, dev_class, 56);
 AT(mobo_vdev_descriptor, params, 64);
 AT(mobo_vdev_descriptor, ops, 80);
-SIZE(mobo_vdev_ops, 88);
+SIZE(mobo_vdev_ops, 96);
 AT(mobo_vdev_ops, create, 8);
 AT(mobo_vdev_ops, save, 56);
 AT(mobo_vdev_ops, event, 80);
+AT(mobo_vdev_ops, command, 88); /* 1.1 */
 SIZE(mobo_param, 64);
 SIZE(mobo_field, 32);
 SIZE(mobo_io_ops, 24);

@@ -501,6 +501,39 @@ void vmb_event(struct vmb *v, unsigned kind)
         }
 }
 
+int vmb_command(struct vmb *v, const char *dev, const char *type, const char *verb, const char *arg,
+                char *ret, size_t ret_len, char *msg, size_t msg_len)
+{
+    struct mobo_vdev *d = v->devs;
+    struct vdev_enter e;
+    int err;
+
+    while (d && (dev ? strcmp(d->name, dev) : strcmp(d->plugin->desc.type, type)))
+        d = d->next;
+    if (!d) {
+        snprintf(msg, msg_len, "there is no device %s'%s'", dev ? "" : "of type ",
+                 dev ? dev : type);
+        return -ENOENT;
+    }
+    if (!d->ops.command) {
+        snprintf(msg, msg_len, "%s takes no commands", d->name);
+        return -ENOSYS;
+    }
+    if (!v->powered || v->paused) {
+        snprintf(msg, msg_len, "the VM does not run");
+        return -EBUSY;
+    }
+    if (ret_len)
+        ret[0] = 0;
+    e = vdev_enter(d);
+    d->msg[0] = 0;
+    err = d->ops.command(d->self, verb, arg ? arg : "", ret, (uint32_t)ret_len);
+    if (err)
+        snprintf(msg, msg_len, "%s: %s", d->name, d->msg[0] ? d->msg : strerror(-err));
+    vdev_leave(d, e);
+    return err;
+}
+
 /* ---- looking around ------------------------------------------------------------------------------ */
 
 struct hv_partition *vmb_partition(struct vmb *v)

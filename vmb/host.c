@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "sdk/lib/inspect.h"
@@ -225,6 +226,35 @@ static void host_mem_unmap(struct mobo_vdev *dev, uint64_t gpa, uint64_t len, in
         hv_gpa_dirty(dev->board->part, gpa, len);
 }
 
+static int host_mem_discard(struct mobo_vdev *dev, uint64_t gpa, uint64_t len)
+{
+    struct hv_partition *p = dev->board->part;
+    uint64_t at = gpa, end = gpa + len, step;
+    void *hva;
+
+    if (gpa % HV_PAGE_SIZE || len % HV_PAGE_SIZE || end < gpa)
+        return -EINVAL;
+    if (!len)
+        return 0;
+    hva = hv_gpa_hva(p, gpa, len, true);
+    if (hva && !madvise(hva, len, MADV_REMOVE)) {
+        hv_gpa_dirty(p, gpa, len);
+        return 0;
+    }
+    /* several regions, or memory that cannot have holes */
+    for (; at < end; at += HV_PAGE_SIZE)
+        if (!hv_gpa_hva(p, at, HV_PAGE_SIZE, true))
+            return -EFAULT;
+    for (at = gpa; at < end; at += step) {
+        step = HV_PAGE_SIZE;
+        hva = hv_gpa_hva(p, at, step, true);
+        if (hva && madvise(hva, step, MADV_REMOVE))
+            memset(hva, 0, step);
+        hv_gpa_dirty(p, at, step);
+    }
+    return 0;
+}
+
 /* ---- interrupts ---------------------------------------------------------------------------------- */
 
 static void host_intr_set(struct mobo_vdev *dev, int level)
@@ -388,6 +418,7 @@ const struct mobo_host vmb_host = {
     .vmbus_gpa_direct = bus_gpa_direct,
     .vmbus_version = bus_version,
     .mem_dirty = bus_mem_dirty,
+    .mem_discard = host_mem_discard,
     .block_open = blk_open,
     .block_close = blk_close,
     .block_submit = blk_submit,

@@ -159,6 +159,12 @@ int vmb_resume(struct vmb *v);
 void vmb_power_off(struct vmb *v);
 /** Power button and the like, to every device.  @kind: enum mobo_event_kind. */
 void vmb_event(struct vmb *v, unsigned kind);
+/** A command for the device @dev, or for the first one of type @type when @dev is NULL (see
+ * struct mobo_vdev_ops).  @ret gets the device's answer.
+ * @return 0; -ENOENT: no such device; -ENOSYS: it takes no commands, or not this one; -EBUSY: the
+ * board is paused; another -errno of the device. */
+int vmb_command(struct vmb *v, const char *dev, const char *type, const char *verb, const char *arg,
+                char *ret, size_t ret_len, char *msg, size_t msg_len);
 
 /* ---- state ----------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The worker's control socket: JSON-RPC 2.0 on a Unix socket, one object a line.
  *
- * Methods: status, inspect {device}, stats, pause, resume, reset, power-button, turn-off.
+ * Methods: status, inspect {device}, stats, pause, resume, reset, power-button, turn-off,
+ * shutdown {reboot, force, text}, command {device or type, command, argument}.
  * Notifications to every client: {"method": "event", "params": {"event": "reset" ...}}.
  * Everything runs on the control thread.  Reference: JSON-RPC 2.0 Specification. */
 #include <errno.h>
@@ -287,6 +288,67 @@ static json_t *do_turn_off(struct worker *w, json_t *params, struct rpc_error *e
     return json_object();
 }
 
+/* @return whether the member is absent or a string; then *ret is it, or @def. */
+static bool text_param(json_t *params, const char *key, const char *def, const char **ret,
+                       struct rpc_error *e)
+{
+    json_t *val = json_object_get(params, key);
+
+    *ret = val ? json_string_value(val) : def;
+    if (!val || *ret)
+        return true;
+    e->code = RPC_PARAMS;
+    diag_set(&e->diag, 0, "'%s' is not a string", key);
+    return false;
+}
+
+static json_t *command(struct worker *w, const char *device, const char *type, const char *verb,
+                       const char *arg, struct rpc_error *e)
+{
+    char answer[1024] = "", msg[VMB_MSG_LEN] = "";
+    int err = vmb_command(w->vmb, device, type, verb, arg, answer, sizeof(answer), msg, sizeof(msg));
+
+    if (!err)
+        return json_pack("{s:o}", "answer", json_text(answer));
+    e->code = RPC_FAILED;
+    diag_set(&e->diag, err, "%s", msg);
+    return NULL;
+}
+
+static json_t *do_command(struct worker *w, json_t *params, struct rpc_error *e)
+{
+    const char *device, *type, *verb, *arg;
+
+    if (!text_param(params, "device", NULL, &device, e) ||
+        !text_param(params, "type", NULL, &type, e) ||
+        !text_param(params, "command", NULL, &verb, e) ||
+        !text_param(params, "argument", "", &arg, e))
+        return NULL;
+    if ((!device && !type) || !verb) {
+        e->code = RPC_PARAMS;
+        diag_set(&e->diag, 0, "'%s' is missing", verb ? "device" : "command");
+        return NULL;
+    }
+    return command(w, device, type, verb, arg, e);
+}
+
+/* Through the integration service in the guest; power-button is for guests without. */
+static json_t *do_shutdown(struct worker *w, json_t *params, struct rpc_error *e)
+{
+    bool force = json_is_true(json_object_get(params, "force"));
+    const char *text;
+    char arg[512];
+
+    if (!text_param(params, "text", "", &text, e))
+        return NULL;
+    snprintf(arg, sizeof(arg), "%s%s", force ? "force " : "", text);
+    return command(w, NULL, "shutdown",
+                   json_is_true(json_object_get(params, "reboot"))      ? "reboot"
+                   : json_is_true(json_object_get(params, "hibernate")) ? "hibernate"
+                                                                        : "shutdown",
+                   arg, e);
+}
+
 static const struct method {
     const char *name;
     json_t *(*call)(struct worker *w, json_t *params, struct rpc_error *e);
@@ -300,6 +362,8 @@ static const struct method {
     { "reset", do_reset, true },
     { "power-button", do_power_button, true },
     { "turn-off", do_turn_off, true },
+    { "shutdown", do_shutdown, true },
+    { "command", do_command, true },
 };
 
 /* ---- the protocol ---------------------------------------------------------------------------- */

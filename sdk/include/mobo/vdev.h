@@ -778,6 +778,13 @@ struct mobo_host {
      * stay, or are done with -ECANCELED when @cancel.  For pause() and reset().  Thread: dev. */
     void (*block_drain)(mobo_block_t block, int cancel);
 
+    /* -- memory given back (1.1) -- */
+
+    /** The guest does not use this memory: its contents are lost (it reads as zeroes) and the host
+     * takes it back until somebody touches it again.  @gpa and @len are multiples of 4096.
+     * @return 0; -EINVAL; -EFAULT when a byte is not RAM (then nothing happened).  Thread: dev. */
+    int (*mem_discard)(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
+
     /* 1.1 ends here. */
 };
 
@@ -813,6 +820,11 @@ struct mobo_vdev_ops {
     void (*inspect)(void *self, struct mobo_inspect *out);
     /* Optional.  Something happened to the machine. */
     void (*event)(void *self, const struct mobo_event *event);
+    /* Optional, since 1.1.  A person commands this device: @verb, and @arg ("" when there is none),
+     * as its manual says.  @ret takes a line for an answer and is empty at first; what takes longer
+     * goes on afterwards.  On the control thread, while the VM runs (not paused).
+     * @return 0; -ENOSYS: no such verb; -errno; both with a message of fail(). */
+    int (*command)(void *self, const char *verb, const char *arg, char *ret, uint32_t ret_len);
 };
 
 enum mobo_vdev_class { MOBO_CLASS_EMULATED = 1, MOBO_CLASS_SYNTHETIC = 2, MOBO_CLASS_PLUGIN = 3 };
