@@ -40,7 +40,7 @@ static void beat(void *ctx, uint64_t now)
     struct heartbeat *h = ctx;
     uint8_t body[BODY_LEN] = { 0 };
 
-    ic_put(body, h->s.sequence + 1, 8);
+    wire_put(body, h->s.sequence + 1, 8);
     switch (ic_send(&h->ic, body, sizeof(body))) {
     case 0:
         h->s.sequence++;
@@ -69,11 +69,11 @@ static void answer(void *ctx, uint32_t status, const uint8_t *body, uint32_t len
 {
     struct heartbeat *h = ctx;
 
-    if (status || len < 8 || ic_get(body, 8) != h->s.sequence + 1) {
+    if (status || len < 8 || wire_get(body, 8) != h->s.sequence + 1) {
         h->host->vmbus_fault(h->ic.ch, "a heartbeat with a wrong sequence number");
         return;
     }
-    h->s.sequence = ic_get(body, 8); /* the guest counts as well */
+    h->s.sequence = wire_get(body, 8); /* the guest counts as well */
     h->s.beats++;
     h->s.heard_ns = h->host->clock_ns(h->dev);
     if (h->s.lost)

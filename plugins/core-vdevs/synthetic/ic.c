@@ -33,8 +33,8 @@ static const uint32_t frameworks[] = { IC_VERSION(3, 0), IC_VERSION(1, 0) };
 
 static void put_version(uint8_t *p, uint32_t version)
 {
-    ic_put(p, version >> 16, 2);
-    ic_put(p + 2, version & 0xffff, 2);
+    wire_put(p, version >> 16, 2);
+    wire_put(p + 2, version & 0xffff, 2);
 }
 
 static void flush(struct ic *ic)
@@ -58,12 +58,12 @@ static void send(struct ic *ic, unsigned type, uint32_t body_len)
     uint8_t *m = ic->out;
 
     memset(m, 0, IC_BODY);
-    ic_put(m + PIPE_TYPE, PIPE_DATA, 4);
-    ic_put(m + PIPE_SIZE, IC_BODY - 8 + body_len, 4);
+    wire_put(m + PIPE_TYPE, PIPE_DATA, 4);
+    wire_put(m + PIPE_SIZE, IC_BODY - 8 + body_len, 4);
     put_version(m + IC_FRAME_MAJOR, type == TYPE_NEGOTIATE ? frameworks[0] : ic->s.framework);
-    ic_put(m + IC_TYPE, type, 2);
+    wire_put(m + IC_TYPE, type, 2);
     put_version(m + IC_MSG_MAJOR, type == TYPE_NEGOTIATE ? ic->svc->versions[0] : ic->s.version);
-    ic_put(m + IC_SIZE, body_len, 2);
+    wire_put(m + IC_SIZE, body_len, 2);
     m[IC_TRANSACTION] = ++ic->s.transaction;
     m[IC_FLAGS] = FLAG_TRANSACTION | FLAG_REQUEST;
     ic->out_len = IC_BODY + body_len;
@@ -122,15 +122,15 @@ static void negotiate(struct ic *ic)
         put_version(m + NEGO_VERSIONS + 4 * n++, frameworks[i]);
     for (; msgs < IC_VERSIONS && ic->svc->versions[msgs]; msgs++)
         put_version(m + NEGO_VERSIONS + 4 * n++, ic->svc->versions[msgs]);
-    ic_put(m + NEGO_FRAMES, 2, 2);
-    ic_put(m + NEGO_MSGS, msgs, 2);
+    wire_put(m + NEGO_FRAMES, 2, 2);
+    wire_put(m + NEGO_MSGS, msgs, 2);
     ic->s.phase = IC_NEGOTIATING;
     send(ic, TYPE_NEGOTIATE, 8 + 4 * n);
 }
 
 static uint32_t version_at(const uint8_t *p)
 {
-    return IC_VERSION(ic_get(p, 2), ic_get(p + 2, 2));
+    return IC_VERSION(wire_get(p, 2), wire_get(p + 2, 2));
 }
 
 /* @return what is wrong with the answer, or NULL. */
@@ -141,7 +141,7 @@ static const char *negotiated(struct ic *ic, const uint8_t *m, uint32_t len)
 
     if (len < NEGO_VERSIONS + 8)
         return "its answer about versions is too short";
-    if (ic_get(m + NEGO_FRAMES, 2) != 1 || ic_get(m + NEGO_MSGS, 2) != 1) {
+    if (wire_get(m + NEGO_FRAMES, 2) != 1 || wire_get(m + NEGO_MSGS, 2) != 1) {
         ic->s.phase = IC_REFUSED;
         ic->host->log(ic->dev, MOBO_WARNING, "the guest speaks none of our versions");
         return NULL;
@@ -170,9 +170,9 @@ static const char *receive(struct ic *ic, const struct mobo_vmbus_packet *p)
         return NULL;
     if (p->type != MOBO_VMBUS_INBAND)
         return "a packet of an unexpected type";
-    if (p->len < IC_BODY || ic_get(m + PIPE_TYPE, 4) != PIPE_DATA)
+    if (p->len < IC_BODY || wire_get(m + PIPE_TYPE, 4) != PIPE_DATA)
         return "a message without its header";
-    if (ic_get(m + PIPE_SIZE, 4) > p->len - 8)
+    if (wire_get(m + PIPE_SIZE, 4) > p->len - 8)
         return "a message that is longer than its packet";
     if (!(m[IC_FLAGS] & FLAG_RESPONSE) || !ic->s.waiting || ic->s.unsent ||
         m[IC_TRANSACTION] != ic->s.transaction) {
@@ -180,13 +180,13 @@ static const char *receive(struct ic *ic, const struct mobo_vmbus_packet *p)
             ic->host->log(ic->dev, MOBO_WARNING, "the guest answers what nobody asked");
         return NULL;
     }
-    if (ic_get(m + IC_TYPE, 2) != ic_get(ic->out + IC_TYPE, 2))
+    if (wire_get(m + IC_TYPE, 2) != wire_get(ic->out + IC_TYPE, 2))
         return "an answer of another type than the request";
     ic->s.waiting = 0;
     ic->s.answers++;
     if (ic->s.phase == IC_NEGOTIATING)
         return negotiated(ic, m, p->len);
-    ic->svc->answer(ic->ctx, (uint32_t)ic_get(m + IC_STATUS, 4), m + IC_BODY, p->len - IC_BODY);
+    ic->svc->answer(ic->ctx, (uint32_t)wire_get(m + IC_STATUS, 4), m + IC_BODY, p->len - IC_BODY);
     return NULL;
 }
 
@@ -254,7 +254,7 @@ int ic_create(struct ic *ic, struct mobo_vdev *dev, const struct mobo_host *host
     ic->ctx = ctx;
     memcpy(offer.class_id, svc->class_id, 16);
     memcpy(offer.instance_id, svc->instance_id, 16);
-    ic_put(offer.user_data, PIPE_MODE_MESSAGE, 4);
+    wire_put(offer.user_data, PIPE_MODE_MESSAGE, 4);
     return host->vmbus_offer(dev, &offer, &ops, ic, &ic->ch);
 }
 
@@ -368,14 +368,14 @@ uint32_t ic_utf16(const char *text, uint8_t *ret, uint32_t max)
         if (n + (c >= 0x10000 ? 2 : 1) + 1 > max)
             return 0;
         if (c >= 0x10000) {
-            ic_put(ret + 2 * n++, 0xd800 + ((c - 0x10000) >> 10), 2);
+            wire_put(ret + 2 * n++, 0xd800 + ((c - 0x10000) >> 10), 2);
             c = 0xdc00 + ((c - 0x10000) & 0x3ff);
         }
-        ic_put(ret + 2 * n++, c, 2);
+        wire_put(ret + 2 * n++, c, 2);
     }
     if (n == max)
         return 0;
-    ic_put(ret + 2 * n++, 0, 2);
+    wire_put(ret + 2 * n++, 0, 2);
     return n;
 }
 
@@ -384,13 +384,13 @@ void ic_utf8(const uint8_t *buf, uint32_t len, char *ret, uint32_t max)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i + 2 <= len; i += 2) {
-        uint32_t c = (uint32_t)ic_get(buf + i, 2), low;
+        uint32_t c = (uint32_t)wire_get(buf + i, 2), low;
         unsigned more;
 
         if (!c)
             break;
         if (c >= 0xd800 && c < 0xe000) {
-            low = i + 4 <= len ? (uint32_t)ic_get(buf + i + 2, 2) : 0;
+            low = i + 4 <= len ? (uint32_t)wire_get(buf + i + 2, 2) : 0;
             if (c < 0xdc00 && low >= 0xdc00 && low < 0xe000) {
                 c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
                 i += 2;

@@ -9,6 +9,8 @@
 
 #include <mobo/vdev.h>
 
+#include "wire.h"
+
 enum { IC_VERSIONS = 6, IC_BODY_MAX = 13312 };
 
 /* Status of an answer (HV HV_S_... and HV_E_...). */
@@ -82,22 +84,6 @@ struct ic_saved {
 int ic_load(struct ic *ic, struct mobo_reader *in, struct ic_saved *ret);
 void ic_commit(struct ic *ic, const struct ic_saved *saved);
 void ic_inspect(struct ic *ic, struct mobo_inspect *out);
-
-/* Little-endian fields of messages. */
-static inline void ic_put(uint8_t *p, uint64_t val, unsigned len)
-{
-    for (unsigned i = 0; i < len; i++)
-        p[i] = (uint8_t)(val >> 8 * i);
-}
-
-static inline uint64_t ic_get(const uint8_t *p, unsigned len)
-{
-    uint64_t val = 0;
-
-    for (unsigned i = 0; i < len; i++)
-        val |= (uint64_t)p[i] << 8 * i;
-    return val;
-}
 
 /** UTF-8 to UTF-16 with a terminator, at most @max units with it; broken sequences become '?'.
  * @return units with the terminator; 0: does not fit (nothing useful is written then). */

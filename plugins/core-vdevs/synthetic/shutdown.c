@@ -86,9 +86,9 @@ static int sd_command(void *self, const char *verb, const char *arg, char *ret, 
     }
     if (flags & FLAG_HIBERNATE && s->ic.s.phase == IC_READY && s->ic.s.version < IC_VERSION(3, 2))
         return s->host->fail(s->dev, -EOPNOTSUPP, "the guest's service knows no hibernation");
-    ic_put(body, REASON_PLANNED, 4);
-    ic_put(body + 4, 300, 4);
-    ic_put(body + 8, flags, 4);
+    wire_put(body, REASON_PLANNED, 4);
+    wire_put(body + 4, 300, 4);
+    wire_put(body + 8, flags, 4);
     if (!ic_utf16(*arg ? arg : "The host asks for it.", body + 12, TEXT_MAX))
         return s->host->fail(s->dev, -E2BIG, "the text to show is too long (1023 characters)");
     err = ic_send(&s->ic, body, sizeof(body));

@@ -59,9 +59,9 @@ static void sample(void *ctx, uint64_t now)
     if (t->s.samples && (jump > JUMP_NS || jump < -JUMP_NS))
         t->s.sync_wanted = 1;
     flags = t->s.sync_wanted ? FLAG_SYNC : FLAG_SAMPLE;
-    ic_put(body, (uint64_t)(wall / 100 + UNIX_EPOCH), 8);
+    wire_put(body, (uint64_t)(wall / 100 + UNIX_EPOCH), 8);
     if (t->ic.s.version >= IC_VERSION(4, 0)) {
-        ic_put(body + 8, now / 100, 8); /* the reference counter runs on guest time */
+        wire_put(body + 8, now / 100, 8); /* the reference counter runs on guest time */
         body[16] = flags;
         body[18] = 1; /* stratum */
         err = ic_send(&t->ic, body, BODY_REF);
