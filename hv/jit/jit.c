@@ -23,6 +23,7 @@
 #ifndef MAP_32BIT
 #define MAP_32BIT 0x40
 #endif
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static unsigned page_bucket(uint64_t ram_page) { return (unsigned)(ram_page & (JIT_PAGES - 1)); }
 static unsigned hash_bucket(uint64_t phys) { return (unsigned)((phys ^ (phys >> 16)) & (JIT_HASH - 1)); }
@@ -33,6 +34,8 @@ static bool jittable(const struct hv_vp *vp)
     const struct x86_cpu *c = &vp->cpu;
 
     if (c->key & (X86_KEY_STEP | X86_KEY_AC | X86_KEY_MODE16 | X86_KEY_REAL | X86_KEY_VM86))
+        return false;
+    if (c->cpl == 1 || c->cpl == 2)
         return false;
     if (c->key & X86_KEY_MODE64)
         return true;
@@ -88,7 +91,41 @@ static void fsig_clear(struct hv_vp *vp)
     struct jit *j = jit_of(vp);
 
     memset(j->fsig, 0, sizeof(j->fsig));
+    j->nnonglobal = 0;
     j->seen_gen = vp->mmu.fetch_gen;
+}
+
+/* Follow what the MMU has forgotten. */
+static void fsig_sync(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+    uint32_t gen = vp->mmu.fetch_gen;
+
+    if (gen - j->seen_gen > X86_FETCH_LOG) {
+        fsig_clear(vp);
+        return;
+    }
+    while (j->seen_gen != gen) {
+        const struct x86_fetch_event *ev = &vp->mmu.fetch_log[++j->seen_gen % X86_FETCH_LOG];
+
+        switch (ev->kind) {
+        case X86_FETCH_PAGE:
+            for (unsigned c = 0; c < JIT_CLASSES; c++)
+                j->fsig[c][jit_fsig_slot(ev->lin)] = 0;
+            break;
+        case X86_FETCH_NONGLOBAL:
+            if (j->nnonglobal <= COUNT(j->nonglobal)) {
+                memset(j->fsig[X86_VIEW_USER], 0, sizeof(j->fsig[0]));
+                for (unsigned i = 0; i < j->nnonglobal; i++)
+                    j->fsig[X86_VIEW_SUPER][j->nonglobal[i]] = j->fsig[X86_VIEW_SUPER_AC][j->nonglobal[i]] = 0;
+                j->nnonglobal = 0;
+                break;
+            } /* fall through */
+        default:
+            fsig_clear(vp);
+            return;
+        }
+    }
 }
 
 /* Forget all translations.  Not while translated code is on the stack. */
@@ -165,7 +202,7 @@ static struct jblock *find(struct hv_vp *vp)
     struct jblock *b = NULL;
 
     if (unlikely(j->seen_gen != vp->mmu.fetch_gen))
-        fsig_clear(vp);
+        fsig_sync(vp);
     if (unlikely(j->last_key[vp->mmu.view] != key)) {
         memset(j->fsig[vp->mmu.view], 0, sizeof(j->fsig[0]));
         j->last_key[vp->mmu.view] = key;
@@ -190,7 +227,17 @@ static struct jblock *find(struct hv_vp *vp)
         j->page[page_bucket(ram_page)] = n;
         vp->counters[HV_CTR_BLOCKS_BUILT]++;
     }
-    j->fsig[b->cls][jit_fsig_slot(c->rip)] = b->sig;
+    uint32_t *sig = &j->fsig[b->cls][jit_fsig_slot(c->rip)];
+
+    if (unlikely(*sig != b->sig)) {
+        *sig = b->sig;
+        if (b->cls != X86_VIEW_USER && !vp->mmu.itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].global) {
+            if (j->nnonglobal < COUNT(j->nonglobal))
+                j->nonglobal[j->nnonglobal++] = (uint16_t)jit_fsig_slot(c->rip);
+            else
+                j->nnonglobal = COUNT(j->nonglobal) + 1;
+        }
+    }
     return b;
 }
 
@@ -344,6 +391,12 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
     return j->rx + b->main;
 }
 
+/* The key with which the site's instruction runs. */
+static uint32_t site_key(const struct jblock *b, const struct jsite *s)
+{
+    return (b->key & ~(uint32_t)(JKEY_NOGROUP | JKEY_VIEW)) | (uint32_t)s->view << JKEY_VIEW_SHIFT;
+}
+
 /* An access that the TLB does not serve.  Usually a walk makes it so; else C executes the instruction. */
 const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
 {
@@ -367,7 +420,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
         j->vdead = 1;
     next = b->rip + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
     if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
-                 jit_key(vp) != (b->key & ~(uint32_t)JKEY_NOGROUP)))
+                 jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);
     if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
@@ -391,7 +444,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     if (s->flags & JS_END)
         j->vdead = 1; /* the kernel, or other code that has less use for them */
     if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != b->rip + s->off + s->len ||
-                 j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != (b->key & ~(uint32_t)JKEY_NOGROUP)))
+                 j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);
     if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
@@ -516,6 +569,10 @@ static int jit_create(struct hv_vp *vp)
     j->vp = vp;
     j->mask_idx = (uint64_t)(X86_TLB_SIZE - 1) << 12;
     j->mask_page = ~4095ull;
+    j->mask_arith = EF_ARITH;
+    j->mask_no_if = 0xffffffff & ~(uint64_t)EF_IF;
+    j->mask_no_df = 0xffffffff & ~(uint64_t)EF_DF;
+    j->mask_no_ac = 0xffffffff & ~(uint64_t)EF_AC;
     j->mask_page16 = ~4095ull | 15;
     j->mask_page32 = ~4095ull | 31;
     j->vdead = j->x87dead = 1;

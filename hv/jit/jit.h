@@ -34,7 +34,9 @@ enum {
     JKEY_VIEW_SHIFT = 16,
     JKEY_NOGROUP = 1u << 20,
     JKEY_SSE_SLOW = 1u << 21,       /* MXCSR unmasks an exception: C runs what could raise it */
-    JKEY_X87_SLOW = 1u << 22        /* FCW does */
+    JKEY_X87_SLOW = 1u << 22,       /* FCW does */
+    JKEY_SMAP = 1u << 23,           /* CR4.SMAP: STAC and CLAC choose the view */
+    JKEY_VIEW = 3u << JKEY_VIEW_SHIFT
 };
 
 struct jblock {
@@ -57,7 +59,7 @@ struct jsite {
     uint8_t n, acc;                 /* miss: bytes, X86_ACC_* */
     uint8_t flags, len;             /* JS_*; length of the instruction */
     uint8_t align;                  /* miss: required alignment less one */
-    uint8_t pad;
+    uint8_t view;                   /* data view at this instruction: STAC and CLAC change it in a block */
 };
 enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8 };
 
@@ -67,7 +69,7 @@ enum { JIT_SIGS = 16384 };
 struct jit {
     /* Addressed by translated code with 32 bits. */
     uint64_t ea, target, a;         /* of thunks and long sequences */
-    uint64_t mask_idx, mask_page, mask_page16, mask_page32;
+    uint64_t mask_idx, mask_page, mask_page16, mask_page32, mask_arith, mask_no_if, mask_no_df, mask_no_ac;
     uint64_t vdead;                 /* 0: the host's vector registers and MXCSR are the guest's */
     uint64_t x87dead;               /* 0: the host's x87 registers are */
     uint32_t upper;                 /* some vector register is not zero above bit 127 */
@@ -81,6 +83,8 @@ struct jit {
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
+    uint16_t nonglobal[64];         /* slots of the supervisor classes that a write of CR3 clears */
+    unsigned nnonglobal;            /* 65: too many */
     uint32_t last_key[JIT_CLASSES];  /* fsig of a class holds entries of one key only */
     struct jblock *cur;             /* block whose instruction C executes now */
     bool host_avx, host_xinuse;     /* XGETBV tells which vector state is in its initial form */
@@ -104,6 +108,8 @@ static inline uint32_t jit_key(const struct hv_vp *vp)
 
     if (unlikely((c->mxcsr & 0x1f80) != 0x1f80))
         key |= JKEY_SSE_SLOW;
+    if (c->cr4 & CR4_SMAP)
+        key |= JKEY_SMAP;
     if (!(c->x87_live & X86_LIVE_X87) && ((c->x87_live & X86_LIVE_X87_SLOW) || (c->fx.b[0] & 0x3f) != 0x3f))
         key |= JKEY_X87_SLOW;
     return key;

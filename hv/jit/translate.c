@@ -20,6 +20,7 @@ struct ti {
     uint16_t off;
     uint8_t live_in, live_out; /* flags that somebody reads later */
     uint32_t host;             /* offset of its host code */
+    uint8_t view;              /* data view in which it runs */
 };
 
 enum cold_kind { COLD_MISS, COLD_LINK, COLD_EXIT, COLD_EXEC };
@@ -57,6 +58,7 @@ struct tr {
 
 #define E (&t->e)
 #define CPU(field) h_abs(&t->vp->cpu.field)
+#define CPU_VP(field) h_abs(&t->vp->field)
 #define HOME(g) h_abs(&t->vp->cpu.gpr[g])
 static uint32_t off_of(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->base); }
 static uint8_t *thunk_rw(const struct tr *t, const uint8_t *rx) { return t->base + (rx - t->j->rx); }
@@ -116,7 +118,7 @@ static void flag_use(const struct x86_insn *in, unsigned *rd, unsigned *wr)
     case X86_OP_CMC:
         *rd = *wr = F_C;
         break;
-    case X86_OP_BSF: case X86_OP_BSR:
+    case X86_OP_BSF: case X86_OP_BSR: case X86_OP_CMPXCHG8B: case X86_OP_CMPXCHG16B:
         *wr = F_Z;
         break;
     case X86_OP_LZCNT: case X86_OP_TZCNT:
@@ -159,10 +161,29 @@ static void flag_use(const struct x86_insn *in, unsigned *rd, unsigned *wr)
     case X86_OP_JMP_NEAR: case X86_OP_CALL_NEAR: case X86_OP_JCXZ: case X86_OP_LOOP:
     case X86_OP_VEC: case X86_OP_VEC_XMM0: case X86_OP_X87: case X86_OP_LDMXCSR: case X86_OP_STMXCSR:
     case X86_OP_VZEROUPPER: case X86_OP_VZEROALL: case X86_OP_RDTSC: case X86_OP_MOV_FROM_SREG:
+    case X86_OP_CLI: case X86_OP_STI: case X86_OP_SWAPGS: case X86_OP_CLAC: case X86_OP_STAC:
         break;
     default:
         *rd = F_ALL;
     }
+}
+
+/* System instructions that are emitted and after which the block goes on. */
+static bool inline_system(const struct tr *t, const struct x86_insn *in)
+{
+    if (t->key & X86_KEY_USER)
+        return false;
+    switch (in->op) {
+    case X86_OP_CLI: case X86_OP_STI: return true;
+    case X86_OP_SWAPGS: return t->m64;
+    case X86_OP_CLAC: case X86_OP_STAC: return t->key & JKEY_SMAP;
+    default: return false;
+    }
+}
+
+static bool ends_block(const struct tr *t, const struct x86_insn *in)
+{
+    return (in->attr & X86_A_END) && in->op != X86_OP_JCC && !inline_system(t, in);
 }
 
 static void claim(struct tr *t, unsigned off, unsigned len)
@@ -196,7 +217,7 @@ static unsigned peek(struct tr *t, uint64_t rip)
         rip += in.len;
         if (in.op == X86_OP_JMP_NEAR)
             rip += (uint64_t)in.imm;
-        else if (in.attr & X86_A_END)
+        else if (ends_block(t, &in) || in.op == X86_OP_JCC)
             break;
     }
     return live | unknown;
@@ -864,12 +885,12 @@ static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ex
         e1(E, (uint8_t)in->imm);
     else if (in->immsize)
         return false;
-    if (wr[0] && role_t[0] != NOREG)
-        e_mov_store(E, HOME(graw), role_t[0]);
     if (wr[1] && role_t[1] != NOREG)
         e_mov_store(E, HOME(mraw), role_t[1]);
     if (wr[2] && role_t[2] != NOREG)
         e_mov_store(E, HOME(vraw), role_t[2]);
+    if (wr[0] && role_t[0] != NOREG) /* last: MULX with one destination keeps the high half */
+        e_mov_store(E, HOME(graw), role_t[0]);
     return true;
 }
 
@@ -1137,6 +1158,147 @@ static int emit_branch(struct tr *t, const struct x86_insn *in)
     }
 }
 
+/* and [eflags], mask + or: keeps the host's flags. */
+static void eflags_change(struct tr *t, const uint64_t *mask, uint32_t set)
+{
+    struct hop m = h_abs(mask);
+
+    e_mov_load32(E, T0, CPU(eflags));
+    e_pext(E, T0, T0, m);
+    e_vex(E, 1, 3, 0, 2, 0xf5, T0, T0, &m); /* pdep */
+    if (set)
+        e_lea32(E, T0, h_mem(T0, (int32_t)set));
+    m = CPU(eflags);
+    e_op(E, 0, 0, 0x89, T0, &m);
+}
+
+static void store_imm(struct tr *t, unsigned size, const void *at, uint32_t v)
+{
+    struct hop m = h_abs(at);
+
+    e_op(E, size == 8 ? E_W : 0, 0, size == 1 ? 0xc6 : 0xc7, 0, &m);
+    emit_imm(t, size, v);
+}
+
+static bool emit_system(struct tr *t, const struct x86_insn *in)
+{
+    struct hop m;
+    uint8_t *ok;
+
+    switch (in->op) {
+    case X86_OP_CLI:
+        eflags_change(t, &t->j->mask_no_if, 0);
+        return true;
+    case X86_OP_STI:
+        /* When an interrupt waits for this C does it, with the shadow. */
+        m = CPU_VP(want_window);
+        e_op(E, 0, 1, 0xb6, T0, &m);
+        ok = e_jrcxz(E);
+        cold_new(t, COLD_EXEC, e_jmp(E));
+        e_bind8(E, ok);
+        eflags_change(t, &t->j->mask_no_if, EF_IF);
+        return true;
+    case X86_OP_SWAPGS:
+        e_mov_load(E, T0, CPU(seg[X86_GS].base));
+        e_mov_load(E, T1, CPU(kernel_gs_base));
+        e_mov_store(E, CPU(kernel_gs_base), T0);
+        e_mov_store(E, CPU(seg[X86_GS].base), T1);
+        return true;
+    case X86_OP_CLAC: case X86_OP_STAC: {
+        unsigned view = in->op == X86_OP_STAC ? X86_VIEW_SUPER_AC : X86_VIEW_SUPER;
+
+        eflags_change(t, &t->j->mask_no_ac, in->op == X86_OP_STAC ? EF_AC : 0);
+        store_imm(t, 1, &t->vp->mmu.view, view);
+        store_imm(t, 8, &t->vp->mmu.tlb, (uint32_t)(uintptr_t)&t->vp->mmu.views[view]);
+        t->cls = view;
+        t->tlb = &t->vp->mmu.views[view];
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
+static bool emit_pushf(struct tr *t, const struct x86_insn *in)
+{
+    struct hop m;
+
+    if (!t->m64 || in->osize != 8)
+        return false;
+    e1(E, 0x9c), e1(E, 0x59);               /* pushfq; pop rcx */
+    m = h_abs(&t->j->mask_arith);
+    e_pext(E, T0, T0, m);
+    e_vex(E, 1, 3, 0, 2, 0xf5, T0, T0, &m);
+    e_mov_load32(E, T1, CPU(eflags));
+    e_lea(E, T0, h_sib(T0, T1, 0, 0));
+    e_mov_store(E, h_abs(&t->j->ea), T0);
+    if (!stack_access(t, -8, 8, X86_ACC_WRITE, true, true, &m))
+        return false;
+    e_mov_load(E, T0, h_abs(&t->j->ea));
+    e_mov_store(E, m, T0);
+    sp_add(t, -8);
+    return true;
+}
+
+/* BT family on memory with the bit offset in a register: the word that holds the bit, by a checked access. */
+static bool emit_bt_mem(struct tr *t, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    unsigned fl = size_flags(a->size), w = a->size == 8, row = in->op - X86_OP_BT + 4, acc = row != 4 ? X86_ACC_WRITE : 0;
+    struct x86_tlb_entry *e0 = t->tlb->e;
+    int32_t tag = (int32_t)(uintptr_t)(acc ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
+    struct hop m, r11 = h_reg(T1);
+    struct cold *c;
+    struct ea ea;
+
+    if (a->size < 4 || t->ti[t->cur].live_in || is_home(b->reg) || !ea_of(t, in, t->ti[t->cur].off, &ea) || !ea_one_reg(&ea) || ea.a32)
+        return false;
+    if (!emit_ea(t, &ea, T0, NOREG))
+        return false;
+    m = h_reg(host_of[b->reg]);
+    if (w)
+        e_mov_rr(E, T1, m.reg);
+    else
+        e_op(E, E_W, 0, 0x63, T1, &m);          /* movsxd */
+    e_op(E, E_W, 0, 0xc1, 7, &r11);             /* sar: words, then bytes */
+    e1(E, w ? 6 : 5);
+    e_lea(E, T0, h_sib(T0, T1, w ? 3 : 2, 0));
+    e_rorx(E, T1, T0, 7);
+    e_op(E, 0, 0, 0x81, 4, &r11);
+    e4(E, (X86_TLB_SIZE - 1) << 5);
+    e_alu_load(E, 1, 0, T0, h_mem(T1, tag));
+    e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
+    e4(E, 4096 - a->size);
+    c = cold_new(t, COLD_EXEC, e_jcc(E, CC_A));
+    (void)c;
+    e_alu_load(E, 1, 5, T0, h_mem(T1, tag));
+    e_mov_load(E, T1, h_mem(T1, add));
+    e_lea(E, T1, h_sib(T1, T0, 0, 0));
+    e_mov_rr32(E, T0, host_of[b->reg]);
+    e_op(E, 0, 0, 0x83, 4, (m = h_reg(T0), &m)); /* and ecx, bits - 1 */
+    e1(E, w ? 63 : 31);
+    m = h_mem(T1, 0);
+    e_op(E, fl | (in->lock ? E_LOCK : 0), 1, 0x83 | row << 3, T0, &m);
+    return true;
+}
+
+static bool emit_cmpxchg_pair(struct tr *t, const struct x86_insn *in)
+{
+    bool w = in->op == X86_OP_CMPXCHG16B, ok;
+    struct hop m;
+
+    t->align = w ? 15 : 0;
+    ok = insn_ea(t, in, w ? 16 : 8, X86_ACC_WRITE, true, &m);
+    t->align = 0;
+    if (!ok)
+        return false;
+    if (m.base == T0 || m.index == T0)
+        return false;
+    e_mov_rr(E, T0, G_CX);
+    e_op(E, (w ? E_W : 0) | (in->lock ? E_LOCK : 0), 1, 0xc7, 1, &m);
+    return true;
+}
+
 /* ---- vectors and x87: as they are, with the memory operand and general registers renamed ---- */
 
 static bool gpr_is_rm(const struct x86_insn *in)
@@ -1328,7 +1490,7 @@ static bool emit_native(struct tr *t, const struct x86_insn *in)
         if (b->kind == X86_O_IMM)
             return one_op(t, in, 1, 0xba, row, 1);
         if (a->kind == X86_O_MEM)
-            return false; /* unbounded offset */
+            return emit_bt_mem(t, in);
         return two_op(t, in, 1, 0x83 | row << 3, 0, 0);
     }
     case X86_OP_MOV: return emit_mov(t, in);
@@ -1410,6 +1572,11 @@ static bool emit_native(struct tr *t, const struct x86_insn *in)
     case X86_OP_LFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xe8); return true;
     case X86_OP_MFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xf0); return true;
     case X86_OP_SFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xf8); return true;
+    case X86_OP_CMPXCHG8B: case X86_OP_CMPXCHG16B: return emit_cmpxchg_pair(t, in);
+    case X86_OP_CLI: case X86_OP_STI: case X86_OP_SWAPGS: case X86_OP_CLAC: case X86_OP_STAC:
+        return emit_system(t, in);
+    case X86_OP_CLD: eflags_change(t, &t->j->mask_no_df, 0); return true;
+    case X86_OP_PUSHF: return emit_pushf(t, in);
     case X86_OP_PUSH: return emit_push(t, in);
     case X86_OP_POP: return emit_pop(t, in);
     case X86_OP_LEAVE: return emit_leave(t, in);
@@ -1438,10 +1605,9 @@ static void emit_site(struct tr *t, const uint8_t *thunk, const struct jsite *s)
 static struct jsite site_of(const struct tr *t, unsigned i)
 {
     const struct ti *ti = &t->ti[i];
-    bool end = (ti->in.attr & X86_A_END) && ti->in.op != X86_OP_JCC;
 
     return (struct jsite){ .block = t->blockno, .off = ti->off, .len = ti->in.len,
-                           .flags = end || ti->in.op == X86_OP_JCC ? JS_END : 0 };
+                           .view = ti->view, .flags = ti->in.attr & X86_A_END ? JS_END : 0 };
 }
 
 static bool pool_add(struct tr *t, const struct x86_insn *in, uint32_t *ret)
@@ -1595,7 +1761,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         ti->off = (uint16_t)(off - (lin & 4095));
         t->n++;
         off += ti->in.len;
-        if ((ti->in.attr & X86_A_END) && ti->in.op != X86_OP_JCC)
+        if (ends_block(t, &ti->in))
             break;
     }
     if (!t->n)
@@ -1607,7 +1773,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     /* Liveness of flags, backwards. */
     if (last->op == X86_OP_JMP_NEAR || last->op == X86_OP_CALL_NEAR)
         live = peek(t, trunc_rip(t, end_rip + (uint64_t)last->imm));
-    else if ((last->attr & X86_A_END) && last->op != X86_OP_JCC)
+    else if (ends_block(t, last))
         live = F_ALL;
     else
         live = peek(t, end_rip);
@@ -1644,9 +1810,10 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
         t->cur = i;
         ti->host = off_of(t, start);
+        ti->view = (uint8_t)t->cls;
         ended = false;
         if (!ti->in.feature || hv_feature(vp->p, ti->in.feature)) {
-            if (ti->in.attr & X86_A_END) {
+            if ((ti->in.attr & X86_A_END) && !inline_system(t, &ti->in)) {
                 int r = emit_branch(t, &ti->in);
 
                 ok = r != 0;
@@ -1659,7 +1826,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
             E->p = start;
             t->ncold = ncold;
             emit_exec(t, i);
-            ended = ti->in.attr & X86_A_END;
+            ended = ends_block(t, &ti->in);
         }
     }
     t->ti[t->n].host = off_of(t, E->p);

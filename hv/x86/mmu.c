@@ -67,15 +67,26 @@ static void tlb_clear_log(struct x86_mmu *m, unsigned which)
     m->nlog[which] = 0;
 }
 
-static void fetch_flush(struct x86_mmu *m)
+static void fetch_changed(struct x86_mmu *m, unsigned kind, uint64_t lin)
 {
     m->fetch_gen++;
-    for (unsigned i = 0; i < X86_ITLB_SIZE; i++)
-        m->itlb[i].tag = ~0ull;
+    m->fetch_log[m->fetch_gen % X86_FETCH_LOG] = (struct x86_fetch_event){ lin, (uint8_t)kind };
 }
 
+static void fetch_flush(struct x86_mmu *m, bool global)
+{
+    fetch_changed(m, global ? X86_FETCH_ALL : X86_FETCH_NONGLOBAL, 0);
+    for (unsigned i = 0; i < X86_ITLB_SIZE; i++)
+        if (global || !m->itlb[i].global)
+            m->itlb[i].tag = ~0ull;
+}
+
+/* Entries carry the generation in which they were made. */
 static void pdc_flush(struct x86_mmu *m)
 {
+    if (++m->pdc_gen >> 21 == 0)
+        return;
+    m->pdc_gen = 0;
     for (unsigned i = 0; i < X86_PDC_SIZE; i++)
         m->pdc[i].tag = ~0ull;
 }
@@ -96,7 +107,7 @@ void x86_tlb_flush_all(struct hv_vp *vp)
     memset(m->large, 0, sizeof(m->large));
     m->huge = 0;
     pdc_flush(m);
-    fetch_flush(m);
+    fetch_flush(m, true);
 }
 
 void x86_tlb_flush_nonglobal(struct hv_vp *vp)
@@ -110,7 +121,7 @@ void x86_tlb_flush_nonglobal(struct hv_vp *vp)
     vp->counters[HV_CTR_TLB_FLUSHES]++;
     tlb_clear_log(m, 0);
     pdc_flush(m);
-    fetch_flush(m);
+    fetch_flush(m, false);
 }
 
 /* INVLPG drops a large page whichever of its addresses is named (4.10.4.1): 2 MB and 1 GB regions that have
@@ -147,11 +158,13 @@ void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin)
         x86_tlb_flush_all(vp);
         return;
     }
-    if ((m->large[(lin >> 27) & 63] >> ((lin >> 21) & 63)) & 1)
+    fetch_changed(m, X86_FETCH_PAGE, lin);
+    if ((m->large[(lin >> 27) & 63] >> ((lin >> 21) & 63)) & 1) {
         flush_large(m, lin);
+        fetch_changed(m, X86_FETCH_ALL, 0);
+    }
     for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
         tlb_clear_slot(&m->views[v].e[slot], slot);
-    m->fetch_gen++;
     m->itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].tag = ~0ull;
     pdc_flush(m); /* INVLPG drops all paging-structure caches of the current PCID (4.10.4.1) */
 }
@@ -570,7 +583,7 @@ static uint32_t walk64(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, 
     bool lma = x86_long_mode(c);
     uint64_t rsvd = phys_reserved(vp) | ((c->efer & EFER_NXE) ? 0 : PE_NX);
     struct x86_pdc_entry *pdc = &vp->mmu.pdc[(lin >> 21) & (X86_PDC_SIZE - 1)];
-    uint64_t pdc_tag = lin >> 21;
+    uint64_t pdc_tag = lin >> 21 | (uint64_t)vp->mmu.pdc_gen << 43;
     uint64_t *ent_p[4] = { NULL, NULL, NULL, NULL }, ent[4], ent_gpa[4];
     unsigned rights, first, level;
     uint64_t table;
@@ -699,7 +712,7 @@ bool x86_load_pdptes(struct hv_vp *vp, uint64_t cr3)
 
 /* ---- translation with fill --------------------------------------------------------------------------- */
 
-struct xlat { uint8_t *hva; uint64_t gpa, ram_page; unsigned flags; };
+struct xlat { uint8_t *hva; uint64_t gpa, ram_page; unsigned flags; bool global; };
 
 static bool watched_page(const struct hv_vp *vp, uint64_t lin)
 {
@@ -731,6 +744,7 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     x->hva = (uint8_t *)ref.hva + (w.gpa & 4095);
     x->flags = ref.flags;
     x->ram_page = ref.ram_page;
+    x->global = w.global;
     if (acc & (X86_ACC_SYS | X86_ACC_EXEC))
         return;
 
@@ -1040,6 +1054,7 @@ const uint8_t *x86_fetch_page(struct hv_vp *vp, uint64_t lin, uint64_t *ret_ram_
     e->tag = tag;
     e->ram_page = x.ram_page;
     e->hva = x.hva - (lin & 4095);
+    e->global = x.global;
     *ret_ram_page = e->ram_page;
     return e->hva;
 }
@@ -1100,9 +1115,10 @@ int x86_mmu_init(struct hv_vp *vp)
     for (unsigned v = 0; v < X86_VIEWS; v++)
         tlb_clear_view(&m->views[v]);
     m->tlb = &m->views[0];
+    m->pdc_gen = ~0u - 1;
     pthread_mutex_init(&m->req_lock, NULL);
     pdc_flush(m);
-    fetch_flush(m);
+    fetch_flush(m, true);
     return 0;
 }
 

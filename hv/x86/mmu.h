@@ -42,7 +42,12 @@ struct x86_itlb_entry {
     uint64_t tag;       /* linear page | 1 when user, or ~0 */
     uint64_t ram_page;  /* RAM page number */
     const uint8_t *hva; /* of the page */
+    bool global;        /* stays when CR3 is written */
 };
+
+/* What made fetch_gen change, for engines that keep more than the instruction TLB. */
+enum { X86_FETCH_ALL, X86_FETCH_NONGLOBAL, X86_FETCH_PAGE, X86_FETCH_LOG = 16 };
+struct x86_fetch_event { uint64_t lin; uint8_t kind; };
 
 /* Cached pointers to page tables: linear >> 21 -> last-level table, with the rights of the levels above. */
 enum { X86_PDC_SIZE = 512 };
@@ -56,8 +61,10 @@ struct x86_mmu {
     uint8_t view;
     uint8_t watch;                  /* data breakpoints armed: bits of DR7.L/G that matter */
     uint32_t fetch_gen;             /* changes whenever a cached linear-to-physical fetch may be stale */
+    struct x86_fetch_event fetch_log[X86_FETCH_LOG]; /* by fetch_gen after the change */
     struct x86_itlb_entry itlb[X86_ITLB_SIZE];
     struct x86_pdc_entry pdc[X86_PDC_SIZE];
+    uint32_t pdc_gen;
     uint16_t log[2][X86_TLB_LOG];   /* view << 13 | slot filled since the last flush: non-global, global */
     unsigned nlog[2];               /* X86_TLB_LOG: overflown */
     uint64_t large[64];             /* 2 MB regions with entries from large pages, hashed */
