@@ -14,6 +14,7 @@ int cmd_run(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_vdev(int argc, char **argv);
 int cmd_engines(int argc, char **argv);
+int cmd_disk(int argc, char **argv);
 
 /** "mobo: text" on standard error.  @return 1, the status of bad usage. */
 int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

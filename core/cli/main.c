@@ -33,7 +33,7 @@ static const struct command {
     { "inspect", NULL, NULL },
     { "stats", NULL, NULL },
     { "device", NULL, NULL },
-    { "disk", NULL, NULL },
+    { "disk", cmd_disk, "make, describe, check and convert disk images" },
     { "screenshot", NULL, NULL },
     { "type", NULL, NULL },
 };

@@ -36,7 +36,7 @@ says 1 "mobo: unknown command 'chekc' (did you mean 'check'?)" chekc
 says 1 "mobo: unknown command 'frobnicate' (see mobo --help)" frobnicate
 says 1 "mobo: unknown option '--halp' (see mobo --help)" --halp
 says 1 "mobo: 'checkpoint' is not available yet" checkpoint create vm
-says 1 "mobo: 'disk' is not available yet" disk info x
+says 2 'mobo: no.vhdx: No such file or directory' disk info no.vhdx
 says 1 'mobo: run: no FILE.ini (see mobo run --help)' run
 says 1 "mobo: run: one FILE.ini at a time, 'b' is too much" run a b
 says 1 "mobo: run: unknown option '--tiemout' (did you mean '--timeout'?)" run --tiemout 5 vm.ini
