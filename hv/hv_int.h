@@ -96,7 +96,7 @@ struct hv_partition {
     struct hv_vp *vps[HV_MAX_VPS];
     struct hv_gpa_space *gpa;         /* gpa.c */
     struct hv_clock *clock;           /* clock.c */
-    struct hv_timer_thread *timers;   /* timer.c: kicks VPs at their deadlines */
+    struct hv_timer_thread *_Atomic timers; /* timer.c: kicks VPs at their deadlines */
     struct hv_hyperv *hyperv;         /* NULL when not enlightened */
     _Atomic bool extint;              /* the 8259 pair's INTR */
     _Atomic bool a20_masked;

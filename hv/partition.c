@@ -203,9 +203,6 @@ int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
             goto fail;
     }
     hv_partition_reset(p);
-    err = hv_timers_create(p);
-    if (err)
-        goto fail;
     *ret = p;
     return 0;
 fail:

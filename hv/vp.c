@@ -197,6 +197,8 @@ bool hv_vp_events(struct hv_vp *vp)
     }
 }
 
+static pthread_mutex_t timers_lock = PTHREAD_MUTEX_INITIALIZER;
+
 int hv_vp_run(struct hv_partition *p, unsigned index, struct hv_exit *ret_exit)
 {
     struct hv_vp *vp;
@@ -208,6 +210,16 @@ int hv_vp_run(struct hv_partition *p, unsigned index, struct hv_exit *ret_exit)
     vp = p->vps[index];
     if (atomic_exchange(&vp->running, true))
         return hv_fail(-EBUSY, "processor %u runs already", index);
+    /* The timer thread begins with the first run, so that what the embedder gives up before (capabilities) is
+     * given up for it too. */
+    pthread_mutex_lock(&timers_lock);
+    int err = p->timers ? 0 : hv_timers_create(p);
+
+    pthread_mutex_unlock(&timers_lock);
+    if (err) {
+        atomic_store(&vp->running, false);
+        return err;
+    }
     hv_timer_slack();
     t0 = hv_host_ns();
     if (vp->run_state == HV_VP_RUNNING)

@@ -69,6 +69,28 @@ static void on_announce(void *ctx, const char *line)
     fprintf(stderr, "mobo: %s\n", line);
 }
 
+/* Memory types as firmware leaves them: RAM write-back, what lies between it and 4 GiB uncached (SDM 3A 12.11).
+ * Direct boot has no firmware that would do it, and a kernel expects it on every processor. */
+static int set_mtrrs(struct vmb *vmb, struct diag *diag)
+{
+    struct hv_partition *p = vmb_partition(vmb);
+    const uint64_t hole = 0xc0000000;
+    static struct hv_vp_state s; /* control thread only */
+
+    for (unsigned i = 0; i < hv_partition_vps(p); i++) {
+        if (hv_vp_get_state(p, i, &s))
+            return diag_set(diag, -EIO, "processor %u: %s", i, hv_last_error());
+        s.mtrr_def = 0xc06; /* on, fixed ranges on, write-back elsewhere */
+        for (size_t n = 0; n < sizeof(s.mtrr_fixed) / sizeof(s.mtrr_fixed[0]); n++)
+            s.mtrr_fixed[n] = n == 2 ? 0 : 0x0606060606060606; /* 0xa0000-0xbffff: frame buffer */
+        s.mtrr_var[0] = hole;
+        s.mtrr_var[1] = ((1ull << 46) - 1 - (0x100000000 - hole - 1)) | 0x800;
+        if (hv_vp_set_state(p, i, &s))
+            return diag_set(diag, -EIO, "processor %u: %s", i, hv_last_error());
+    }
+    return 0;
+}
+
 /* The kernel at power-on and after each reset.  Control thread. */
 static int on_boot(void *ctx, struct vmb *vmb, char *msg, size_t msg_len)
 {
@@ -85,7 +107,9 @@ static int on_boot(void *ctx, struct vmb *vmb, char *msg, size_t msg_len)
         m.nmap = RANGES;
     for (size_t i = 0; i < m.nmap; i++)
         map[i] = (struct loader_range){ ram[i].base, ram[i].len, ram[i].type };
-    err = loader_load(w->loader, &m, &diag);
+    err = set_mtrrs(vmb, &diag);
+    if (!err)
+        err = loader_load(w->loader, &m, &diag);
     if (err)
         snprintf(msg, msg_len, "%s", diag.text);
     return err;
