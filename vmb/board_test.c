@@ -277,8 +277,8 @@ static void messages(void **state)
     expect(ONE(.type = "bad", .plugin = path), 1, want);
     snprintf(path, sizeof(path), "%s/nosymbol.so", plugin_dir);
     snprintf(want, sizeof(want),
-             "x.ini:3: [vdev a] plug-in %s does not fit: it has no symbol "
-             "mobo_vdev_descriptor",
+             "x.ini:3: [vdev a] plug-in %s does not fit: it exports 'something_else'; "
+             "mobo_vdev_descriptor is the only symbol that it may",
              path);
     expect(ONE(.type = "bad", .plugin = path), 1, want);
     expect(ONE(.type = "bad", .plugin = "/nonexistent/x.so"), 1,
