@@ -421,6 +421,7 @@ static void test_monkey(void **state)
         check_state();
     }
     free(mobo_fake_inspect(dev));
+    check_flips();
 }
 
 int main(void)

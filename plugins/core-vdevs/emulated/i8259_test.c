@@ -278,6 +278,7 @@ static void test_monkey(void **state)
         mobo_fake_intack(f);
         check_state();
     }
+    check_flips();
 }
 
 static void test_inspect(void **state)

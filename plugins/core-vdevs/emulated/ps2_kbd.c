@@ -411,5 +411,5 @@ void ps2_kbd_write(struct ps2_kbd *k, uint8_t val)
 int ps2_kbd_valid(const struct ps2_kbd *k)
 {
     return ps2_queue_valid(&k->q) && k->scanning <= 1 && (k->set == 1 || k->set == 2) &&
-           k->leds <= 7 && k->rate <= 0x7f && k->held <= NKEYS;
+           k->leds <= 7 && k->rate <= 0x7f && k->held <= NKEYS && !k->held == !k->repeat_at;
 }

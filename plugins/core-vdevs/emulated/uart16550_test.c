@@ -340,6 +340,7 @@ static void test_monkey(void **state)
         mobo_fake_char_room(dev, 0, seed % 3 ? UINT32_MAX : 2);
         check_state();
     }
+    check_flips();
 }
 
 int main(void)
