@@ -118,6 +118,7 @@ struct mobo_vdev {
     void *self;
     struct param *params; /* owned */
     struct mobo_char chr[CHARS];
+    struct mobo_vmbus *vmbus; /* in the order of their offers */
     int a20; /* -1 no opinion */
 };
 
@@ -133,6 +134,8 @@ struct mobo_fake {
     struct work *work, **work_tail;
     struct mobo_watch *watches;
     struct acpi *acpi;
+    struct disk *disks;
+    struct mobo_block *blocks;
     struct mobo_board_info info;
     char error[256], error_read[256];
     unsigned logged[4];
@@ -243,5 +246,32 @@ uint32_t fake_char_write(mobo_char_t c, const uint8_t *buf, uint32_t len);
 void fake_char_ready(mobo_char_t c);
 void fake_system_request(struct mobo_vdev *dev, uint32_t kind, uint32_t code, const char *text);
 int fake_acpi_add(struct mobo_vdev *dev, const struct mobo_acpi *desc);
+
+/* fake_vmbus.c */
+int fake_vmbus_offer(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
+                     const struct mobo_vmbus_ops *ops, void *ctx, struct mobo_vmbus **ret);
+void fake_vmbus_rescind(struct mobo_vmbus *c);
+int fake_vmbus_receive(struct mobo_vmbus *c, struct mobo_vmbus_packet *ret);
+int fake_vmbus_send(struct mobo_vmbus *c, uint32_t type, uint32_t flags, uint64_t transaction,
+                    const void *desc, uint32_t desc_len, const void *data, uint32_t len);
+void fake_vmbus_fault(struct mobo_vmbus *c, const char *why);
+int fake_vmbus_gpadl_read(struct mobo_vmbus *c, uint32_t id, uint64_t off, void *buf, uint32_t len);
+int fake_vmbus_gpadl_write(struct mobo_vmbus *c, uint32_t id, uint64_t off, const void *buf,
+                           uint32_t len);
+int fake_vmbus_gpadl_len(struct mobo_vmbus *c, uint32_t id, uint64_t *ret);
+int fake_vmbus_gpa_direct(struct mobo_vmbus *c, const struct mobo_vmbus_packet *p,
+                          struct mobo_iov *iov, uint32_t max, uint32_t *ret_n, uint64_t *ret_len);
+uint32_t fake_vmbus_version(struct mobo_vmbus *c);
+void fake_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
+int fake_mem_discard(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
+void fake_vmbus_reset(struct mobo_vdev *dev); /* the guest is gone */
+void fake_vmbus_free(struct mobo_vdev *dev);
+int fake_block_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo_block **ret,
+                    struct mobo_block_info *info);
+void fake_block_close(struct mobo_block *b);
+int fake_block_submit(struct mobo_block *b, struct mobo_block_req *r);
+void fake_block_drain(struct mobo_block *b, int cancel);
+void fake_block_resume(struct mobo_fake *f);
+void fake_block_free(struct mobo_fake *f);
 
 #endif

@@ -218,6 +218,22 @@ static const struct mobo_host fake_host = {
     .inspect_str = mobo_inspect_str,
     .inspect_begin = mobo_inspect_begin,
     .inspect_end = mobo_inspect_end,
+    .vmbus_offer = fake_vmbus_offer,
+    .vmbus_rescind = fake_vmbus_rescind,
+    .vmbus_receive = fake_vmbus_receive,
+    .vmbus_send = fake_vmbus_send,
+    .vmbus_fault = fake_vmbus_fault,
+    .vmbus_gpadl_read = fake_vmbus_gpadl_read,
+    .vmbus_gpadl_write = fake_vmbus_gpadl_write,
+    .vmbus_gpadl_len = fake_vmbus_gpadl_len,
+    .vmbus_gpa_direct = fake_vmbus_gpa_direct,
+    .vmbus_version = fake_vmbus_version,
+    .mem_dirty = fake_mem_dirty,
+    .block_open = fake_block_open,
+    .block_close = fake_block_close,
+    .block_submit = fake_block_submit,
+    .block_drain = fake_block_drain,
+    .mem_discard = fake_mem_discard,
 };
 
 const struct mobo_host *mobo_fake_host(struct mobo_fake *f)
@@ -258,6 +274,7 @@ static void free_dev(struct mobo_vdev *d)
         free(d->chr[i].in);
         free(d->chr[i].out);
     }
+    fake_vmbus_free(d);
     free(d->params);
     free(d);
 }
@@ -288,6 +305,7 @@ void mobo_fake_destroy(struct mobo_fake *f)
     for (struct acpi *a = f->acpi; a; a = a->next)
         free(a->desc);
     FREE_LIST(struct acpi, f->acpi);
+    fake_block_free(f);
     free(f->ram);
     free(f);
 }
@@ -460,6 +478,8 @@ void mobo_fake_reset(struct mobo_fake *f)
     }
     fake_lines_update(f);
     for (struct mobo_vdev *d = f->devs; d; d = d->next)
+        fake_vmbus_reset(d);
+    for (struct mobo_vdev *d = f->devs; d; d = d->next)
         d->ops.reset(d->self);
 }
 
@@ -481,6 +501,7 @@ void mobo_fake_resume(struct mobo_fake *f)
     for (struct mobo_vdev *d = f->devs; d; d = d->next)
         if (d->ops.resume)
             d->ops.resume(d->self);
+    fake_block_resume(f);
 }
 
 void mobo_fake_event(struct mobo_fake *f, uint32_t kind)

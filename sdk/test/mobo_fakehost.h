@@ -93,6 +93,47 @@ uint32_t mobo_fake_system(struct mobo_fake *f, uint32_t *ret_code);
 /** The @n-th ACPI description of a kind, NULL if there is none. */
 const struct mobo_acpi *mobo_fake_acpi(struct mobo_fake *f, uint32_t kind, unsigned n);
 
+/* VMBus: the test plays the guest.  @n counts the channels that the device offered, sub-channels and
+ * rescinded ones too. */
+unsigned mobo_fake_vmbus_count(struct mobo_vdev *dev);
+/** The offer, NULL when it was taken back. */
+const struct mobo_vmbus_offer *mobo_fake_vmbus_offer(struct mobo_vdev *dev, unsigned n);
+/** Open the channel; @user_data may be NULL.  @return 0 or the device's refusal. */
+int mobo_fake_vmbus_open(struct mobo_vdev *dev, unsigned n, const uint8_t *user_data);
+void mobo_fake_vmbus_close(struct mobo_vdev *dev, unsigned n);
+/** Put a packet into the ring and signal; @desc is what follows the first 16 bytes of the
+ * descriptor (for GPA-direct: u32 reserved, u32 ranges, then each u32 length, u32 offset, u64 page
+ * numbers).  The device runs within the call.  A fault that it reports closes the channel. */
+void mobo_fake_vmbus_send(struct mobo_vdev *dev, unsigned n, uint32_t type, uint32_t flags,
+                          uint64_t transaction, const void *desc, uint32_t desc_len,
+                          const void *data, uint32_t len);
+/** The same in two steps, for batches. */
+void mobo_fake_vmbus_queue(struct mobo_vdev *dev, unsigned n, uint32_t type, uint32_t flags,
+                           uint64_t transaction, const void *desc, uint32_t desc_len,
+                           const void *data, uint32_t len);
+void mobo_fake_vmbus_signal(struct mobo_vdev *dev, unsigned n);
+/** Take the oldest packet of the device.  @return 0 when there is none; @ret stays valid until the
+ * next call. */
+int mobo_fake_vmbus_recv(struct mobo_vdev *dev, unsigned n, struct mobo_vmbus_packet *ret);
+/** How many more packets the device can send (UINT32_MAX, no limit, at first). */
+void mobo_fake_vmbus_room(struct mobo_vdev *dev, unsigned n, uint32_t packets);
+/** Why the device closed the channel, NULL if it did not; forgotten by opening. */
+const char *mobo_fake_vmbus_fault(struct mobo_vdev *dev, unsigned n);
+/** A GPADL over one run of guest RAM. */
+void mobo_fake_vmbus_gpadl(struct mobo_vdev *dev, unsigned n, uint32_t id, uint64_t gpa,
+                           uint64_t len);
+
+/* Disk images in memory.  Requests are executed by mobo_fake_work() and mobo_fake_step(). */
+/** What block_open() finds under @path, the whole value of the key.  @buf has info->len bytes and
+ * stays the test's. */
+void mobo_fake_disk(struct mobo_fake *f, const char *path, void *buf,
+                    const struct mobo_block_info *info);
+/** From now on requests of kind @op fail with @err; -ENOSPC holds them until mobo_fake_resume();
+ * op 0: all is well again. */
+void mobo_fake_disk_fail(struct mobo_fake *f, const char *path, uint32_t op, int err);
+/** How many requests of kind @op there were. */
+unsigned mobo_fake_disk_ops(struct mobo_fake *f, const char *path, uint32_t op);
+
 /* State.  The buffer is malloc()ed. */
 int mobo_fake_save(struct mobo_vdev *dev, void **ret_buf, size_t *ret_len);
 int mobo_fake_restore(struct mobo_vdev *dev, const void *buf, size_t len);
