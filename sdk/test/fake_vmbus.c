@@ -470,7 +470,9 @@ struct link {
 
 static struct mobo_block_req **next_of(struct mobo_block_req *r)
 {
-    return &((struct link *)(void *)r->host)->next;
+    struct link *l = (void *)r->host;
+
+    return &l->next;
 }
 
 static struct disk *disk_find(struct mobo_fake *f, const char *path)
