@@ -89,11 +89,10 @@ static void finished(void *ctx, struct mobo_block_req *r, int err)
 
 static const struct vmb_block_sink sink = { finished };
 
-int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo_block **ret,
-               struct mobo_block_info *info)
+static int open_image(struct mobo_vdev *dev, const char *key, const char *spec, uint32_t flags,
+                      struct mobo_block **ret, struct mobo_block_info *info)
 {
     struct vmb *v = dev->board;
-    struct vdev_param *p = vdev_param_find(dev, key);
     struct mobo_block_info got = { .size = sizeof(got) };
     uint32_t size = info->size;
     struct mobo_block *b;
@@ -101,10 +100,8 @@ int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo
     int err;
 
     vdev_check(dev, "block_open");
-    if (!p || p->kind != MOBO_PATH || size < sizeof(uint32_t) || size > 4096)
+    if (size < sizeof(uint32_t) || size > 4096)
         return vdev_fail(dev, -EINVAL, "%s: bad use of block_open", key);
-    if (!p->text)
-        return vdev_fail(dev, -ENOENT, "%s is not set", key);
     if (!v->ops->block_open)
         return vdev_fail(dev, -ENOTSUP, "%s: there are no disk images here", key);
     b = calloc(1, sizeof(*b));
@@ -116,7 +113,7 @@ int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->cond, NULL);
     snprintf(b->what, sizeof(b->what), "%s", key);
-    err = v->ops->block_open(v->ctx, dev->name, p->text, flags, v->check_only, &sink, b, &b->disk,
+    err = v->ops->block_open(v->ctx, dev->name, spec, flags, v->check_only, &sink, b, &b->disk,
                              &got, msg, sizeof(msg));
     if (err) {
         pthread_cond_destroy(&b->cond);
@@ -134,6 +131,24 @@ int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo
     pthread_mutex_unlock(&v->io.lock);
     *ret = b;
     return 0;
+}
+
+int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo_block **ret,
+             struct mobo_block_info *info)
+{
+    struct vdev_param *p = vdev_param_find(dev, key);
+
+    if (!p || p->kind != MOBO_PATH)
+        return vdev_fail(dev, -EINVAL, "%s: bad use of block_open", key);
+    if (!p->text)
+        return vdev_fail(dev, -ENOENT, "%s is not set", key);
+    return open_image(dev, key, p->text, flags, ret, info);
+}
+
+int blk_open_spec(struct mobo_vdev *dev, const char *spec, uint32_t flags, struct mobo_block **ret,
+                  struct mobo_block_info *info)
+{
+    return open_image(dev, "image", spec, flags, ret, info);
 }
 
 static void wait_locked(struct mobo_block *b)

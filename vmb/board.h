@@ -429,6 +429,8 @@ struct mobo_block {
 
 int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo_block **ret,
                struct mobo_block_info *info);
+int blk_open_spec(struct mobo_vdev *dev, const char *spec, uint32_t flags, struct mobo_block **ret,
+                  struct mobo_block_info *info);
 void blk_close(struct mobo_block *b);
 int blk_submit(struct mobo_block *b, struct mobo_block_req *req);
 void blk_drain(struct mobo_block *b, int cancel);

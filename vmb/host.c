@@ -423,4 +423,5 @@ const struct mobo_host vmb_host = {
     .block_close = blk_close,
     .block_submit = blk_submit,
     .block_drain = blk_drain,
+    .block_open_spec = blk_open_spec,
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* From a VM description to a virtual motherboard, and the boot that follows its every reset. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,8 +130,17 @@ static int on_block_open(void *ctx, const char *dev_name, const char *spec, uint
                          struct vmb_disk **ret, struct mobo_block_info *info, char *msg,
                          size_t msg_len)
 {
-    (void)ctx;
+    struct worker *w = ctx;
+    char full[PATH_MAX + 64];
+
     (void)dev_name;
+    if (spec[0] != '/' && w->c->dir) { /* said in a command; keys come with the whole path */
+        if (snprintf(full, sizeof(full), "%s/%s", w->c->dir, spec) >= (int)sizeof(full)) {
+            snprintf(msg, msg_len, "the file name is too long");
+            return -EINVAL;
+        }
+        spec = full;
+    }
     return disk_open(spec, flags, check_only, sink, block, ret, info, msg, msg_len);
 }
 

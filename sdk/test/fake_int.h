@@ -268,6 +268,8 @@ void fake_vmbus_reset(struct mobo_vdev *dev); /* the guest is gone */
 void fake_vmbus_free(struct mobo_vdev *dev);
 int fake_block_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo_block **ret,
                     struct mobo_block_info *info);
+int fake_block_open_spec(struct mobo_vdev *dev, const char *spec, uint32_t flags,
+                         struct mobo_block **ret, struct mobo_block_info *info);
 void fake_block_close(struct mobo_block *b);
 int fake_block_submit(struct mobo_block *b, struct mobo_block_req *r);
 void fake_block_drain(struct mobo_block *b, int cancel);

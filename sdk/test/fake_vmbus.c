@@ -516,12 +516,20 @@ int fake_block_open(struct mobo_vdev *dev, const char *key, uint32_t flags, stru
                     struct mobo_block_info *info)
 {
     struct param *p = fake_find_param(dev, key, 1u << MOBO_PATH);
-    struct disk *d = p && p->text ? disk_find(dev->f, p->text) : NULL;
+
+    return p && p->text ? fake_block_open_spec(dev, p->text, flags, ret, info)
+                        : fake_fail(dev, -ENOENT, "%s is not set", key);
+}
+
+int fake_block_open_spec(struct mobo_vdev *dev, const char *spec, uint32_t flags,
+                         struct mobo_block **ret, struct mobo_block_info *info)
+{
+    struct disk *d = disk_find(dev->f, spec);
     uint32_t size = info->size;
     struct mobo_block *b;
 
     if (!d)
-        return fake_fail(dev, -ENOENT, "%s: no such image", key);
+        return fake_fail(dev, -ENOENT, "%s: no such image", spec);
     b = fake_zalloc(sizeof(*b));
     b->dev = dev;
     b->disk = d;

@@ -234,6 +234,7 @@ static const struct mobo_host fake_host = {
     .block_submit = fake_block_submit,
     .block_drain = fake_block_drain,
     .mem_discard = fake_mem_discard,
+    .block_open_spec = fake_block_open_spec,
 };
 
 const struct mobo_host *mobo_fake_host(struct mobo_fake *f)

@@ -785,6 +785,11 @@ struct mobo_host {
      * @return 0; -EINVAL; -EFAULT when a byte is not RAM (then nothing happened).  Thread: dev. */
     int (*mem_discard)(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
 
+    /** As block_open(), for what a person says in a command: @spec is what the key would hold; a
+     * relative name is taken from the VM file's folder.  Since: 1.1 */
+    int (*block_open_spec)(struct mobo_vdev *dev, const char *spec, uint32_t flags,
+                           mobo_block_t *ret_block, struct mobo_block_info *ret_info);
+
     /* 1.1 ends here. */
 };
 
