@@ -83,6 +83,18 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page)
             pp = &b->page_next;
         }
     }
+    pp = &j->cross[ram_page % JIT_CROSS];
+    while (*pp) {
+        struct jblock *b = &j->blocks[*pp];
+
+        if (b->page2 == ram_page || b->dead) {
+            if (!b->dead)
+                block_drop(j, b);
+            *pp = b->cross_next;
+        } else {
+            pp = &b->cross_next;
+        }
+    }
     hv_engine_interp.code_drop(vp, ram_page);
 }
 
@@ -142,6 +154,7 @@ static void reset_now(struct hv_vp *vp)
     j->next_sig = 1;
     memset(j->hash, 0, sizeof(j->hash));
     memset(j->page, 0, sizeof(j->page));
+    memset(j->cross, 0, sizeof(j->cross));
     memset(j->sigs, 0, sizeof(j->sigs));
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         for (unsigned i = 0; i < JIT_JC; i++)
@@ -191,6 +204,29 @@ uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key)
     return 0;
 }
 
+static uint64_t next_page(const struct hv_vp *vp, uint64_t lin)
+{
+    lin = (lin | 4095) + 1;
+    return vp->cpu.mode == X86_MODE_64 ? lin : (uint32_t)lin;
+}
+
+/* The page of @lin (just fetched from) is what @sig says. */
+static void fsig_set(struct hv_vp *vp, unsigned cls, uint64_t lin, uint32_t sig)
+{
+    struct jit *j = jit_of(vp);
+    unsigned slot = jit_fsig_slot(lin);
+
+    if (likely(j->fsig[cls][slot] == sig))
+        return;
+    j->fsig[cls][slot] = sig;
+    if (cls != X86_VIEW_USER && !vp->mmu.itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].global) {
+        if (j->nnonglobal < COUNT(j->nonglobal))
+            j->nonglobal[j->nnonglobal++] = (uint16_t)slot;
+        else
+            j->nnonglobal = COUNT(j->nonglobal) + 1;
+    }
+}
+
 /* The block at cpu.rip; NULL: execute one instruction, or reset.  Raises fetch faults. */
 static struct jblock *find(struct hv_vp *vp)
 {
@@ -213,8 +249,15 @@ static struct jblock *find(struct hv_vp *vp)
     phys = ram_page << 12 | (lin & 4095);
     for (n = j->hash[hash_bucket(phys)]; n; n = b->hash_next) {
         b = &j->blocks[n];
-        if (b->phys == phys && b->rip == c->rip && b->key == key)
-            break;
+        if (b->phys != phys || b->rip != c->rip || b->key != key)
+            continue;
+        if (unlikely(b->page2 != ~0ull)) {
+            uint64_t rp2, lin2 = next_page(vp, lin);
+
+            if (!x86_fetch_page(vp, lin2, &rp2) || rp2 != b->page2)
+                continue;
+        }
+        break;
     }
     if (!n) {
         b = jit_translate(vp, lin, page, ram_page, key);
@@ -225,19 +268,15 @@ static struct jblock *find(struct hv_vp *vp)
         j->hash[hash_bucket(phys)] = n;
         b->page_next = j->page[page_bucket(ram_page)];
         j->page[page_bucket(ram_page)] = n;
+        if (b->page2 != ~0ull) {
+            b->cross_next = j->cross[b->page2 % JIT_CROSS];
+            j->cross[b->page2 % JIT_CROSS] = n;
+        }
         vp->counters[HV_CTR_BLOCKS_BUILT]++;
     }
-    uint32_t *sig = &j->fsig[b->cls][jit_fsig_slot(c->rip)];
-
-    if (unlikely(*sig != b->sig)) {
-        *sig = b->sig;
-        if (b->cls != X86_VIEW_USER && !vp->mmu.itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].global) {
-            if (j->nnonglobal < COUNT(j->nonglobal))
-                j->nonglobal[j->nnonglobal++] = (uint16_t)jit_fsig_slot(c->rip);
-            else
-                j->nnonglobal = COUNT(j->nonglobal) + 1;
-        }
-    }
+    if (unlikely(b->page2 != ~0ull))
+        fsig_set(vp, b->cls, next_page(vp, lin), b->sig2);
+    fsig_set(vp, b->cls, lin, b->sig);
     return b;
 }
 
@@ -364,6 +403,26 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
     return to;
+}
+
+/* Somebody jumped to a block that has been dropped: from now on that leads to its successor. */
+const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
+{
+    struct jit *j = jit_of(vp);
+    struct jblock *old = &j->blocks[s->block], *b;
+
+    vp->cpu.rip = j->ea;
+    j->cur = NULL;
+    j->leave = false;
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset)
+        return j->t_exit;
+    b = find(vp);
+    if (unlikely(!b))
+        return j->t_exit;
+    if (old->dead && b->phys == old->phys && b->key == old->key && b->page2 == old->page2)
+        patch_jmp(j, old->main, b->main);
+    relive(vp, 0);
+    return j->rx + b->main;
 }
 
 /* The first run of a direct branch: from now on it goes to its target without us. */

@@ -24,6 +24,7 @@ enum {
     JIT_MAX_POOL = 1 << 17,         /* decoded instructions that are executed by C */
     JIT_HASH = 1 << 16,
     JIT_PAGES = 1 << 14,
+    JIT_CROSS = 256,
     JIT_FSIG = 2048,
     JIT_JC = 65536,
     JIT_CLASSES = 3                 /* data views: user, supervisor, supervisor with user access */
@@ -41,11 +42,13 @@ enum {
 
 struct jblock {
     uint64_t rip, phys;             /* phys: RAM page << 12 | offset */
+    uint64_t page2;                 /* RAM page of the rest of a single instruction that crosses; ~0 none */
     uint32_t key;
     uint32_t sig;                   /* what fsig[] must hold for this code to be what RIP means */
     uint32_t ind, sigent, main, end; /* offsets into the cache: entries, end of all */
     uint32_t drop;                  /* cold code that main is redirected to when the block is dropped */
-    uint32_t hash_next, page_next;  /* block numbers, 0 none */
+    uint32_t hash_next, page_next, cross_next; /* block numbers, 0 none */
+    uint32_t sig2;                  /* of page2 */
     uint16_t len, ninsns;
     uint8_t dead, live_in, cls;
 };
@@ -80,7 +83,7 @@ struct jit {
     uint8_t *rw;                    /* the cache, writable view */
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
-    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load;
+    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
     uint16_t nonglobal[64];         /* slots of the supervisor classes that a write of CR3 clears */
@@ -95,7 +98,7 @@ struct jit {
     unsigned nblocks, npool;
     struct jblock *blocks;          /* [JIT_MAX_BLOCKS], number 0 unused */
     struct x86_insn *pool;
-    uint32_t hash[JIT_HASH], page[JIT_PAGES];
+    uint32_t hash[JIT_HASH], page[JIT_PAGES], cross[JIT_CROSS];
     struct jsig sigs[JIT_SIGS];
 };
 
@@ -129,6 +132,7 @@ static inline unsigned jit_fsig_slot(uint64_t rip) { return (unsigned)(rip >> 12
 const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip);
 const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_vload(struct hv_vp *vp, const uint8_t *next);
 const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next);

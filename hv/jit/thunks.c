@@ -177,6 +177,7 @@ void jit_make_thunks(struct jit *j)
     j->t_link = site_thunk(j, &e, (const void *)jit_c_link);
     j->t_miss = site_thunk(j, &e, (const void *)jit_c_miss);
     j->t_exec = site_thunk(j, &e, (const void *)jit_c_exec);
+    j->t_drop = site_thunk(j, &e, (const void *)jit_c_drop);
     j->t_vload = site_thunk(j, &e, (const void *)jit_c_vload);
     j->t_x87load = site_thunk(j, &e, (const void *)jit_c_x87load);
     j->first = j->used = (uint32_t)((e.p - j->rw + 63) & ~63);

@@ -1726,7 +1726,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     struct tr *t = &tr_;
     struct jit *j = jit_of(vp);
     unsigned off = (unsigned)(lin & 4095), live;
-    uint8_t *sigmiss;
+    uint64_t page2 = ~0ull;
+    uint8_t *sigmiss, *sigmiss2 = NULL;
     struct jblock *b;
     bool ended = false;
 
@@ -1755,8 +1756,28 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         struct ti *ti = &t->ti[t->n];
         unsigned avail = 4096 - off;
 
+        int len;
+
         claim(t, off, X86_MAX_INSN);
-        if (x86_decode(page + off, avail > X86_MAX_INSN ? X86_MAX_INSN : avail, (enum x86_mode)vp->cpu.mode, &ti->in) <= 0)
+        len = x86_decode(page + off, avail > X86_MAX_INSN ? X86_MAX_INSN : avail, (enum x86_mode)vp->cpu.mode, &ti->in);
+        if (len == 0 && !t->n && avail < X86_MAX_INSN) {
+            /* It goes on in the next page: a block of its own, entered through a test of that page too. */
+            uint64_t lin2 = t->m64 ? lin + avail : (uint32_t)(lin + avail);
+            const uint8_t *p2 = x86_fetch_page(vp, lin2, &page2);
+            uint8_t buf[X86_MAX_INSN];
+
+            if (!p2)
+                return NULL;
+            x86_code_claim(vp, page2, 1);
+            memcpy(buf, page + off, avail);
+            memcpy(buf + avail, p2, X86_MAX_INSN - avail);
+            if (x86_decode(buf, X86_MAX_INSN, (enum x86_mode)vp->cpu.mode, &ti->in) <= 0)
+                return NULL;
+            ti->off = 0;
+            t->n = 1;
+            break;
+        }
+        if (len <= 0)
             break;
         ti->off = (uint16_t)(off - (lin & 4095));
         t->n++;
@@ -1793,15 +1814,28 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
     uint32_t sig = jit_sig(j, t->rip, ram_page, key);
 
-    if (!sig)
+    uint32_t sig2 = sig && page2 != ~0ull ? jit_sig(j, end_rip, page2, key) : 1;
+
+    if (!sig || !sig2)
         return NULL;
     t->blockno = j->nblocks;
     b = &j->blocks[j->nblocks++];
     *b = (struct jblock){ .rip = t->rip, .phys = ram_page << 12 | (lin & 4095), .key = key, .cls = (uint8_t)t->cls,
                           .ninsns = (uint16_t)t->n, .len = (uint16_t)(end_rip - t->rip), .live_in = t->ti[0].live_in };
     b->sig = sig;
+    b->sig2 = sig2;
+    b->page2 = page2;
     t->cur = 0;
     emit_entries(t, b, &sigmiss);
+    if (page2 != ~0ull) {
+        uint8_t *ok;
+
+        e_mov_load32(E, T0, h_abs(&j->fsig[t->cls][jit_fsig_slot(end_rip)]));
+        e_lea32(E, T0, h_mem(T0, -(int32_t)sig2));
+        ok = e_jrcxz(E);
+        sigmiss2 = e_jmp(E);
+        e_bind8(E, ok);
+    }
     for (unsigned i = 0; i < t->n; i++) {
         struct ti *ti = &t->ti[i];
         uint8_t *start = E->p;
@@ -1836,9 +1870,13 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     }
     emit_cold(t);
     e_bind(sigmiss, E->p);
-    b->drop = off_of(t, E->p);
+    if (sigmiss2)
+        e_bind(sigmiss2, E->p);
     e_mov_imm(E, T0, t->rip);
     e_bind(e_jmp(E), thunk_rw(t, j->t_dispatch));
+    b->drop = off_of(t, E->p);
+    e_mov_imm(E, T0, t->rip);
+    emit_site(t, j->t_drop, &(struct jsite){ .block = t->blockno });
     b->end = off_of(t, E->p);
     j->used = (b->end + 15) & ~15u;
     return b;
