@@ -228,11 +228,11 @@ static void fsig_set(struct hv_vp *vp, unsigned cls, uint64_t lin, uint32_t sig)
 }
 
 /* The block at cpu.rip; NULL: execute one instruction, or reset.  Raises fetch faults. */
-static struct jblock *find(struct hv_vp *vp)
+static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
 {
     struct jit *j = jit_of(vp);
     struct x86_cpu *c = &vp->cpu;
-    uint32_t key = jit_key(vp), n;
+    uint32_t key = jit_key(vp), full = key | variant, n;
     uint64_t lin = c->rip, ram_page, phys;
     const uint8_t *page;
     struct jblock *b = NULL;
@@ -249,7 +249,7 @@ static struct jblock *find(struct hv_vp *vp)
     phys = ram_page << 12 | (lin & 4095);
     for (n = j->hash[hash_bucket(phys)]; n; n = b->hash_next) {
         b = &j->blocks[n];
-        if (b->phys != phys || b->rip != c->rip || b->key != key)
+        if (b->phys != phys || b->rip != c->rip || b->key != full)
             continue;
         if (unlikely(b->page2 != ~0ull)) {
             uint64_t rp2, lin2 = next_page(vp, lin);
@@ -260,7 +260,7 @@ static struct jblock *find(struct hv_vp *vp)
         break;
     }
     if (!n) {
-        b = jit_translate(vp, lin, page, ram_page, key);
+        b = jit_translate(vp, lin, page, ram_page, full);
         if (!b)
             return NULL;
         n = (uint32_t)(b - j->blocks);
@@ -279,6 +279,8 @@ static struct jblock *find(struct hv_vp *vp)
     fsig_set(vp, b->cls, lin, b->sig);
     return b;
 }
+
+static struct jblock *find(struct hv_vp *vp) { return find_variant(vp, 0); }
 
 /* ---- helpers of translated code ------------------------------------------------------------------------- */
 
@@ -368,7 +370,7 @@ const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next)
 }
 
 /* Where translated code goes on at cpu.rip, or the way out to the run loop. */
-static const uint8_t *dispatch(struct hv_vp *vp)
+static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant)
 {
     struct jit *j = jit_of(vp);
     struct jblock *b;
@@ -378,12 +380,14 @@ static const uint8_t *dispatch(struct hv_vp *vp)
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING ||
         vp->mmu.dr6_hits || j->want_reset || !jittable(vp))
         return j->t_exit;
-    b = find(vp);
+    b = find_variant(vp, variant);
     if (unlikely(!b))
         return j->t_exit;
     relive(vp, 0);
     return j->rx + b->main;
 }
+
+static const uint8_t *dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0); }
 
 const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
 {
@@ -465,20 +469,37 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     uint8_t was = vp->cpu.x87_live;
     const struct x86_tlb_entry *e = &vp->mmu.tlb->e[(ea >> 12) & (X86_TLB_SIZE - 1)];
 
+    uint32_t gen = vp->mmu.tlb_gen;
+
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
+    if ((s->flags & (JS_GROUP | JS_SECOND)) == JS_GROUP) {
+        uint64_t lo = ea + (uint64_t)(int64_t)s->glo;
+
+        /* The window lies in one page: whatever fault there is, this instruction has it. */
+        if ((lo & 4095) + s->gn <= 4096) {
+            if (!x86_canonical(ea) || !x86_lin_hva(vp, ea, s->n, s->acc)) {
+                exec_at_rip(vp);
+                j->vdead = 1;
+                return dispatch(vp);
+            }
+            if (likely(lo + ((s->flags & JS_GWRITE) ? e->nwr : e->nrd) <= 4096u - s->gn))
+                return j->rx + s->retry;
+        }
+        return dispatch_variant(vp, JKEY_NOGROUP);
+    }
     if (!(s->flags & JS_SECOND) && !(ea & s->align) && (ea & 4095) + s->n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) &&
         x86_lin_hva(vp, ea, s->n, s->acc) &&
         likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n))
-        return j->rx + s->retry;
+        return b->groups && gen != vp->mmu.tlb_gen ? dispatch(vp) : j->rx + s->retry;
     exec_at_rip(vp);
     if (vp->scratch_insn.op >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)
         j->vdead = 1;
     next = b->rip + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
-    if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
+    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);
@@ -494,6 +515,8 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     struct jblock *b = &j->blocks[s->block];
     uint8_t was = vp->cpu.x87_live;
 
+    uint32_t gen = vp->mmu.tlb_gen;
+
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
@@ -502,7 +525,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
         scan_upper(vp);
     if (s->flags & JS_END)
         j->vdead = 1; /* the kernel, or other code that has less use for them */
-    if (unlikely(j->leave || (s->flags & JS_END) || vp->cpu.rip != b->rip + s->off + s->len ||
+    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != b->rip + s->off + s->len ||
                  j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);

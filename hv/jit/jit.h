@@ -51,6 +51,7 @@ struct jblock {
     uint32_t sig2;                  /* of page2 */
     uint16_t len, ninsns;
     uint8_t dead, live_in, cls;
+    bool groups;                    /* checks are shared: host addresses live on from one instruction to others */
 };
 
 /* Data behind a call of a thunk.  Offsets are from the start of the cache. */
@@ -63,8 +64,10 @@ struct jsite {
     uint8_t flags, len;             /* JS_*; length of the instruction */
     uint8_t align;                  /* miss: required alignment less one */
     uint8_t view;                   /* data view at this instruction: STAC and CLAC change it in a block */
+    int16_t glo;                    /* JS_GROUP: the checked window, from the access's address, and its length */
+    uint16_t gn;
 };
-enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8 };
+enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16 };
 
 struct jsig { uint64_t va_page, phys_page; uint32_t key, id; };
 enum { JIT_SIGS = 16384 };
@@ -76,6 +79,7 @@ struct jit {
     uint64_t vdead;                 /* 0: the host's vector registers and MXCSR are the guest's */
     uint64_t x87dead;               /* 0: the host's x87 registers are */
     uint32_t upper;                 /* some vector register is not zero above bit 127 */
+    uint64_t group[16];             /* of the running block: host address - linear address */
     uint32_t fsig[JIT_CLASSES][JIT_FSIG];
     const uint8_t *jc[JIT_CLASSES][JIT_JC];
 

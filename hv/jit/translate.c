@@ -21,6 +21,8 @@ struct ti {
     uint8_t live_in, live_out; /* flags that somebody reads later */
     uint32_t host;             /* offset of its host code */
     uint8_t view;              /* data view in which it runs */
+    int8_t gmem, gstack;       /* groups of its operand and of its stack access; -1 none */
+    int64_t omem, ostack;      /* offset of the base register from the group's root there */
 };
 
 enum cold_kind { COLD_MISS, COLD_LINK, COLD_EXIT, COLD_EXEC };
@@ -31,9 +33,15 @@ struct cold {
     uint8_t *retry;
     uint64_t target;           /* link, exit: guest address */
     uint8_t align;
+    int16_t glo;               /* group: see struct jsite */
+    uint16_t gn;
     bool stack;                /* miss: the address is that of the stack: @disp from rsp */
     int32_t disp;
 };
+
+/* Accesses by one base register, moved only by constants, share a check. */
+enum { MAX_GROUPS = 16, GROUP_SPAN = 512 };
+struct group { uint16_t root; uint8_t acc, members; bool open, done; int64_t lo, hi; };
 
 struct tr {
     struct emit e;
@@ -52,6 +60,9 @@ struct tr {
     bool vchecked, xchecked;   /* vector, x87 registers are known to be live from here on */
     unsigned align;            /* of the access that is being emitted, less one */
     unsigned n, ncold, cur;
+    struct group g[MAX_GROUPS];
+    unsigned ngroups;
+    int r11;                   /* group whose addend r11 holds, -1 none */
     struct ti ti[JIT_MAX_INSNS];
     struct cold cold[JIT_MAX_INSNS * 4 + 8];
 };
@@ -271,6 +282,9 @@ static bool emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
     unsigned b = h_or_none(a->base), x = h_or_none(a->index);
     bool big = !fits32(a->disp);
 
+    if (d == T1 || u == T1)
+        t->r11 = -1;
+
     if (a->base == X86_REG_NONE && a->index == X86_REG_NONE) {
         if (a->seg != X86_SEG_NONE && !big) {
             e_mov_load(E, d, CPU(seg[a->seg].base));
@@ -342,10 +356,66 @@ static struct cold *cold_new(struct tr *t, unsigned kind, uint8_t *from)
     return c;
 }
 
+/* r11 := what leads from the base register to host memory, for a member of group @grp; @off: where that register
+ * is from the group's root. */
+static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, int grp, int64_t off)
+{
+    struct group *g = &t->g[grp];
+    struct x86_tlb_entry *e0 = t->tlb->e;
+    int32_t tag = (int32_t)(uintptr_t)((g->acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
+    int32_t lo = (int32_t)(g->lo - off), w = (int32_t)(g->hi - g->lo);
+    unsigned b = host_of[a->base];
+    uint8_t *jb, *ok, *retry = E->p;
+    struct hop m, slot = h_abs(&t->j->group[grp]);
+    struct cold *c;
+
+    if (g->done) {
+        if (t->r11 != grp)
+            e_mov_load(E, T1, slot);
+        t->r11 = grp;
+        return;
+    }
+    if (!t->ti[t->cur].live_in) {
+        if (lo)
+            e_lea(E, T0, h_mem(b, lo));
+        else
+            e_mov_rr(E, T0, b);
+        e_rorx(E, T1, T0, 7);
+        e_op(E, 0, 0, 0x81, 4, (m = h_reg(T1), &m));
+        e4(E, (X86_TLB_SIZE - 1) << 5);
+        e_alu_load(E, 1, 0, T0, h_mem(T1, tag));
+        e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
+        e4(E, 4096 - (uint32_t)w);
+        jb = e_jcc(E, CC_A);
+        e_mov_load(E, T1, h_mem(T1, add));
+    } else {
+        e_lea(E, T1, h_mem(b, lo));
+        e_pext(E, T1, T1, h_abs(&t->j->mask_idx));
+        e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
+        e_mov_load(E, T0, h_sib(NOREG, T1, 2, tag));
+        e_lea(E, T0, h_sib(T0, b, 0, lo + w - 1));
+        e_pext(E, T0, T0, h_abs(&t->j->mask_page));
+        e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
+        ok = e_jrcxz(E);
+        jb = e_jmp(E);
+        e_bind8(E, ok);
+    }
+    e_mov_store(E, slot, T1);
+    c = cold_new(t, COLD_MISS, jb);
+    c->n = (uint8_t)n;
+    c->acc = (uint8_t)acc;
+    c->flags = JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
+    c->retry = retry;
+    c->glo = (int16_t)(lo - (int32_t)a->disp);
+    c->gn = (uint16_t)w;
+    g->done = true;
+    t->r11 = grp;
+}
+
 /* After the check of @n bytes at @a, r11 (or r11 and rcx) lead to the host address: the returned operand.
  * @keep_t0: the operand must not use rcx. */
 static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, bool keep_t0,
-                       struct hop *ret)
+                       int grp, int64_t off, struct hop *ret)
 {
     const struct ti *ti = &t->ti[t->cur];
     struct x86_tlb_entry *e0 = t->tlb->e;
@@ -362,6 +432,12 @@ static bool mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned ac
 
     if (!fits32(a->disp) && !(none && a->seg == X86_SEG_NONE))
         return false;
+    if (grp >= 0 && direct && !none && !t->align) {
+        group_access(t, a, n, acc, second, grp, off);
+        *ret = h_sib(host_of[a->base], T1, 0, (int32_t)a->disp);
+        return true;
+    }
+    t->r11 = -1;
     if (!ti->live_in) {
         if (!emit_ea(t, a, T0, T1))
             return false;
@@ -467,6 +543,9 @@ static struct ro ro_begin(struct tr *t, const struct x86_operand *o, unsigned T,
 {
     struct ro r = { 0, o->reg, RO_PLAIN };
 
+    if (T == T1)
+        t->r11 = -1;
+
     if (o->flags & X86_F_HIGH8) {
         r.g = (uint8_t)(o->reg - 4);
         r.kind = RO_HIGH;
@@ -562,7 +641,9 @@ static bool insn_ea(struct tr *t, const struct x86_insn *in, unsigned n, unsigne
 {
     struct ea a;
 
-    return ea_of(t, in, t->ti[t->cur].off, &a) && mem_access(t, &a, n, acc, false, keep_t0, ret);
+    const struct ti *ti = &t->ti[t->cur];
+
+    return ea_of(t, in, ti->off, &a) && mem_access(t, &a, n, acc, false, keep_t0, ti->gmem, ti->omem, ret);
 }
 
 /* The stack at rsp + @disp. */
@@ -571,7 +652,7 @@ static bool stack_access(struct tr *t, int32_t disp, unsigned n, unsigned acc, b
     struct ea a = { X86_RSP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, disp };
     unsigned first = t->ncold;
 
-    if (!mem_access(t, &a, n, acc, second, keep_t0, ret))
+    if (!mem_access(t, &a, n, acc, second, keep_t0, t->ti[t->cur].gstack, t->ti[t->cur].ostack, ret))
         return false;
     for (unsigned i = first; i < t->ncold; i++)
         if (t->cold[i].kind == COLD_MISS) {
@@ -844,6 +925,8 @@ static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ex
         return false;
     unsigned next = T0;
 
+    if (need > 1)
+        t->r11 = -1;
     if (!reg_is_ext) {
         reg = host_of[graw];
         if (is_home(graw)) {
@@ -919,8 +1002,10 @@ static bool emit_div(struct tr *t, const struct x86_insn *in)
         e_op(E, fl, 0, 0x3b, RDX, &m);          /* cmp rdx, d */
         cold_exec(t, e_jcc(E, CC_AE));
         e_op(E, fl, 0, 0xf7, 6, &m);
+        t->r11 = -1;
         return true;
     }
+    t->r11 = -1;
     e_op(E, fl, 0, 0x8b, T1, &(struct hop){ .reg = RAX });
     e_op(E, fl, 0, 0xc1, 7, &r11);              /* sar r11, width - 1 */
     e1(E, w ? 63 : 31);
@@ -1007,7 +1092,7 @@ static bool emit_leave(struct tr *t, const struct x86_insn *in)
     struct ea a = { X86_RBP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, 0 };
     struct hop m;
 
-    if (in->osize != n || !mem_access(t, &a, n, X86_ACC_READ, false, false, &m))
+    if (in->osize != n || !mem_access(t, &a, n, X86_ACC_READ, false, false, t->ti[t->cur].gmem, t->ti[t->cur].omem, &m))
         return false;
     if (t->m64)
         e_lea(E, G_SP, h_mem(RBP, 8));
@@ -1199,6 +1284,7 @@ static bool emit_system(struct tr *t, const struct x86_insn *in)
         eflags_change(t, &t->j->mask_no_if, EF_IF);
         return true;
     case X86_OP_SWAPGS:
+        t->r11 = -1;
         e_mov_load(E, T0, CPU(seg[X86_GS].base));
         e_mov_load(E, T1, CPU(kernel_gs_base));
         e_mov_store(E, CPU(kernel_gs_base), T0);
@@ -1225,6 +1311,7 @@ static bool emit_pushf(struct tr *t, const struct x86_insn *in)
 
     if (!t->m64 || in->osize != 8)
         return false;
+    t->r11 = -1;
     e1(E, 0x9c), e1(E, 0x59);               /* pushfq; pop rcx */
     m = h_abs(&t->j->mask_arith);
     e_pext(E, T0, T0, m);
@@ -1243,6 +1330,7 @@ static bool emit_pushf(struct tr *t, const struct x86_insn *in)
 /* BT family on memory with the bit offset in a register: the word that holds the bit, by a checked access. */
 static bool emit_bt_mem(struct tr *t, const struct x86_insn *in)
 {
+    t->r11 = -1;
     const struct x86_operand *a = &in->o[0], *b = &in->o[1];
     unsigned fl = size_flags(a->size), w = a->size == 8, row = in->op - X86_OP_BT + 4, acc = row != 4 ? X86_ACC_WRITE : 0;
     struct x86_tlb_entry *e0 = t->tlb->e;
@@ -1319,6 +1407,8 @@ static bool w_is_gpr_size(const struct x86_insn *in)
 static void live_check(struct tr *t, const uint64_t *dead, const uint8_t *thunk)
 {
     uint8_t *ok;
+
+    t->r11 = -1;
 
     e_mov_load(E, T0, h_abs(dead));
     ok = e_jrcxz(E);
@@ -1625,6 +1715,8 @@ static void emit_exec(struct tr *t, unsigned i)
 {
     struct jsite s = site_of(t, i);
 
+    t->r11 = -1;
+
     if (!pool_add(t, &t->ti[i].in, &s.arg))
         s.arg = 0;
     s.next = off_of(t, E->p) + 5 + sizeof(s);
@@ -1655,6 +1747,8 @@ static void emit_cold(struct tr *t)
             s.n = c->n;
             s.acc = c->acc;
             s.align = c->align;
+            s.glo = c->glo;
+            s.gn = c->gn;
             s.retry = off_of(t, c->retry);
             emit_site(t, t->j->t_miss, &s);
             break;
@@ -1718,6 +1812,198 @@ static void emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
         e_bind8(E, ok);
     }
     b->main = off_of(t, E->p);
+}
+
+/* ---- which accesses share a check ------------------------------------------------------------------------ */
+
+struct roots { uint16_t root[16]; int64_t off[16]; uint16_t next; };
+
+static void root_new(struct roots *r, unsigned g)
+{
+    r->root[g] = r->next++;
+    r->off[g] = 0;
+}
+
+static int group_join(struct tr *t, const struct roots *r, unsigned g, int64_t disp, unsigned n, unsigned acc)
+{
+    int64_t lo = r->off[g] + disp, hi = lo + n;
+
+    for (unsigned i = t->ngroups; i-- > 0;) {
+        struct group *x = &t->g[i];
+        int64_t nlo = lo < x->lo ? lo : x->lo, nhi = hi > x->hi ? hi : x->hi;
+
+        if (x->root != r->root[g] || !x->open || nhi - nlo > GROUP_SPAN)
+            continue;
+        x->lo = nlo;
+        x->hi = nhi;
+        x->acc |= (uint8_t)acc;
+        x->members++;
+        return (int)i;
+    }
+    if (t->ngroups == MAX_GROUPS)
+        return -1;
+    t->g[t->ngroups] = (struct group){ r->root[g], (uint8_t)acc, 1, true, false, lo, hi };
+    return (int)t->ngroups++;
+}
+
+/* The explicit operand, when it is a base register and a constant. */
+static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
+{
+    const struct x86_insn *in = &ti->in;
+
+    if (in->asize != 8 || in->base >= 16 || is_home(in->base) || in->index != X86_REG_NONE || in->vsib || in->seg == X86_FS ||
+        in->seg == X86_GS || !fits32(in->disp) || (in->attr & X86_A_ALIGN) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
+        return;
+    if (in->op >= X86_OP_BT && in->op <= X86_OP_BTC && in->o[1].kind != X86_O_IMM)
+        return;
+    for (unsigned i = 0; i < in->nops; i++) {
+        const struct x86_operand *o = &in->o[i];
+
+        if (o->kind != X86_O_MEM || !o->size || o->size > 32 || !(o->flags & X86_RW))
+            continue;
+        ti->gmem = (int8_t)group_join(t, r, in->base, in->disp, o->size, o->flags & X86_WR ? X86_ACC_WRITE : X86_ACC_READ);
+        ti->omem = r->off[in->base];
+        return;
+    }
+}
+
+static void group_stack(struct tr *t, struct ti *ti, const struct roots *r, int64_t disp, unsigned acc)
+{
+    ti->gstack = (int8_t)group_join(t, r, X86_RSP, disp, 8, acc);
+    ti->ostack = r->off[X86_RSP];
+}
+
+/* What @in does to registers as far as bases go. */
+static void root_step(struct roots *r, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    bool r64 = a->kind == X86_O_GPR && a->size == 8;
+
+    switch (in->op) {
+    case X86_OP_ADD: case X86_OP_SUB:
+        if (r64 && b->kind == X86_O_IMM && fits32(in->imm)) {
+            r->off[a->reg] += in->op == X86_OP_ADD ? in->imm : -in->imm;
+            return;
+        }
+        break;
+    case X86_OP_INC: case X86_OP_DEC:
+        if (r64) {
+            r->off[a->reg] += in->op == X86_OP_INC ? 1 : -1;
+            return;
+        }
+        break;
+    case X86_OP_MOV:
+        if (r64 && b->kind == X86_O_GPR) {
+            r->root[a->reg] = r->root[b->reg];
+            r->off[a->reg] = r->off[b->reg];
+            return;
+        }
+        break;
+    case X86_OP_LEA:
+        if (r64 && in->asize == 8 && in->base < 16 && in->index == X86_REG_NONE) {
+            int64_t off = r->off[in->base] + in->disp;
+
+            r->root[a->reg] = r->root[in->base];
+            r->off[a->reg] = off;
+            return;
+        }
+        break;
+    case X86_OP_PUSH: case X86_OP_PUSHF:
+        if (in->osize == 8)
+            r->off[X86_RSP] -= 8;
+        else
+            root_new(r, X86_RSP);
+        return;
+    case X86_OP_POP:
+        if (in->osize == 8)
+            r->off[X86_RSP] += 8;
+        else
+            root_new(r, X86_RSP);
+        break;
+    case X86_OP_LEAVE:
+        r->root[X86_RSP] = r->root[X86_RBP];
+        r->off[X86_RSP] = r->off[X86_RBP] + 8;
+        root_new(r, X86_RBP);
+        return;
+    case X86_OP_OR: case X86_OP_ADC: case X86_OP_SBB: case X86_OP_AND: case X86_OP_XOR: case X86_OP_CMP: case X86_OP_TEST:
+    case X86_OP_NOT: case X86_OP_NEG: case X86_OP_IMUL2: case X86_OP_IMUL3:
+    case X86_OP_ROL: case X86_OP_ROR: case X86_OP_RCL: case X86_OP_RCR: case X86_OP_SHL: case X86_OP_SHR: case X86_OP_SAR:
+    case X86_OP_SHLD: case X86_OP_SHRD: case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC:
+    case X86_OP_BSF: case X86_OP_BSR: case X86_OP_POPCNT: case X86_OP_LZCNT: case X86_OP_TZCNT: case X86_OP_ANDN:
+    case X86_OP_BEXTR: case X86_OP_BLSI: case X86_OP_BLSMSK: case X86_OP_BLSR: case X86_OP_BZHI: case X86_OP_MULX:
+    case X86_OP_PDEP: case X86_OP_PEXT: case X86_OP_RORX: case X86_OP_SARX: case X86_OP_SHLX: case X86_OP_SHRX:
+    case X86_OP_ADCX: case X86_OP_ADOX: case X86_OP_CRC32: case X86_OP_SETCC: case X86_OP_CMOVCC:
+    case X86_OP_MOVSX: case X86_OP_MOVZX: case X86_OP_MOVSXD: case X86_OP_MOVBE: case X86_OP_MOVNTI: case X86_OP_BSWAP:
+    case X86_OP_XCHG: case X86_OP_XADD: case X86_OP_CMC: case X86_OP_CLC: case X86_OP_STC: case X86_OP_CLD:
+    case X86_OP_NOP: case X86_OP_PAUSE: case X86_OP_JCC: case X86_OP_CLI: case X86_OP_STI: case X86_OP_SAHF:
+    case X86_OP_VEC: case X86_OP_VEC_FLAGS: case X86_OP_VEC_XMM0: case X86_OP_VZEROUPPER: case X86_OP_X87:
+    case X86_OP_LFENCE: case X86_OP_MFENCE: case X86_OP_SFENCE: case X86_OP_STMXCSR: case X86_OP_LDMXCSR:
+        break; /* nothing but their operands */
+    case X86_OP_CMPXCHG: case X86_OP_CBW: case X86_OP_LAHF:
+        root_new(r, X86_RAX);
+        break;
+    case X86_OP_MUL: case X86_OP_IMUL1: case X86_OP_DIV: case X86_OP_IDIV: case X86_OP_CWD: case X86_OP_CMPXCHG8B:
+    case X86_OP_CMPXCHG16B:
+        root_new(r, X86_RAX);
+        root_new(r, X86_RDX);
+        break;
+    default:
+        for (unsigned g = 0; g < 16; g++)
+            root_new(r, g);
+        return;
+    }
+    for (unsigned i = 0; i < in->nops; i++)
+        if (in->o[i].kind == X86_O_GPR && (in->o[i].flags & X86_WR))
+            root_new(r, in->o[i].flags & X86_F_HIGH8 ? in->o[i].reg - 4u : in->o[i].reg);
+}
+
+static void find_groups(struct tr *t)
+{
+    struct roots r = { .next = 0 };
+
+    t->ngroups = 0;
+    t->r11 = -1;
+    for (unsigned g = 0; g < 16; g++)
+        root_new(&r, g);
+    for (unsigned i = 0; i < t->n; i++) {
+        struct ti *ti = &t->ti[i];
+        const struct x86_insn *in = &ti->in;
+
+        ti->gmem = ti->gstack = -1;
+        if (!t->m64 || (t->key & JKEY_NOGROUP))
+            continue;
+        group_operand(t, ti, &r);
+        switch (in->op) {
+        case X86_OP_PUSH: case X86_OP_PUSHF: case X86_OP_CALL_NEAR: case X86_OP_CALL_IND:
+            if (in->osize == 8)
+                group_stack(t, ti, &r, -8, X86_ACC_WRITE);
+            break;
+        case X86_OP_POP: case X86_OP_RET_NEAR:
+            if (in->osize == 8)
+                group_stack(t, ti, &r, 0, X86_ACC_READ);
+            break;
+        case X86_OP_LEAVE:
+            if (in->osize == 8) {
+                ti->gmem = (int8_t)group_join(t, &r, X86_RBP, 0, 8, X86_ACC_READ);
+                ti->omem = r.off[X86_RBP];
+            }
+            break;
+        case X86_OP_STAC: case X86_OP_CLAC:
+            for (unsigned k = 0; k < t->ngroups; k++)
+                t->g[k].open = false;
+            break;
+        }
+        root_step(&r, in);
+    }
+    /* Alone, an access is better off with its own check. */
+    for (unsigned i = 0; i < t->n; i++) {
+        struct ti *ti = &t->ti[i];
+
+        if (ti->gmem >= 0 && t->g[ti->gmem].members < 2)
+            ti->gmem = -1;
+        if (ti->gstack >= 0 && t->g[ti->gstack].members < 2)
+            ti->gstack = -1;
+    }
 }
 
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key)
@@ -1812,9 +2098,11 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         ti->live_in = (uint8_t)live;
     }
 
-    uint32_t sig = jit_sig(j, t->rip, ram_page, key);
+    find_groups(t);
 
-    uint32_t sig2 = sig && page2 != ~0ull ? jit_sig(j, end_rip, page2, key) : 1;
+    uint32_t sig = jit_sig(j, t->rip, ram_page, key & ~(uint32_t)JKEY_NOGROUP);
+
+    uint32_t sig2 = sig && page2 != ~0ull ? jit_sig(j, end_rip, page2, key & ~(uint32_t)JKEY_NOGROUP) : 1;
 
     if (!sig || !sig2)
         return NULL;
@@ -1824,6 +2112,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
                           .ninsns = (uint16_t)t->n, .len = (uint16_t)(end_rip - t->rip), .live_in = t->ti[0].live_in };
     b->sig = sig;
     b->sig2 = sig2;
+    b->groups = t->ngroups > 0;
     b->page2 = page2;
     t->cur = 0;
     emit_entries(t, b, &sigmiss);
@@ -1840,8 +2129,10 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         struct ti *ti = &t->ti[i];
         uint8_t *start = E->p;
         unsigned ncold = t->ncold;
+        struct group saved[MAX_GROUPS];
         bool ok = false;
 
+        memcpy(saved, t->g, t->ngroups * sizeof(saved[0]));
         t->cur = i;
         ti->host = off_of(t, start);
         ti->view = (uint8_t)t->cls;
@@ -1859,6 +2150,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         if (!ok) {
             E->p = start;
             t->ncold = ncold;
+            memcpy(t->g, saved, t->ngroups * sizeof(saved[0]));
             emit_exec(t, i);
             ended = ends_block(t, &ti->in);
         }

@@ -96,6 +96,7 @@ void x86_tlb_flush_all(struct hv_vp *vp)
     struct x86_mmu *m = &vp->mmu;
 
     vp->counters[HV_CTR_TLB_FLUSHES]++;
+    m->tlb_gen++;
     if (m->nlog[0] == X86_TLB_LOG || m->nlog[1] == X86_TLB_LOG) {
         for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
             tlb_clear_view(&m->views[v]);
@@ -119,6 +120,7 @@ void x86_tlb_flush_nonglobal(struct hv_vp *vp)
         return;
     }
     vp->counters[HV_CTR_TLB_FLUSHES]++;
+    m->tlb_gen++;
     tlb_clear_log(m, 0);
     pdc_flush(m);
     fetch_flush(m, false);
@@ -158,6 +160,7 @@ void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin)
         x86_tlb_flush_all(vp);
         return;
     }
+    m->tlb_gen++;
     fetch_changed(m, X86_FETCH_PAGE, lin);
     if ((m->large[(lin >> 27) & 63] >> ((lin >> 21) & 63)) & 1) {
         flush_large(m, lin);
@@ -180,6 +183,7 @@ static void tlb_revoke_write(struct hv_vp *vp, uint64_t ram_page)
 {
     struct x86_mmu *m = &vp->mmu;
 
+    m->tlb_gen++;
     if (m->nlog[0] == X86_TLB_LOG || m->nlog[1] == X86_TLB_LOG) {
         for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
             for (unsigned i = 0; i < X86_TLB_SIZE; i++)

@@ -60,6 +60,7 @@ struct x86_mmu {
     struct x86_tlb *views;          /* [X86_VIEWS], owned */
     uint8_t view;
     uint8_t watch;                  /* data breakpoints armed: bits of DR7.L/G that matter */
+    uint32_t tlb_gen;               /* changes whenever a right to use a host address has been taken away */
     uint32_t fetch_gen;             /* changes whenever a cached linear-to-physical fetch may be stale */
     struct x86_fetch_event fetch_log[X86_FETCH_LOG]; /* by fetch_gen after the change */
     struct x86_itlb_entry itlb[X86_ITLB_SIZE];
