@@ -14,7 +14,8 @@
 enum { MSG_REQUEST = 1, MSG_RESPONSE = 2, MSG_EVENT = 3, MSG_LEDS = 4 }; /* HK synth_kbd_msg_type */
 enum { VERSION_1_0 = 0x10000, ACCEPTED = 1 };
 enum { INFO_UNICODE = 1, INFO_BREAK = 2, INFO_E0 = 4, INFO_E1 = 8 };
-enum { QUEUE = 2048, PACKETS_AT_ONCE = 64 };
+/* Guests keep few keys that nobody has read (Linux: 64 events, three a key): keys go out in bursts. */
+enum { QUEUE = 2048, PACKETS_AT_ONCE = 64, BURST = 4 };
 
 struct kbd_state {
     uint8_t open, accepted, leds;
@@ -30,6 +31,9 @@ struct kbd {
     struct mobo_vdev *dev;        /* borrowed */
     const struct mobo_host *host; /* borrowed */
     mobo_vmbus_t ch;
+    mobo_timer_t timer; /* runs from a burst to the next */
+    int paced;          /* and it does now */
+    uint64_t delay_ns;
     struct kbd_state s;
     struct keystroke queue[QUEUE]; /* keys on their way; a ring */
     uint32_t first, count;
@@ -49,11 +53,28 @@ static int send_event(struct kbd *k, struct keystroke e)
 
 static void flush(struct kbd *k)
 {
-    while (k->s.accepted && k->count && !send_event(k, k->queue[k->first])) {
+    unsigned sent = 0;
+
+    if (k->paced)
+        return;
+    while (k->s.accepted && k->count && sent < BURST && !send_event(k, k->queue[k->first])) {
         k->first = (k->first + 1) % QUEUE;
         k->count--;
         k->s.keys++;
+        sent++;
     }
+    k->paced = sent != 0;
+    if (k->paced)
+        k->host->timer_set(k->timer, k->host->clock_ns(k->dev) + k->delay_ns);
+}
+
+static void next_burst(void *ctx, uint64_t now)
+{
+    struct kbd *k = ctx;
+
+    (void)now;
+    k->paced = 0;
+    flush(k);
 }
 
 static void enqueue(struct kbd *k, unsigned code, unsigned info)
@@ -291,6 +312,8 @@ static void kbd_reset(void *self)
 
     forget(k);
     k->s = (struct kbd_state){ 0 };
+    k->paced = 0;
+    k->host->timer_cancel(k->timer);
 }
 
 static const struct mobo_field kbd_fields[] = {
@@ -333,6 +356,8 @@ static int kbd_restore(void *self, struct mobo_reader *in)
     memcpy(k->queue, flat, len);
     k->first = 0;
     k->count = (uint32_t)(len / sizeof(flat[0]));
+    k->paced = 1; /* goes on when time does */
+    k->host->timer_set(k->timer, k->host->clock_ns(k->dev) + k->delay_ns);
     return 0;
 }
 
@@ -367,7 +392,10 @@ static int kbd_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
         return host->fail(dev, -ENOMEM, "out of memory");
     k->dev = dev;
     k->host = host;
+    k->delay_ns = host->param_uint(dev, "delay") * 1000000;
     err = host->vmbus_offer(dev, &offer, &ops, k, &k->ch);
+    if (!err)
+        err = host->timer_create(dev, next_burst, k, &k->timer);
     if (err) {
         free(k);
         return err;
@@ -375,6 +403,10 @@ static int kbd_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
     *ret_self = k;
     return 0;
 }
+
+static const struct mobo_param kbd_params[] = {
+    { "delay", MOBO_UINT, 0, "ms", "10", 1, 1000, NULL, "pause after every four keys" },
+};
 
 static const struct mobo_vdev_ops kbd_ops = {
     .size = sizeof(kbd_ops),
@@ -399,5 +431,8 @@ MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
     .summary = "synthetic keyboard on VMBus",
     .dev_class = MOBO_CLASS_SYNTHETIC,
     .max_instances = 1,
+    .params = kbd_params,
+    .nparams = sizeof(kbd_params) / sizeof(kbd_params[0]),
+    .param_size = sizeof(struct mobo_param),
     .ops = &kbd_ops,
 };
