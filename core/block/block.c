@@ -241,6 +241,8 @@ int block_open_file(struct bfile *file, const struct block_options *opt, struct 
     if (b->type == BLOCK_TYPE_DIFFERENCING &&
         (err = open_parent(b, opt ? opt : &defaults, 0, diag)) != 0) {
         b->driver->close(b); /* nothing was written: the file stays as it is */
+        if (b->file != file)
+            overlay_detach(b->file);
         block_close(b->parent);
         free_block(b);
         return err;
@@ -613,6 +615,8 @@ int block_check_file(struct bfile *file, const struct block_options *opt, struct
         return err;
     err = check_one(b, check, diag);
     close_err = b->driver->close(b);
+    if (b->file != file) /* seen through its log */
+        overlay_detach(b->file);
     if (!err && close_err)
         err = diag_set(diag, close_err, "%s: %s", file->path, strerror(-close_err));
     free_block(b);

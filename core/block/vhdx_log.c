@@ -242,10 +242,12 @@ int vhdx_log_read(struct vhdx *v, struct bfile *f, struct bfile **ret_changes, s
         if (err || off == last)
             break;
     }
-    if (err)
-        diag_set(diag, err, err == -ERANGE  ? "%s: is damaged: its log writes where it must not"
-                            : err == -E2BIG ? "%s: its log has too many entries"
-                                            : "%s: no memory", f->path);
+    if (err == -ERANGE)
+        err = diag_set(diag, -EUCLEAN, "%s: is damaged: its log writes where it must not", f->path);
+    else if (err == -E2BIG)
+        err = diag_set(diag, -ENOTSUP, "%s: its log has too many entries", f->path);
+    else if (err)
+        diag_set(diag, err, "%s: no memory", f->path);
     else
         *ret_changes = overlay;
 out:
