@@ -46,11 +46,10 @@ void hv_log(struct hv_partition *p, int level, const char *fmt, ...)
 static const struct engine_row {
     const char *name, *summary;
     const struct hv_engine *engine;
-    bool asked; /* only when asked for by name */
 } engines[] = {
-    { "kvm", "hardware virtualization through /dev/kvm", NULL, false },
-    { "jit", "translation to host code", &hv_engine_jit, true },
-    { "interp", "interpreter with cached decoded blocks", &hv_engine_interp, false },
+    { "kvm", "hardware virtualization through /dev/kvm", NULL },
+    { "jit", "translation to host code", &hv_engine_jit },
+    { "interp", "interpreter with cached decoded blocks", &hv_engine_interp },
 };
 
 static bool engine_usable(const struct engine_row *row, char *reason, size_t len)
@@ -78,7 +77,7 @@ const char *hv_engine_auto(void)
     char reason[160];
 
     for (unsigned i = 0; i < COUNT(engines); i++)
-        if (!engines[i].asked && engine_usable(&engines[i], reason, sizeof(reason)))
+        if (engine_usable(&engines[i], reason, sizeof(reason)))
             return engines[i].name;
     return "interp";
 }
