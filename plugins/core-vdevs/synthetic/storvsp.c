@@ -653,31 +653,42 @@ static void sv_destroy(void *self)
     free(v);
 }
 
+/* Make a unit of an open image. */
+static int make_lun(struct storvsp *v, unsigned n, mobo_block_t block,
+                    const struct mobo_block_info *info, const char *what)
+{
+    static const uint8_t none[16];
+    struct scsi_lun *l = calloc(1, sizeof(*l));
+    char text[] = "lun 00";
+    uint8_t id[16];
+    int err;
+
+    text[4] = (char)('0' + n / 10);
+    text[5] = (char)('0' + n % 10);
+    guid_of(text, v->host->name(v->dev), id);
+    err = !l ? v->host->fail(v->dev, -ENOMEM, "%s: no memory", what)
+          : scsi_lun_init(l, v->host, v->dev, (uint8_t)n, block, info,
+                          memcmp(info->id, none, 16) ? info->id : id)
+              ? v->host->fail(v->dev, -EINVAL, "%s: the image is too small for a disc, or has "
+                                               "sectors that a disc cannot have", what)
+              : 0;
+    if (err) {
+        v->host->block_close(block);
+        free(l);
+        return err;
+    }
+    v->luns[n] = l;
+    v->lun_mask |= 1ull << n;
+    return 0;
+}
+
 static int add_lun(struct storvsp *v, unsigned n, const char *key)
 {
     struct mobo_block_info info = { .size = sizeof(info) };
-    struct scsi_lun *l;
     mobo_block_t block;
-    uint8_t id[16];
-    char what[] = "lun 00";
-    static const uint8_t none[16];
     int err = v->host->block_open(v->dev, key, 0, &block, &info);
 
-    if (err)
-        return err;
-    what[4] = (char)('0' + n / 10);
-    what[5] = (char)('0' + n % 10);
-    guid_of(what, v->host->name(v->dev), id);
-    l = calloc(1, sizeof(*l));
-    if (!l)
-        return v->host->fail(v->dev, -ENOMEM, "%s: no memory", key);
-    v->luns[n] = l;
-    v->lun_mask |= 1ull << n;
-    if (scsi_lun_init(l, v->host, v->dev, (uint8_t)n, block, &info,
-                      memcmp(info.id, none, 16) ? info.id : id))
-        return v->host->fail(v->dev, -EINVAL, "%s: the image is too small for a disc, or has "
-                                              "sectors that a disc cannot have", key);
-    return 0;
+    return err ? err : make_lun(v, n, block, &info, key);
 }
 
 static int sv_create(struct mobo_vdev *dev, const struct mobo_host *host, void **ret)
@@ -1023,6 +1034,101 @@ static void sv_inspect(void *self, struct mobo_inspect *out)
     }
 }
 
+/* ---- commands of people -------------------------------------------------------------------------- */
+
+/* Have the guest look for units again (SV storvsc_on_receive). */
+static void tell_bus_changed(struct storvsp *v)
+{
+    struct sv_packet p = { .op = SV_ENUMERATE_BUS };
+    struct sv_channel *ch = &v->ch[0];
+
+    if (ch->vm && ch->open && v->s.state == SV_READY)
+        v->host->vmbus_send(ch->vm, MOBO_VMBUS_INBAND, 0, 0, NULL, 0, &p,
+                            v->s.version < 0x0501 ? PACKET_LEN_OLD : PACKET_LEN);
+}
+
+static int open_spec(struct storvsp *v, const char *spec, uint32_t flags, mobo_block_t *ret,
+                     struct mobo_block_info *info)
+{
+    if (!MOBO_HAS(v->host, block_open_spec))
+        return v->host->fail(v->dev, -ENOTSUP, "this host opens no images while the VM runs");
+    info->size = sizeof(*info);
+    return v->host->block_open_spec(v->dev, spec, flags, ret, info);
+}
+
+static int sv_command(void *self, const char *verb, const char *arg, char *ret, uint32_t ret_len)
+{
+    struct storvsp *v = self;
+    const struct mobo_host *h = v->host;
+    struct mobo_block_info info;
+    struct scsi_lun *l;
+    mobo_block_t block;
+    const char *rest;
+    unsigned long n;
+    char *end;
+    int err;
+
+    if (strcmp(verb, "add") && strcmp(verb, "remove") && strcmp(verb, "eject") &&
+        strcmp(verb, "insert"))
+        return h->fail(v->dev, -ENOSYS, "unknown command '%s' (add, remove, eject, insert)", verb);
+    n = strtoul(arg, &end, 10);
+    if (end == arg || (*end && *end != ' ') || n >= (v->ide ? 1 : SCSI_MAX_LUNS) || *arg == '-')
+        return h->fail(v->dev, -EINVAL, "%s: the unit is missing: a number, 0 to %d", verb,
+                       v->ide ? 0 : SCSI_MAX_LUNS - 1);
+    for (rest = end; *rest == ' '; rest++)
+        ;
+    l = v->luns[n];
+    if ((verb[0] == 'a' || verb[0] == 'i') != (*rest != 0))
+        return h->fail(v->dev, -EINVAL, "%s: %s", verb,
+                       *rest ? "the unit and nothing else" : "the image is missing");
+    if (verb[0] == 'a') {
+        if (l)
+            return h->fail(v->dev, -EBUSY, "unit %lu is there already", n);
+        err = open_spec(v, rest, 0, &block, &info);
+        if (!err)
+            err = make_lun(v, (unsigned)n, block, &info, rest);
+        if (!err)
+            tell_bus_changed(v);
+        return err;
+    }
+    if (!l)
+        return h->fail(v->dev, -ENODEV, "there is no unit %lu", n);
+    if (verb[0] == 'r') {
+        h->block_drain(l->block, 1);
+        h->block_close(l->block);
+        v->luns[n] = NULL;
+        v->lun_mask &= ~(1ull << n);
+        free(l);
+        tell_bus_changed(v);
+        return 0;
+    }
+    if (!l->cd)
+        return h->fail(v->dev, -EINVAL, "unit %lu is not a reader of discs", n);
+    if (verb[0] == 'e') {
+        if (ret_len && l->s.prevent)
+            strncat(ret, "the guest had locked the tray", ret_len - 1);
+        l->s.ejected = 1;
+        l->s.prevent = 0;
+        return 0;
+    }
+    err = open_spec(v, rest, MOBO_BLOCK_READ_ONLY, &block, &info);
+    if (err)
+        return err;
+    if (info.sector > 2048 || info.len < 2048) {
+        h->block_close(block);
+        return h->fail(v->dev, -EINVAL, "%s: this cannot be a disc", rest);
+    }
+    h->block_drain(l->block, 1);
+    h->block_close(l->block);
+    l->block = block;
+    l->info = info;
+    l->info.flags |= MOBO_BLOCK_CDROM | MOBO_BLOCK_READ_ONLY;
+    l->nsect = info.len / l->sector;
+    l->s.ejected = 0;
+    l->s.attention = ASC_MEDIUM_CHANGED;
+    return 0;
+}
+
 /* ---- descriptor ---------------------------------------------------------------------------------- */
 
 #define LUN(n) { "lun" #n, MOBO_PATH, 0, NULL, NULL, 0, 0, NULL, "image of unit " #n }
@@ -1054,6 +1160,7 @@ static const struct mobo_vdev_ops sv_ops = {
     .save = sv_save,
     .restore = sv_restore,
     .inspect = sv_inspect,
+    .command = sv_command,
 };
 
 MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
