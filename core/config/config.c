@@ -684,6 +684,20 @@ static int find_generation(struct config *file, const char *const *sets, size_t 
     return 0;
 }
 
+/* What the file and --set say; what is wrong with it check_vm() finds. */
+static bool find_enlightened(struct config *file, const char *const *sets, size_t nsets)
+{
+    const struct config_key *k = config_find(section_find(file, "vm"), "enlightened");
+    bool val = true;
+
+    if (k)
+        config_bool(k->value, &val);
+    for (size_t i = 0; i < nsets; i++)
+        if (strncmp(sets[i], "vm.enlightened=", 15) == 0)
+            config_bool(sets[i] + 15, &val);
+    return val;
+}
+
 /* ---- entry points ---------------------------------------------------------------------------- */
 
 static char *folder_of(const char *path)
@@ -720,6 +734,10 @@ int config_parse(const char *path, const char *text, size_t len, const char *con
     preset = config_preset(c->generation);
     snprintf(name, sizeof(name), "preset generation %u", c->generation);
     err = parse_text(c, name, preset, strlen(preset), diag);
+    if (!err && find_enlightened(file, sets, nsets)) {
+        preset = config_preset_enlightened();
+        err = parse_text(c, "preset enlightened", preset, strlen(preset), diag);
+    }
     for (size_t i = 0; i < c->nsections; i++)
         c->sections[i].preset = true;
     if (!err)

@@ -85,6 +85,8 @@ const struct config_key *config_find(const struct config_section *s, const char 
 
 /** The text of a preset, NULL when there is none of that generation. */
 const char *config_preset(unsigned generation);
+/** What enlightened boards have besides. */
+const char *config_preset_enlightened(void);
 
 /** @return 0 with the value, -EINVAL when it is not a size, -ERANGE when it does not fit. */
 int config_size(const char *text, uint64_t *ret);

@@ -130,6 +130,16 @@ static void test_preset_and_override(void **state)
     assert_false(s->preset);
     config_destroy(c);
 
+    /* integration services for enlightened guests only */
+    c = must(BOOT "[vdev kvp]\ntype = none\n", NULL, 0);
+    assert_string_equal(config_find(find(c, "heartbeat"), "type")->pos.file, "preset enlightened");
+    assert_null(find(c, "kvp"));
+    config_destroy(c);
+    sets[0] = "vm.enlightened=no";
+    c = must(BOOT, sets, 1);
+    assert_null(find(c, "heartbeat"));
+    config_destroy(c);
+
     /* a device that becomes another one loses the preset's keys */
     c = must(BOOT "[vdev com1]\ntype = debugcon\n", NULL, 0);
     assert_int_equal(find(c, "com1")->nkeys, 1);
