@@ -146,8 +146,10 @@ static void reset_now(struct hv_vp *vp)
     struct jit *j = jit_of(vp);
 
     j->want_reset = false;
-    if (x86_vec_full(vp))
+    if (x86_vec_full(vp)) {
+        hv_engine_interp.reset(vp); /* its blocks hold stubs */
         x86_vec_flush(vp);
+    }
     j->used = j->first;
     j->nblocks = 1;
     j->npool = 0;
@@ -611,6 +613,8 @@ static void jit_destroy(struct hv_vp *vp)
     hv_engine_interp.vp_destroy(vp);
     if (!j)
         return;
+    if (j->dump)
+        fclose(j->dump);
     if (j->rw)
         munmap(j->rw, JIT_CACHE_SIZE);
     if (j->rx)
@@ -658,6 +662,7 @@ static int jit_create(struct hv_vp *vp)
     j->mask_page16 = ~4095ull | 15;
     j->mask_page32 = ~4095ull | 31;
     j->vdead = j->x87dead = 1;
+    j->dump = getenv("MOBO_JIT_DUMP") ? fopen(getenv("MOBO_JIT_DUMP"), "w") : NULL;
     j->exact = getenv("MOBO_JIT_EXACT") != NULL;
     j->host_avx = __builtin_cpu_supports("avx");
     if (j->host_avx && __get_cpuid_count(13, 1, &ca, &cb, &cc, &cd))

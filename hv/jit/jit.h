@@ -37,6 +37,8 @@ enum {
     JKEY_SSE_SLOW = 1u << 21,       /* MXCSR unmasks an exception: C runs what could raise it */
     JKEY_X87_SLOW = 1u << 22,       /* FCW does */
     JKEY_SMAP = 1u << 23,           /* CR4.SMAP: STAC and CLAC choose the view */
+    JKEY_FS_FLAT = 1u << 24,        /* 32-bit code: the segment is a writable one of 4 GB, at any base */
+    JKEY_GS_FLAT = 1u << 25,
     JKEY_VIEW = 3u << JKEY_VIEW_SHIFT
 };
 
@@ -96,6 +98,7 @@ struct jit {
     struct jblock *cur;             /* block whose instruction C executes now */
     bool host_avx, host_xinuse;     /* XGETBV tells which vector state is in its initial form */
     bool exact;                     /* flags are never stale, not even where nobody reads them */
+    void *dump;                     /* FILE *: blocks are written there as text, NULL: no */
     bool in_code;                   /* C was called from translated code */
     bool leave;                     /* do not go back into the current block */
     bool want_reset;
@@ -108,6 +111,12 @@ struct jit {
 
 static inline struct jit *jit_of(struct hv_vp *vp) { return vp->jit; }
 
+static inline bool jit_seg_flat(const struct x86_seg *s)
+{
+    return s->limit == 0xffffffffu && (s->attr & (SEG_UNUSABLE | SEG_P | SEG_TYPE_CODE | SEG_TYPE_EXPDOWN | SEG_TYPE_RW)) ==
+                                          (SEG_P | SEG_TYPE_RW);
+}
+
 static inline uint32_t jit_key(const struct hv_vp *vp)
 {
     const struct x86_cpu *c = &vp->cpu;
@@ -117,6 +126,9 @@ static inline uint32_t jit_key(const struct hv_vp *vp)
         key |= JKEY_SSE_SLOW;
     if (c->cr4 & CR4_SMAP)
         key |= JKEY_SMAP;
+    if (!(key & X86_KEY_MODE64))
+        key |= (jit_seg_flat(&c->seg[X86_FS]) ? (uint32_t)JKEY_FS_FLAT : 0) |
+               (jit_seg_flat(&c->seg[X86_GS]) ? (uint32_t)JKEY_GS_FLAT : 0);
     if (!(c->x87_live & X86_LIVE_X87) && ((c->x87_live & X86_LIVE_X87_SLOW) || (c->fx.b[0] & 0x3f) != 0x3f))
         key |= JKEY_X87_SLOW;
     return key;

@@ -7,6 +7,8 @@
  * (t_exec).  References: Intel SDM volume 2 for encodings and flags; volume 1 appendix A (flags). */
 #include "hv/jit/jit.h"
 
+#include <stdio.h>
+
 /* Arithmetic flags, for liveness. */
 enum { F_C = 1, F_P = 2, F_A = 4, F_Z = 8, F_S = 16, F_O = 32, F_ALL = 63 };
 
@@ -258,9 +260,11 @@ static bool ea_of(const struct tr *t, const struct x86_insn *in, unsigned off, s
     if (ret->a32 && ret->base == X86_REG_NONE && ret->index == X86_REG_NONE)
         ret->disp = (uint32_t)ret->disp;
     if (in->seg == X86_FS || in->seg == X86_GS) {
-        if (!t->m64)
+        if (!t->m64 && !(t->key & (in->seg == X86_FS ? JKEY_FS_FLAT : JKEY_GS_FLAT)))
             return false;
         ret->seg = in->seg;
+        if (!t->m64 && ret->base == X86_REG_NONE && ret->index == X86_REG_NONE)
+            ret->disp = (int32_t)ret->disp;
     }
     if (!t->m64 && in->seg == X86_CS)
         return false;
@@ -288,10 +292,10 @@ static bool emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
     if (a->base == X86_REG_NONE && a->index == X86_REG_NONE) {
         if (a->seg != X86_SEG_NONE && !big) {
             e_mov_load(E, d, CPU(seg[a->seg].base));
-            if (a->a32 && a->disp < 0)
+            if (t->m64 && a->a32 && a->disp < 0)
                 return false;
             if (a->disp)
-                e_lea(E, d, h_mem(d, (int32_t)a->disp));
+                lea_any(t, !t->m64, d, h_mem(d, (int32_t)a->disp));
             return true;
         }
         if (a->seg != X86_SEG_NONE)
@@ -331,7 +335,7 @@ static bool emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
         if (u == NOREG)
             return false;
         e_mov_load(E, u, CPU(seg[a->seg].base));
-        e_lea(E, d, h_sib(d, u, 0, 0));
+        lea_any(t, !t->m64, d, h_sib(d, u, 0, 0));
     }
     return true;
 }
@@ -2006,6 +2010,26 @@ static void find_groups(struct tr *t)
     }
 }
 
+/* Guest bytes and mnemonics, and where the host code is and what it is. */
+static void dump_block(const struct tr *t, const struct jblock *b)
+{
+    FILE *f = t->j->dump;
+
+    fprintf(f, "block %u rip 0x%llx phys 0x%llx key 0x%x host 0x%x..0x%x main 0x%x\n", t->blockno,
+            (unsigned long long)b->rip, (unsigned long long)b->phys, b->key, b->ind, b->end, b->main);
+    for (unsigned i = 0; i < t->n; i++) {
+        const struct ti *ti = &t->ti[i];
+
+        fprintf(f, "  guest +%u %-8s", ti->off, x86_op_name(ti->in.op));
+        for (unsigned k = 0; k < ti->in.len && b->page2 == ~0ull; k++)
+            fprintf(f, " %02x", t->page[(b->phys & 4095) + ti->off + k]);
+        fprintf(f, "  live %02x-%02x\n  host 0x%x", ti->live_in, ti->live_out, ti->host);
+        for (uint32_t k = ti->host; k < t->ti[i + 1].host; k++)
+            fprintf(f, " %02x", t->base[k]);
+        fprintf(f, "\n");
+    }
+}
+
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key)
 {
     static _Thread_local struct tr tr_;
@@ -2017,7 +2041,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     struct jblock *b;
     bool ended = false;
 
-    if (x86_vec_full(vp) || j->used > JIT_CACHE_SIZE / 10 * 9 || j->nblocks >= JIT_MAX_BLOCKS || j->npool + 2 * JIT_MAX_INSNS >= JIT_MAX_POOL ||
+    if (x86_vec_full(vp) || j->used > JIT_CACHE_SIZE / 10 * 9 || j->nblocks >= JIT_MAX_BLOCKS || j->npool + 4 * JIT_MAX_INSNS >= JIT_MAX_POOL ||
         j->next_sig > 0x7ffffff0) {
         j->want_reset = true;
         return NULL;
@@ -2171,5 +2195,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     emit_site(t, j->t_drop, &(struct jsite){ .block = t->blockno });
     b->end = off_of(t, E->p);
     j->used = (b->end + 15) & ~15u;
+    if (j->dump)
+        dump_block(t, b);
     return b;
 }

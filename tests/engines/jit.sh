@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# The translator against the host CPU: random instruction sequences, all three modes.  MOBO_JIT_EXACT keeps the
+# arithmetic flags exact even where nobody reads them, as a sequence that faults shows them.
+# ORACLE_COUNT and ORACLE_SEED as in oracle.sh.
+set -u
+oracle=${top_builddir:-.}/tests/engines/oracle
+seed=${ORACLE_SEED:-$(date +%Y%m%d)}
+if ! "${MOBO:-${top_builddir:-.}/mobo}" engines | awk '$1 == "jit" && $2 == "yes" { ok = 1 } END { exit !ok }'; then
+    echo "the translator does not work on this host"
+    exit 77
+fi
+MOBO_JIT_EXACT=1 exec "$oracle" -n "${ORACLE_COUNT:-3000000}" -s "$seed" -e jit
