@@ -1856,7 +1856,7 @@ static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
     const struct x86_insn *in = &ti->in;
 
     if (in->asize != 8 || in->base >= 16 || is_home(in->base) || in->index != X86_REG_NONE || in->vsib || in->seg == X86_FS ||
-        in->seg == X86_GS || !fits32(in->disp) || (in->attr & X86_A_ALIGN) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
+        in->seg == X86_GS || in->disp > 1 << 30 || in->disp < -(1 << 30) || (in->attr & X86_A_ALIGN) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
         return;
     if (in->op >= X86_OP_BT && in->op <= X86_OP_BTC && in->o[1].kind != X86_O_IMM)
         return;
@@ -1877,7 +1877,8 @@ static void group_stack(struct tr *t, struct ti *ti, const struct roots *r, int6
     ti->ostack = r->off[X86_RSP];
 }
 
-/* What @in does to registers as far as bases go. */
+/* What @in does to registers as far as bases go.  Memory safety stands on this: an operation that is not known to
+ * change nothing but its operands makes every base a new one. */
 static void root_step(struct roots *r, const struct x86_insn *in)
 {
     const struct x86_operand *a = &in->o[0], *b = &in->o[1];
@@ -1925,6 +1926,11 @@ static void root_step(struct roots *r, const struct x86_insn *in)
             root_new(r, X86_RSP);
         break;
     case X86_OP_LEAVE:
+        if (in->osize != 8) {
+            root_new(r, X86_RSP);
+            root_new(r, X86_RBP);
+            return;
+        }
         r->root[X86_RSP] = r->root[X86_RBP];
         r->off[X86_RSP] = r->off[X86_RBP] + 8;
         root_new(r, X86_RBP);
