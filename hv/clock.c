@@ -115,8 +115,7 @@ void hv_time_pause(struct hv_partition *p, bool paused)
 
 uint64_t hv_tsc_hz(const struct hv_partition *p)
 {
-    (void)p;
-    return HV_TSC_HZ;
+    return p->engine->tsc_hz ? p->engine->tsc_hz(p) : HV_TSC_HZ;
 }
 
 uint64_t hv_tsc_read(struct hv_vp *vp)

@@ -463,6 +463,24 @@ void hv_gpa_mark_dirty(struct hv_partition *p, uint64_t gpa)
         mark_ram(p->gpa, ref.ram_page, 1);
 }
 
+void hv_gpa_mark_dirty_range(struct hv_partition *p, uint64_t offset, uint64_t len)
+{
+    mark_ram(p->gpa, offset / HV_PAGE_SIZE, len / HV_PAGE_SIZE);
+}
+
+void hv_gpa_ranges(struct hv_partition *p, void (*fn)(void *ctx, const struct hv_gpa_range *r), void *ctx)
+{
+    struct hv_gpa_space *s = p->gpa;
+
+    pthread_mutex_lock(&s->lock);
+    for (uint32_t i = 0, n = atomic_load(&s->n); i < n; i++) {
+        struct hv_gpa_range r = { s->tab[i].gpa, s->tab[i].len, s->tab[i].offset, s->tab[i].flags };
+
+        fn(ctx, &r);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
 int hv_gpa_read(struct hv_partition *p, uint64_t gpa, void *buf, size_t len)
 {
     uint8_t *out = buf;
@@ -549,6 +567,8 @@ int hv_gpa_dirty_log(struct hv_partition *p, uint64_t gpa, uint64_t len, uint64_
         return hv_fail(-EINVAL, "dirty log: 0x%llx+0x%llx is not a page range",
                        (unsigned long long)gpa, (unsigned long long)len);
     memset(bitmap, 0, (size_t)((len / HV_PAGE_SIZE + 63) / 64 * 8));
+    if (p->engine && p->engine->dirty_sync)
+        p->engine->dirty_sync(p, gpa, len);
     for (uint64_t i = 0; i < len / HV_PAGE_SIZE; i++) {
         struct hv_gpa_ref ref;
         bool dirty;

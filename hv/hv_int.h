@@ -43,8 +43,20 @@ struct hv_engine {
     /* State that lives outside vp->cpu (KVM); NULL for software engines. */
     int (*get_state)(struct hv_vp *vp);
     int (*set_state)(struct hv_vp *vp);
+
+    /* For engines that have more than registers outside (KVM: local APICs, SynIC, clocks, memory slots); NULL for
+     * software engines.  Any thread unless said. */
+    int (*partition_create)(struct hv_partition *p); /* before the first VP */
+    void (*partition_destroy)(struct hv_partition *p); /* after the last */
+    void (*kick)(struct hv_vp *vp);          /* attention is set: leave the guest; async-signal-safe */
+    int (*interrupt)(struct hv_partition *p, const struct hv_interrupt *irq);
+    void (*nmi)(struct hv_partition *p);
+    void (*sint)(struct hv_vp *vp, unsigned sint); /* raise a SINT */
+    void (*dirty_sync)(struct hv_partition *p, uint64_t gpa, uint64_t len); /* into our dirty log */
+    void (*cpuid_filter)(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4]);
+    uint64_t (*tsc_hz)(const struct hv_partition *p);
 };
-extern const struct hv_engine hv_engine_interp, hv_engine_jit;
+extern const struct hv_engine hv_engine_interp, hv_engine_jit, hv_engine_kvm;
 
 /* An exception on its way: filled by x86_raise, consumed by x86_exception_entry. */
 struct x86_pending {
@@ -89,6 +101,7 @@ struct hv_vp {
 
 struct hv_partition {
     const struct hv_engine *engine;
+    void *engine_data;                /* owned by the engine */
     struct hv_ops ops;
     void *ctx;
     bool enlightened;
@@ -173,6 +186,11 @@ bool hv_gpa_lookup(struct hv_partition *p, uint64_t gpa, struct hv_gpa_ref *ret)
  * (x86_mmu_leave).  @return 0, -EINVAL, -ENOSPC. */
 int hv_overlay_map(struct hv_partition *p, uint64_t gpa, uint64_t offset, unsigned flags);
 void hv_overlay_unmap(struct hv_partition *p, uint64_t offset);
+/** Each range that the guest sees, in order, overlays included.  @fn runs with the map locked. */
+struct hv_gpa_range { uint64_t gpa, len, offset; unsigned flags; };
+void hv_gpa_ranges(struct hv_partition *p, void (*fn)(void *ctx, const struct hv_gpa_range *r), void *ctx);
+/** Set the dirty bits of a range of RAM, by RAM offset. */
+void hv_gpa_mark_dirty_range(struct hv_partition *p, uint64_t offset, uint64_t len);
 /** Note a guest store for the dirty log (only called when the region logs). */
 void hv_gpa_mark_dirty(struct hv_partition *p, uint64_t gpa);
 

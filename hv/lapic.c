@@ -275,6 +275,8 @@ static int deliver(struct hv_partition *p, uint32_t dest, bool logical, bool wid
 
 int hv_interrupt_request(struct hv_partition *p, const struct hv_interrupt *irq)
 {
+    if (p->engine->interrupt)
+        return p->engine->interrupt(p, irq);
     return deliver(p, irq->dest, irq->logical, irq->dest > 0xff, irq->delivery, irq->vector,
                    irq->level, NULL);
 }
@@ -305,6 +307,10 @@ void hv_extint_set(struct hv_partition *p, bool level)
 
     if (!level || was)
         return;
+    if (p->engine->interrupt) { /* its local APIC knows what LINT0 is */
+        hv_vp_kick(p->vps[0], HV_ATT_INTR);
+        return;
+    }
     lvt = rd(&p->vps[0]->lapic, APIC_LVT_LINT0);
     if (hv_lapic_takes_extint(p->vps[0]))
         hv_vp_kick(p->vps[0], HV_ATT_INTR);
@@ -314,6 +320,10 @@ void hv_extint_set(struct hv_partition *p, bool level)
 
 void hv_nmi(struct hv_partition *p)
 {
+    if (p->engine->nmi) {
+        p->engine->nmi(p);
+        return;
+    }
     for (unsigned i = 0; i < p->nvps; i++) {
         if (hw_enabled(&p->vps[i]->lapic))
             hv_lapic_lint(p->vps[i], 1);

@@ -47,7 +47,7 @@ static const struct engine_row {
     const char *name, *summary;
     const struct hv_engine *engine;
 } engines[] = {
-    { "kvm", "hardware virtualization through /dev/kvm", NULL },
+    { "kvm", "hardware virtualization through /dev/kvm", &hv_engine_kvm },
     { "jit", "translation to host code", &hv_engine_jit },
     { "interp", "interpreter with cached decoded blocks", &hv_engine_interp },
 };
@@ -190,6 +190,9 @@ int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
         err = hv_fail(-ENOMEM, "partition: out of memory for page tracking");
         goto fail;
     }
+    err = engine->partition_create ? engine->partition_create(p) : 0;
+    if (err)
+        goto fail;
     for (unsigned i = 0; i < c.vps; i++) {
         err = hv_vp_create(p, i);
         if (err)
@@ -197,7 +200,7 @@ int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
         p->nvps = i + 1;
     }
     if (c.enlightened) {
-        err = hv_hyperv_create(p);
+        err = hv_hyperv_create(p, ((uint32_t)HV_ENL_DEFAULT & ~c.enl_hide) | c.enl_show);
         if (err)
             goto fail;
     }
@@ -216,6 +219,8 @@ void hv_partition_destroy(struct hv_partition *p)
     hv_timers_destroy(p);
     for (unsigned i = 0; i < HV_MAX_VPS; i++)
         hv_vp_destroy(p->vps[i]);
+    if (p->engine->partition_destroy)
+        p->engine->partition_destroy(p);
     if (p->gpa)
         x86_pages_fini(p);
     hv_hyperv_destroy(p);

@@ -31,6 +31,8 @@ void hv_vp_kick(struct hv_vp *vp, uint32_t bits)
     atomic_fetch_or(&vp->attention, bits);
     if (atomic_load(&vp->wake_seq) && atomic_exchange(&vp->wake_seq, 0))
         syscall(SYS_futex, &vp->wake_seq, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    if (vp->p->engine->kick)
+        vp->p->engine->kick(vp);
 }
 
 void hv_vp_cancel(struct hv_partition *p, unsigned vp)
@@ -330,9 +332,10 @@ int hv_vp_create(struct hv_partition *p, unsigned index)
     atomic_store(&vp->hyperv.deadline_ns, UINT64_MAX);
     pthread_mutex_init(&vp->hyperv.lock, NULL);
     p->vps[index] = vp;
-    if (x86_mmu_init(vp) < 0 || x86_vec_init(vp) < 0 || p->engine->vp_create(vp) < 0)
+    if (x86_mmu_init(vp) < 0 || x86_vec_init(vp) < 0)
         return hv_fail(-ENOMEM, "processor %u: out of memory for the engine", index);
-    return 0;
+    hv_fail(0, "processor %u: out of memory for the engine", index); /* unless the engine knows better */
+    return p->engine->vp_create(vp) < 0 ? -ENOMEM : 0;
 }
 
 void hv_vp_destroy(struct hv_vp *vp)
@@ -715,4 +718,6 @@ void hv_cpuid(struct hv_partition *p, unsigned vp, uint32_t leaf, uint32_t suble
     memset(ret, 0, 4 * sizeof(ret[0]));
     if (vp < p->nvps)
         hv_cpuid_query(p->vps[vp], leaf, subleaf, ret);
+    if (vp < p->nvps && p->engine->cpuid_filter)
+        p->engine->cpuid_filter(p->vps[vp], leaf, subleaf, ret);
 }

@@ -27,7 +27,7 @@ _Static_assert(sizeof(struct message_slot) == 256, "message slot");
 struct hv_queued_message {
     struct hv_queued_message *next;
     uint32_t type;
-    uint8_t sint, len;
+    uint8_t len;
     uint8_t payload[HV_MESSAGE_PAYLOAD];
 };
 
@@ -44,6 +44,10 @@ static void sint_interrupt(struct hv_vp *vp, unsigned sint)
 {
     uint64_t s = vp->hyperv.sint[sint];
 
+    if (vp->p->engine->sint) {
+        vp->p->engine->sint(vp, sint);
+        return;
+    }
     if (!(s & (SINT_MASKED | SINT_POLLING)))
         hv_lapic_fixed(vp, (unsigned)s & 0xff);
 }
@@ -63,75 +67,75 @@ static void slot_fill(struct hv_vp *vp, unsigned sint, uint32_t type, const void
     sint_interrupt(vp, sint);
 }
 
-/* Move queued messages into free slots; where a slot is taken say that more waits.  Lock held. */
-static void queue_run(struct hv_vp *vp)
+/* Move the messages that wait for @sint on, as far as its slot is free; else say that more waits.  Lock held. */
+static void queue_run(struct hv_vp *vp, unsigned sint)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
-    struct hv_queued_message **pp = &v->head;
-    uint32_t seen = 0;
+    struct message_slot *m = slot_of(vp, sint);
+    struct hv_queued_message *q = v->queue[sint].head;
 
-    if (!messages_on(v))
+    if (!q || !messages_on(v))
         return;
-    v->tail = NULL;
-    while (*pp) {
-        struct hv_queued_message *q = *pp, *r;
-        struct message_slot *m = slot_of(vp, q->sint);
-        bool taken = (seen & (1u << q->sint)) || atomic_load(&m->type);
-
-        if (taken && !(seen & (1u << q->sint))) {
-            /* The guest may free the slot before it sees the flag: look again behind the flag. */
-            atomic_fetch_or(&m->flags, 1);
-            taken = atomic_load(&m->type) != 0;
-        }
-        seen |= 1u << q->sint;
-        if (taken) {
-            v->tail = q;
-            pp = &q->next;
-            continue;
-        }
-        *pp = q->next;
-        for (r = q->next; r && r->sint != q->sint; r = r->next)
-            ;
-        slot_fill(vp, q->sint, q->type, q->payload, q->len, r != NULL);
-        v->nqueued--;
-        free(q);
+    if (atomic_load(&m->type)) {
+        /* The guest may free the slot before it sees the flag: look again behind the flag. */
+        atomic_fetch_or(&m->flags, 1);
+        if (atomic_load(&m->type))
+            return;
     }
+    v->queue[sint].head = q->next;
+    v->queue[sint].n--;
+    slot_fill(vp, sint, q->type, q->payload, q->len, q->next != NULL);
+    free(q);
+}
+
+/* Lock held. */
+static int queue_add(struct hv_hyperv_vp *v, unsigned sint, uint32_t type, const void *payload, unsigned len)
+{
+    struct hv_queued_message *q;
+
+    if (v->queue[sint].n >= HV_QUEUE_MAX)
+        return -ENOBUFS;
+    q = malloc(sizeof(*q));
+    if (!q)
+        return -ENOBUFS;
+    q->next = NULL;
+    q->type = type;
+    q->len = (uint8_t)len;
+    memcpy(q->payload, payload, len);
+    if (v->queue[sint].head)
+        v->queue[sint].tail->next = q;
+    else
+        v->queue[sint].head = q;
+    v->queue[sint].tail = q;
+    v->queue[sint].n++;
+    return 0;
 }
 
 int hv_synic_post(struct hv_vp *vp, unsigned sint, uint32_t type, const void *payload, unsigned len)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
-    struct hv_queued_message *q;
-    int err = 0;
+    int err;
 
     if (sint >= HV_NSINTS || len > HV_MESSAGE_PAYLOAD || !type)
         return -EINVAL;
     pthread_mutex_lock(&v->lock);
-    if (!messages_on(v)) {
-        err = -ENXIO;
-    } else if (v->nqueued >= HV_QUEUE_MAX) {
-        err = -ENOBUFS;
-    } else {
-        q = malloc(sizeof(*q));
-        if (q) {
-            q->next = NULL;
-            q->type = type;
-            q->sint = (uint8_t)sint;
-            q->len = (uint8_t)len;
-            memcpy(q->payload, payload, len);
-            if (v->head)
-                v->tail->next = q;
-            else
-                v->head = q;
-            v->tail = q;
-            v->nqueued++;
-            queue_run(vp);
-        } else {
-            err = -ENOBUFS;
-        }
-    }
+    err = messages_on(v) ? queue_add(v, sint, type, payload, len) : -ENXIO;
+    if (!err)
+        queue_run(vp, sint);
     pthread_mutex_unlock(&v->lock);
     return err;
+}
+
+int hv_synic_post_timer(struct hv_vp *vp, unsigned sint, const void *payload, unsigned len)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv;
+    bool waits = false;
+
+    pthread_mutex_lock(&v->lock);
+    for (struct hv_queued_message *q = v->queue[sint].head; q && !waits; q = q->next)
+        waits = q->type == MSG_TIMER_EXPIRED && !memcmp(q->payload, payload, 4);
+    pthread_mutex_unlock(&v->lock);
+    return waits ? 0 : hv_synic_post(vp, sint, MSG_TIMER_EXPIRED, payload, len);
 }
 
 int hv_synic_signal(struct hv_vp *vp, unsigned sint, unsigned flag)
@@ -201,6 +205,8 @@ static void page_write(struct hv_vp *vp, uint64_t *reg, uint64_t val, uint64_t o
         memset(hv_ram_hva(vp->p, offset, HV_PAGE_SIZE), 0, HV_PAGE_SIZE);
     pthread_mutex_lock(&vp->hyperv.lock);
     *reg = val;
+    for (unsigned i = 0; i < HV_NSINTS; i++) /* a message page came back: its slots are empty */
+        queue_run(vp, i);
     pthread_mutex_unlock(&vp->hyperv.lock);
     hv_overlay_place(vp, vp->p, val, offset, HV_MAP_READ | HV_MAP_WRITE);
 }
@@ -214,14 +220,16 @@ int hv_synic_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     case MSR_SCONTROL:
         pthread_mutex_lock(&v->lock);
         v->scontrol = val & 1;
-        queue_run(vp);
+        for (unsigned i = 0; i < HV_NSINTS; i++)
+            queue_run(vp, i);
         pthread_mutex_unlock(&v->lock);
         return 0;
     case MSR_SIEFP: page_write(vp, &v->siefp, val, v->siefp_off); return 0;
     case MSR_SIMP: page_write(vp, &v->simp, val, v->simp_off); return 0;
     case MSR_EOM:
         pthread_mutex_lock(&v->lock);
-        queue_run(vp);
+        for (unsigned i = 0; i < HV_NSINTS; i++)
+            queue_run(vp, i);
         pthread_mutex_unlock(&v->lock);
         return 0;
     default:
@@ -239,14 +247,16 @@ int hv_synic_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
 
 static void queue_drop(struct hv_hyperv_vp *v)
 {
-    while (v->head) {
-        struct hv_queued_message *q = v->head;
+    for (unsigned i = 0; i < HV_NSINTS; i++) {
+        while (v->queue[i].head) {
+            struct hv_queued_message *q = v->queue[i].head;
 
-        v->head = q->next;
-        free(q);
+            v->queue[i].head = q->next;
+            free(q);
+        }
+        v->queue[i].tail = NULL;
+        v->queue[i].n = 0;
     }
-    v->tail = NULL;
-    v->nqueued = 0;
 }
 
 void hv_synic_fini(struct hv_vp *vp)
@@ -347,7 +357,7 @@ static bool stimer_expire(struct hv_vp *vp, unsigned n, uint64_t now)
         hv_lapic_fixed(vp, (unsigned)(t->config >> 4) & 0xff);
         return true;
     }
-    return hv_synic_post(vp, (unsigned)(t->config >> 16) & 15, MSG_TIMER_EXPIRED, &m, sizeof(m)) != -ENOBUFS;
+    return hv_synic_post_timer(vp, (unsigned)(t->config >> 16) & 15, &m, sizeof(m)) != -ENOBUFS;
 }
 
 void hv_stimer_poll(struct hv_vp *vp, uint64_t now)
