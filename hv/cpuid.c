@@ -290,7 +290,10 @@ static void query_extended(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
         r[2] = 2048u << 16 | 8u << 12 | 64; /* level 2: 2 MB, 16 ways, lines of 64 bytes */
         break;
     case 0x80000007u:
-        r[3] = 1u << 8; /* invariant TSC */
+        r[3] = 1u << 8; /* invariant TSC; with its enlightenment only once the guest asks for it */
+        if (vp->p->hyperv && (vp->p->hyperv->shown & HV_ENL_TSC_INVARIANT) &&
+            !atomic_load(&vp->p->hyperv->tsc_invariant))
+            r[3] = 0;
         break;
     case 0x80000008u: r[0] = 48u << 8 | HV_MAXPHYADDR; break;
     }

@@ -40,6 +40,8 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         .enlightened = cfg->enlightened,
         .ops = &ops,
         .ctx = v,
+        .enl_hide = cfg->enl_hide,
+        .enl_show = cfg->enl_show,
     };
     int err = hv_partition_create(&hc, &v->part);
 

@@ -44,6 +44,7 @@ struct vmb_config {
     uint64_t memory;    /* bytes of RAM; a multiple of 4096, at least 1 MiB */
     unsigned vps;
     bool enlightened;
+    uint32_t enl_hide, enl_show; /* as in struct hv_config */
     unsigned generation;  /* 1 */
     bool direct_boot;     /* no firmware: the board does what firmware would */
     bool check_only;      /* create() everything, open nothing; power_on is refused */

@@ -49,7 +49,7 @@ int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t down)
 {
     int err;
 
-    if (!g->created || g->offset || down < 2 || down >= g->npages || g->npages - down < 2)
+    if (!g->created || g->nranges != 1 || g->range[0].offset || down < 2 || down >= g->npages || g->npages - down < 2)
         return -EINVAL;
     err = half_open(ch, &ch->in, g, 0, down);
     if (!err)
@@ -62,7 +62,8 @@ int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t down)
             err = -EINVAL;
     }
     if (!err) {
-        ch->buf_len = ch->in.size;
+        ch->buf_len = ch->in.size < VMBUS_MAX_PACKET ? ch->in.size : VMBUS_MAX_PACKET;
+        ch->room_wanted = false;
         ch->buf = malloc(ch->buf_len);
         if (!ch->buf)
             err = -ENOMEM;
@@ -208,6 +209,7 @@ int vmbus_receive(struct vmbus_channel *ch, struct vmbus_packet *ret)
         at -= r->size;
     r->index = at;
     atomic_store(&r->page->read_index, at);
+    ch->bus->ops.page_dirty(ch->bus->ctx, r->page_gpa, sizeof(struct ring_page));
     /* Does the guest wait for room, and is there enough just now? */
     pending = atomic_load(&r->page->pending_send_size);
     if (pending && (atomic_load(&r->page->feature_bits) & 1)) {
@@ -224,15 +226,20 @@ out:
 int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t transaction, const void *desc,
                uint32_t desc_len, const void *data, uint32_t len)
 {
-    uint32_t padded = (len + 7) & ~7u, total = (uint32_t)sizeof(struct pkt_header) + desc_len + padded;
     struct ring *r = &ch->out;
-    struct pkt_header h = { type, (uint16_t)((sizeof(h) + desc_len) / 8), (uint16_t)(total / 8), flags, transaction };
-    uint32_t read, at, start, room;
+    uint32_t padded, total, read, at, start, room;
+    struct pkt_header h;
+    bool retry = false;
     uint64_t trailer;
     int err = 0;
 
-    if (desc_len % 8 || total / 8 > 0xffff)
+    if (desc_len % 8 || len > VMBUS_MAX_PACKET || desc_len > VMBUS_MAX_PACKET)
         return -EMSGSIZE;
+    padded = (len + 7) & ~7u;
+    total = (uint32_t)sizeof(h) + desc_len + padded;
+    if (total > VMBUS_MAX_PACKET)
+        return -EMSGSIZE;
+    h = (struct pkt_header){ type, (uint16_t)((sizeof(h) + desc_len) / 8), (uint16_t)(total / 8), flags, transaction };
     pthread_mutex_lock(&ch->lock);
     if (ch->state != CH_OPEN || ch->broken) {
         err = -ENOTCONN;
@@ -253,6 +260,7 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
         if (room > total + 8) /* never quite full: equal indices mean empty */
             break;
         if (again) {
+            ch->room_wanted = true;
             err = -EAGAIN;
             goto out;
         }
@@ -260,6 +268,9 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
         /* and look again, as the guest may have read meanwhile */
     }
     atomic_store(&r->page->pending_send_size, 0);
+    /* Some other send may wait for room still and nobody would signal it: have the owner try again. */
+    retry = ch->room_wanted;
+    ch->room_wanted = false;
     start = r->index;
     at = copy_in(ch, r, start, &h, sizeof(h));
     at = copy_in(ch, r, at, desc, desc_len);
@@ -275,6 +286,8 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
         signal_guest(ch);
 out:
     pthread_mutex_unlock(&ch->lock);
+    if (retry && ch->ops.signal)
+        ch->ops.signal(ch->ctx);
     return err;
 }
 
@@ -303,25 +316,34 @@ static int gpadl_copy(struct vmbus_channel *ch, uint32_t id, uint64_t off, void 
         err = -ENOENT;
     else if (len > g->len || off > g->len - len)
         err = -EFAULT;
-    off += g ? g->offset : 0;
-    while (!err && len) {
-        uint32_t n = 4096 - (uint32_t)(off % 4096);
-        uint64_t gpa = g->pfn[off / 4096] << 12;
-        uint8_t *hva = v->ops.page(v->ctx, gpa);
+    for (uint32_t i = 0; !err && len; i++) {
+        const struct gpadl_range *r = &g->range[i];
+        uint64_t in = off - r->start;
 
-        if (n > len)
-            n = len;
-        if (!hva) {
-            err = -EFAULT;
-        } else if (write) {
-            memcpy(hva + off % 4096, b, n);
-            v->ops.page_dirty(v->ctx, gpa + off % 4096, n);
-        } else {
-            memcpy(b, hva + off % 4096, n);
+        if (in >= r->len) /* len bytes at off are inside, so that a range with them comes */
+            continue;
+        while (!err && len && in < r->len) {
+            uint32_t at = (uint32_t)((in + r->offset) % 4096), n = 4096 - at;
+            uint64_t gpa = g->pfn[r->first_page + (in + r->offset) / 4096] << 12;
+            uint8_t *hva = v->ops.page(v->ctx, gpa);
+
+            if (n > len)
+                n = len;
+            if (n > r->len - in)
+                n = (uint32_t)(r->len - in);
+            if (!hva) {
+                err = -EFAULT;
+            } else if (write) {
+                memcpy(hva + at, b, n);
+                v->ops.page_dirty(v->ctx, gpa + at, n);
+            } else {
+                memcpy(b, hva + at, n);
+            }
+            b += n;
+            in += n;
+            off += n;
+            len -= n;
         }
-        b += n;
-        off += n;
-        len -= n;
     }
     pthread_mutex_unlock(&v->lock);
     return err;
@@ -376,6 +398,10 @@ int vmbus_gpa_direct(struct vmbus_channel *ch, const struct vmbus_packet *pkt, s
 
         if (pages > (pkt->desc_len - pos) / 8)
             return -EINVAL;
+        if (!len) { /* names a page and nothing of it */
+            pos += (uint32_t)pages * 8;
+            continue;
+        }
         for (uint64_t p = 0; p < pages; p++, pos += 8) {
             uint64_t pfn, gpa;
             uint32_t part = 4096 - off;

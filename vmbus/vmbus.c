@@ -29,6 +29,16 @@ void vmbus_logf(struct vmbus *v, int level, const char *fmt, ...)
     char line[256];
     va_list ap;
 
+    if (level <= 1) { /* a guest cannot fill the log */
+        unsigned n = atomic_fetch_add(&v->complaints, 1);
+
+        if (n > VMBUS_COMPLAINTS)
+            atomic_store(&v->complaints, VMBUS_COMPLAINTS + 1);
+        if (n == VMBUS_COMPLAINTS)
+            v->ops.log(v->ctx, 1, "more of the guest's mistakes are not shown until it is reset");
+        if (n >= VMBUS_COMPLAINTS)
+            return;
+    }
     va_start(ap, fmt);
     vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
@@ -72,9 +82,12 @@ static void gpadl_free(struct vmbus *v, struct gpadl *g)
     if (*pp)
         *pp = g->next;
     v->total_pages -= g->npages;
+    free(g->range);
     free(g->pfn);
     free(g);
 }
+
+static bool gpadl_complete(const struct gpadl *g) { return g->nranges == g->want_ranges && g->have == g->npages; }
 
 static void gpadl_result(struct vmbus *v, uint32_t relid, uint32_t id, uint32_t status)
 {
@@ -86,67 +99,88 @@ static void gpadl_result(struct vmbus *v, uint32_t relid, uint32_t id, uint32_t 
     post(v, m, sizeof(m));
 }
 
-static void gpadl_pages(struct vmbus *v, struct gpadl *g, const uint8_t *pfns, unsigned len)
+/* Take the 64-bit words of a header or body message: for each range a word with byte count (low half) and byte
+ * offset, then its page numbers (HV struct gpa_range).  @return false: malformed. */
+static bool gpadl_words(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsigned len)
 {
-    uint32_t n = len / 8;
+    for (; len >= 8 && !gpadl_complete(g); p += 8, len -= 8) {
+        struct gpadl_range *r;
+        uint64_t word, pages;
 
-    if (n > g->npages - g->have)
-        n = g->npages - g->have;
-    memcpy(g->pfn + g->have, pfns, (size_t)n * 8);
-    g->have += n;
-    if (g->have < g->npages)
-        return;
-    /* All there: every page has to be one that can exist; whether it is RAM is asked at each use. */
-    for (uint32_t i = 0; i < g->npages; i++)
-        if (g->pfn[i] >> 40) {
-            gpadl_result(v, g->relid, g->id, NT_UNSUCCESSFUL);
-            gpadl_free(v, g);
-            return;
+        memcpy(&word, p, 8);
+        if (g->have < g->npages) {
+            if (word >> 40)
+                return false;
+            g->pfn[g->have++] = word;
+            continue;
         }
-    g->created = true;
-    gpadl_result(v, g->relid, g->id, 0);
+        r = &g->range[g->nranges++];
+        r->start = g->len;
+        r->len = (uint32_t)word;
+        r->offset = (uint32_t)(word >> 32);
+        r->first_page = g->npages;
+        pages = ((uint64_t)r->offset + r->len + 4095) / 4096;
+        if (r->offset >= 4096 || !r->len || g->npages + pages > VMBUS_GPADL_MAX_PAGES ||
+            v->total_pages + pages > VMBUS_TOTAL_PAGES)
+            return false;
+        uint64_t *more = realloc(g->pfn, (g->npages + pages) * sizeof(*more));
+
+        if (!more)
+            return false;
+        g->pfn = more;
+        g->npages += (uint32_t)pages;
+        g->len += r->len;
+        v->total_pages += (uint32_t)pages;
+    }
+    return true;
 }
 
-/* One range only, or several that are full pages but for the ends: they are one after the other. */
+static void gpadl_take(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsigned len)
+{
+    if (!gpadl_words(v, g, p, len)) {
+        vmbus_logf(v, 1, "GPADL 0x%x of channel %u is malformed or too big", g->id, g->relid);
+        gpadl_result(v, g->relid, g->id, NT_UNSUCCESSFUL);
+        gpadl_free(v, g);
+    } else if (gpadl_complete(g)) {
+        /* Whether a page is RAM is asked at each use. */
+        g->created = true;
+        gpadl_result(v, g->relid, g->id, 0);
+    }
+}
+
 static void gpadl_header(struct vmbus *v, const uint8_t *m, unsigned len)
 {
-    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12), bytes, off, n = 0;
-    uint16_t buflen, ranges;
+    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12), n = 0;
+    struct vmbus_channel *ch = relid < VMBUS_MAX_CHANNELS ? v->channel[relid] : NULL;
+    bool same = false;
+    uint16_t ranges;
     struct gpadl *g;
-    uint64_t pages;
 
-    memcpy(&buflen, m + 16, 2);
     memcpy(&ranges, m + 18, 2);
-    for (g = v->gpadls; g; g = g->next)
+    for (g = v->gpadls; g; g = g->next) {
         n += g->relid == relid;
-    bytes = u32_at(m, 20);
-    off = u32_at(m, 24);
-    pages = ((uint64_t)off + bytes + 4095) / 4096;
-    if (relid >= VMBUS_MAX_CHANNELS || !v->channel[relid] || ranges != 1 || off >= 4096 || !bytes ||
-        pages > VMBUS_GPADL_MAX_PAGES || v->total_pages + pages > VMBUS_TOTAL_PAGES || n >= VMBUS_GPADLS_PER_CHANNEL ||
-        vmbus_gpadl_find(v, relid, id)) {
-        vmbus_logf(v, 1, "GPADL 0x%x of channel %u refused: %u ranges, %u bytes at offset %u, buffer length %u", id,
-                   relid, ranges, bytes, off, buflen);
-        gpadl_result(v, relid, id, NT_UNSUCCESSFUL);
-        return;
+        /* Bodies name no channel, so what is being set up has an id of its own. */
+        same = same || (g->id == id && (g->relid == relid || !g->created));
     }
-    g = calloc(1, sizeof(*g));
-    if (g)
-        g->pfn = calloc(pages, sizeof(*g->pfn));
-    if (!g || !g->pfn) {
+    g = NULL;
+    if (ch && ch->offered && !ch->rescinded && !same && ranges && ranges <= VMBUS_GPADL_MAX_RANGES &&
+        n < VMBUS_GPADLS_PER_CHANNEL) {
+        g = calloc(1, sizeof(*g));
+        if (g)
+            g->range = calloc(ranges, sizeof(*g->range));
+    }
+    if (!g || !g->range) {
         free(g);
+        vmbus_logf(v, 1, "GPADL 0x%x of channel %u with %u ranges is refused", id, relid, ranges);
         gpadl_result(v, relid, id, NT_UNSUCCESSFUL);
         return;
     }
     g->id = id;
     g->relid = relid;
-    g->npages = (uint32_t)pages;
-    g->len = bytes;
-    g->offset = off;
+    g->want_ranges = ranges;
     g->next = v->gpadls;
     v->gpadls = g;
-    v->total_pages += g->npages;
-    gpadl_pages(v, g, m + 28, len - 28);
+    gpadl_take(v, g, m + 20, len - 20);
 }
 
 static void gpadl_body(struct vmbus *v, const uint8_t *m, unsigned len)
@@ -155,27 +189,10 @@ static void gpadl_body(struct vmbus *v, const uint8_t *m, unsigned len)
 
     for (struct gpadl *g = v->gpadls; g; g = g->next)
         if (g->id == id && !g->created) {
-            gpadl_pages(v, g, m + 16, len - 16);
+            gpadl_take(v, g, m + 16, len - 16);
             return;
         }
     vmbus_logf(v, 1, "GPADL body for 0x%x, which is not being set up", id);
-}
-
-static void gpadl_teardown(struct vmbus *v, const uint8_t *m)
-{
-    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12);
-    uint8_t r[12] = { MSG_GPADL_TORNDOWN };
-    struct gpadl *g = vmbus_gpadl_find(v, relid, id);
-    struct vmbus_channel *ch = relid < VMBUS_MAX_CHANNELS ? v->channel[relid] : NULL;
-
-    if (g && ch && ch->state != CH_CLOSED && ch->ring_gpadl == id) {
-        vmbus_logf(v, 1, "%s: the guest takes away the ring of an open channel", ch->name);
-        return;
-    }
-    if (g)
-        gpadl_free(v, g);
-    put32(r, 8, id);
-    post(v, r, sizeof(r));
 }
 
 static void gpadls_drop(struct vmbus *v, uint32_t relid)
@@ -206,7 +223,10 @@ static void offer_send(struct vmbus *v, struct vmbus_channel *ch)
     w = ch->offer.sub_index;
     memcpy(m + 180, &w, 2);
     put32(m, 184, ch->relid);
-    m[190] = 1; /* dedicated interrupt; no monitor page */
+    /* Dedicated interrupt: every version that is served (2.4 and later) has it, so that the shared interrupt page
+     * of older clients is never used.  No monitor page: its purpose is to save hypercalls by making the host
+     * poll, at the price of latency and of a host that never sleeps; here a hypercall is the cheaper of both. */
+    m[190] = 1;
     put32(m, 192, VMBUS_CONNECTION_BASE + ch->relid);
     ch->offered = true;
     post(v, m, sizeof(m));
@@ -237,6 +257,24 @@ static void channel_close(struct vmbus *v, struct vmbus_channel *ch)
         ch->ops.close(ch->ctx);
         pthread_mutex_lock(&v->lock);
     }
+}
+
+static void gpadl_teardown(struct vmbus *v, const uint8_t *m)
+{
+    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12);
+    uint8_t r[12] = { MSG_GPADL_TORNDOWN };
+    struct gpadl *g = vmbus_gpadl_find(v, relid, id);
+    struct vmbus_channel *ch = relid < VMBUS_MAX_CHANNELS ? v->channel[relid] : NULL;
+
+    if (g && ch && ch->state != CH_CLOSED && ch->ring_gpadl == id) {
+        vmbus_logf(v, 1, "%s: the guest takes away the ring of the open channel: it is closed", ch->name);
+        channel_close(v, ch);
+        g = vmbus_gpadl_find(v, relid, id);
+    }
+    if (g)
+        gpadl_free(v, g);
+    put32(r, 8, id);
+    post(v, r, sizeof(r));
 }
 
 static struct vmbus_channel *channel_of(struct vmbus *v, const uint8_t *m, const char *what)
@@ -279,16 +317,20 @@ static void channel_open(struct vmbus *v, const uint8_t *m)
         err = ch->ops.open ? ch->ops.open(ch->ctx, m + 28) : 0;
         pthread_mutex_lock(&v->lock);
         pthread_mutex_lock(&ch->lock);
-        if (err)
-            ring_close(ch);
-        ch->state = err ? CH_CLOSED : CH_OPEN;
+        if (ch->state != CH_OPENING) { /* rescinded meanwhile, which closed the rings */
+            err = err ? err : -ENODEV;
+        } else {
+            if (err)
+                ring_close(ch);
+            ch->state = err ? CH_CLOSED : CH_OPEN;
+        }
         pthread_mutex_unlock(&ch->lock);
     }
     if (err)
         vmbus_logf(v, 1, "%s: the guest's open is refused (error %d)", ch->name, -err);
     put32(r, 16, err ? NT_UNSUCCESSFUL : 0);
     post(v, r, sizeof(r));
-    if (!err) /* packets may have come with the open */
+    if (!err && ch->ops.signal) /* packets may have come with the open */
         ch->ops.signal(ch->ctx);
 }
 
@@ -321,7 +363,7 @@ static void channel_modify(struct vmbus *v, const uint8_t *m)
     struct vmbus_channel *ch = channel_of(v, m, "modify");
     uint32_t vp = u32_at(m, 12);
     uint8_t r[16] = { MSG_MODIFY_CHANNEL_RESPONSE };
-    bool ok = ch && vp < v->vps;
+    bool ok = ch && vp < v->vps && ch->state == CH_OPEN;
 
     if (ok) {
         pthread_mutex_lock(&ch->lock);
@@ -372,6 +414,10 @@ static void initiate_contact(struct vmbus *v, const uint8_t *m)
 
     if (v->version)
         disconnect(v);
+    if (want >= V5_0 && m[16] != VMBUS_SINT) { /* from 5.0 on the interrupt page's place names the SINT */
+        vmbus_logf(v, 1, "the guest wants messages at SINT %u, which is not %d", m[16], VMBUS_SINT);
+        want = 0;
+    }
     for (unsigned i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
         ok = ok || versions[i] == want;
     v->target_vp = vp < v->vps ? vp : 0;
@@ -380,7 +426,7 @@ static void initiate_contact(struct vmbus *v, const uint8_t *m)
     vmbus_logf(v, ok ? 2 : 3, "the guest asks for version %u.%u: %s", want >> 16, want & 0xffff, ok ? "yes" : "no");
     r[8] = ok;
     put32(r, 12, want >= V5_0 ? 4 : 1); /* connection id for the messages that follow */
-    post(v, r, want >= V5_0 ? 16 : 12);
+    post(v, r, 16);
 }
 
 static void request_offers(struct vmbus *v)
@@ -438,7 +484,7 @@ void vmbus_tl_listen(struct vmbus *v, void (*connect)(void *, const uint8_t *, c
 
 /* Shortest length of each message that a guest may send, 0: not one of them. */
 static const uint8_t shortest[] = {
-    [MSG_REQUEST_OFFERS] = 8, [MSG_OPEN] = 148, [MSG_CLOSE] = 12, [MSG_GPADL_HEADER] = 28, [MSG_GPADL_BODY] = 16,
+    [MSG_REQUEST_OFFERS] = 8, [MSG_OPEN] = 148, [MSG_CLOSE] = 12, [MSG_GPADL_HEADER] = 20, [MSG_GPADL_BODY] = 16,
     [MSG_GPADL_TEARDOWN] = 16, [MSG_RELID_RELEASED] = 12, [MSG_INITIATE_CONTACT] = 40, [MSG_UNLOAD] = 8,
     [MSG_TL_CONNECT] = 40, [MSG_MODIFY_CHANNEL] = 16,
 };
@@ -550,7 +596,7 @@ uint16_t vmbus_signal_event(struct vmbus *v, unsigned vp, uint32_t connection, u
         return STATUS_INVALID_CONNECTION_ID;
     pthread_mutex_lock(&v->lock);
     ch = v->channel[relid];
-    if (ch && ch->state == CH_OPEN)
+    if (ch && ch->state == CH_OPEN && ch->ops.signal)
         ch->ops.signal(ch->ctx);
     pthread_mutex_unlock(&v->lock);
     return ch ? STATUS_SUCCESS : STATUS_INVALID_CONNECTION_ID;
@@ -632,6 +678,7 @@ void vmbus_reset(struct vmbus *v)
     pthread_mutex_unlock(&v->queue_lock);
     pthread_mutex_lock(&v->lock);
     disconnect(v);
+    atomic_store(&v->complaints, 0);
     pthread_mutex_unlock(&v->lock);
 }
 

@@ -9,17 +9,25 @@
 
 enum {
     VMBUS_GPADL_MAX_PAGES = 32768, VMBUS_GPADLS_PER_CHANNEL = 256, VMBUS_TOTAL_PAGES = 1u << 20,
-    VMBUS_QUEUE = 64, VMBUS_CONNECTION_BASE = 0x10000
+    VMBUS_GPADL_MAX_RANGES = 1024,
+    VMBUS_QUEUE = 64, VMBUS_CONNECTION_BASE = 0x10000, VMBUS_COMPLAINTS = 100, VMBUS_MAX_PACKET = 0xffff * 8
+};
+
+struct gpadl_range {
+    uint64_t start;        /* offset of its first byte in the GPADL */
+    uint32_t len, offset;  /* bytes; in its first page */
+    uint32_t first_page;   /* index in pfn */
 };
 
 struct gpadl {
     struct gpadl *next;
     uint32_t id, relid;
     uint32_t npages, have; /* pages announced, page numbers received */
+    uint32_t nranges, want_ranges;
     uint64_t len;          /* bytes */
-    uint32_t offset;       /* in the first page */
     bool created;
-    uint64_t *pfn;         /* owned */
+    struct gpadl_range *range; /* owned */
+    uint64_t *pfn;             /* owned */
 };
 
 /* One direction of a channel.  HV struct hv_ring_buffer: one page of indices, then data. */
@@ -50,8 +58,8 @@ struct vmbus_channel {
     bool offered;            /* the guest has heard of it */
     bool rescinded, broken;
     pthread_mutex_t lock;    /* state, rings */
-    enum channel_state state;
-    _Atomic bool signalled;
+    _Atomic uint32_t state;  /* enum channel_state */
+    bool room_wanted;        /* a send found no room */
     unsigned target_vp;
     uint32_t ring_gpadl;
     struct ring in, out;     /* guest to host, host to guest */
@@ -71,13 +79,14 @@ struct vmbus {
     uint32_t total_pages;
     uint32_t version;        /* 0: not connected */
     unsigned target_vp;
-    bool offers_wanted, unloading;
+    bool offers_wanted;
     void (*tl_connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service);
     void *tl_ctx;
     pthread_mutex_t queue_lock;
     struct queued queue[VMBUS_QUEUE];
     unsigned qhead, qlen;
     _Atomic bool broken_channels;
+    _Atomic unsigned complaints; /* lines logged about the guest since the reset */
 };
 
 void vmbus_logf(struct vmbus *v, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -17,6 +17,10 @@ enum { MEMORY_MIN = 1 << 20, PROCESSORS_MAX = 64 };
 static const char *const vm_keys[] = { "name",       "generation", "memory",
                                        "processors", "engine",     "enlightened" };
 static const char *const boot_keys[] = { "firmware", "kernel", "initrd", "cmdline", "modules" };
+static const char *const enlightenments[] = {
+    "vp_runtime", "reference_tsc", "synic",        "stimers", "direct_stimers", "idle",          "reset",
+    "frequencies", "crash",        "remote_flush", "ipi",     "relaxed_timing", "tsc_invariant", "extended_hypercalls"
+}; /* in the order of enum hv_enlightenment's bits */
 static const char *const engines[] = { "auto", "kvm", "jit", "interp" };
 static const char *const firmwares[] = { "linux", "multiboot", "seabios", "uefi" };
 static const char *const own_sections[] = { "vm", "boot", "enlightenments" };
@@ -580,6 +584,28 @@ static int check_vm(struct config *c, const struct config_limits *limits, struct
     return check_memory(c, config_find(s, "memory"), limits, diag);
 }
 
+/* Each key switches one part of the Hyper-V interface; what is not said stays as the hypervisor has it. */
+static int check_enlightenments(struct config *c, struct diag *diag)
+{
+    struct config_section *s = section_find(c, "enlightenments");
+    int err = s ? check_known(s, enlightenments, COUNT(enlightenments), diag) : 0;
+
+    c->enl_hide = c->enl_show = 0;
+    for (size_t i = 0; s && !err && i < COUNT(enlightenments); i++) {
+        const struct config_key *k = config_find(s, enlightenments[i]);
+        bool on;
+
+        if (!k)
+            continue;
+        if (config_bool(k->value, &on))
+            return diag_at(diag, &k->pos, -EINVAL, "%s: '%s' is neither yes nor no", k->name, DIAG_Q(k->value));
+        if (!c->enlightened)
+            return diag_at(diag, &k->pos, -EINVAL, "%s: only with enlightened = yes", k->name);
+        *(on ? &c->enl_show : &c->enl_hide) |= 1u << i;
+    }
+    return err;
+}
+
 static int check_boot(struct config *c, struct diag *diag)
 {
     struct config_section *s = section_find(c, "boot");
@@ -635,10 +661,6 @@ static int check_vdevs(struct config *c, struct diag *diag)
         struct config_section *s = &c->sections[i];
         const struct config_key *type;
 
-        if (s->kind == CONFIG_ENLIGHTENMENTS && s->nkeys)
-            return diag_at(diag, &s->keys[0].pos, -EINVAL,
-                           "unknown key '%s' in [enlightenments] (none is available yet)",
-                           DIAG_Q(s->keys[0].name));
         if (s->kind != CONFIG_VDEV) {
             i++;
             continue;
@@ -745,7 +767,7 @@ int config_parse(const char *path, const char *text, size_t len, const char *con
     for (size_t i = 0; !err && i < nsets; i++)
         err = apply_set(c, sets[i], diag);
     if (err || (err = check_vm(c, limits, diag)) || (err = check_vdevs(c, diag)) ||
-        (err = check_boot(c, diag)))
+        (err = check_enlightenments(c, diag)) || (err = check_boot(c, diag)))
         goto out;
     *ret_config = c;
     c = NULL;

@@ -2,6 +2,7 @@
 /* VM descriptions: grammar, presets, overrides, and the sentence of every kind of mistake.
  * tests/config/ has the same through the program; here is what files cannot hold. */
 #include "core/config/config.h"
+#include <mobo/hv.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,6 +53,17 @@ static const struct config_section *find(const struct config *c, const char *nam
 
 #define BOOT "[boot]\nkernel=k\n"
 
+static void test_enlightenments(void **state)
+{
+    struct config *c = must("[enlightenments]\nsynic = no\nextended_hypercalls = yes\nvp_runtime=off\n[boot]\nkernel=/k\n",
+                            NULL, 0);
+
+    (void)state;
+    assert_int_equal(c->enl_hide, HV_ENL_SYNIC | HV_ENL_VP_RUNTIME);
+    assert_int_equal(c->enl_show, HV_ENL_EXTENDED);
+    config_destroy(c);
+}
+
 static void test_plain(void **state)
 {
     struct config *c = must("\xef\xbb\xbf; a comment\n# another\n\n"
@@ -70,6 +82,7 @@ static void test_plain(void **state)
              "[boot]\nkernel = sub/vmlinuz\ninitrd = /abs/initrd\ncmdline = a=b c;d \"e\" ; f\n",
              NULL, 0);
     assert_true(c->memory == 64 << 20);
+    assert_true(c->enl_hide == 0 && c->enl_show == 0);
     assert_int_equal(c->processors, 16);
     assert_string_equal(c->engine, "interp");
     assert_false(c->enlightened);
@@ -239,7 +252,12 @@ static void test_meaning_errors(void **state)
     refuse("[vm]\n[boot]\n", NULL,
            "/vms/a.ini:2: boot.kernel is not set (in [boot], or by --set boot.kernel=FILE)");
     refuse("[enlightenments]\nx = 1\n", NULL,
-           "/vms/a.ini:2: unknown key 'x' in [enlightenments] (none is available yet)");
+           "/vms/a.ini:2: unknown key 'x' in [enlightenments]");
+    refuse("[enlightenments]\nsynics = no\n", NULL,
+           "/vms/a.ini:2: unknown key 'synics' in [enlightenments] (did you mean 'synic'?)");
+    refuse("[enlightenments]\nipi = 7\n", NULL, "/vms/a.ini:2: ipi: '7' is neither yes nor no");
+    refuse("[vm]\nenlightened = no\n[enlightenments]\nipi = no\n", NULL,
+           "/vms/a.ini:4: ipi: only with enlightened = yes");
 }
 
 static void test_set_errors(void **state)
@@ -310,7 +328,7 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_plain), cmocka_unit_test(test_enlightenments),
         cmocka_unit_test(test_long_value),
         cmocka_unit_test(test_preset_and_override),
         cmocka_unit_test(test_modules),

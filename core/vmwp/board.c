@@ -227,6 +227,8 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
                              .memory = c->memory,
                              .vps = c->processors,
                              .enlightened = c->enlightened,
+                             .enl_hide = c->enl_hide,
+                             .enl_show = c->enl_show,
                              .generation = c->generation,
                              .direct_boot = true,
                              .check_only = check_only,

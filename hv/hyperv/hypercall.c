@@ -10,14 +10,17 @@
 
 enum {
     STATUS_SUCCESS = 0, STATUS_INVALID_CODE = 2, STATUS_INVALID_INPUT = 3, STATUS_INVALID_ALIGNMENT = 4,
-    STATUS_INVALID_PARAMETER = 5, STATUS_INVALID_CONNECTION_ID = 18
+    STATUS_INVALID_PARAMETER = 5, STATUS_ACCESS_DENIED = 6, STATUS_INVALID_CONNECTION_ID = 18
 };
 enum {
     CALL_FLUSH_VAS = 0x02, CALL_FLUSH_VAL = 0x03, CALL_LONG_SPIN_WAIT = 0x08, CALL_SEND_IPI = 0x0b,
     CALL_FLUSH_VAS_EX = 0x13, CALL_FLUSH_VAL_EX = 0x14, CALL_SEND_IPI_EX = 0x15, CALL_POST_MESSAGE = 0x5c,
-    CALL_SIGNAL_EVENT = 0x5d, CALL_VP_INDEX_FROM_APIC_ID = 0x9a, CALL_EXT_QUERY = 0x8001
+    CALL_SIGNAL_EVENT = 0x5d, CALL_RETARGET = 0x7e, CALL_VP_INDEX_FROM_APIC_ID = 0x9a, CALL_EXT_QUERY = 0x8001,
+    CALL_EXT_ZEROED_MEMORY = 0x8002, CALL_EXT_HEAT_HINT = 0x8003
 };
 enum { FLUSH_ALL_PROCESSORS = 1 };
+enum { EXT_CAP_ZEROED_MEMORY = 1, EXT_CAP_HEAT_HINT = 2 };
+#define PARTITION_SELF (~0ull)
 
 struct call {
     struct hv_vp *vp;
@@ -101,8 +104,6 @@ static uint16_t flush(struct call *c, bool list, bool ex)
     uint64_t mask;
     uint16_t st;
 
-    if (list ? !c->reps : c->reps)
-        return STATUS_INVALID_INPUT;
     st = fetch(c, len);
     if (st)
         return st;
@@ -171,6 +172,19 @@ static uint16_t outside(struct call *c, bool message)
     return st;
 }
 
+/* Write @len bytes to the output area at @off.  Other VPs may have to be told: not as a guest. */
+static uint16_t reply(struct call *c, unsigned off, const void *buf, unsigned len)
+{
+    int err;
+
+    if ((c->out_gpa & 7) || (c->out_gpa & 4095) + off + len > 4096)
+        return STATUS_INVALID_ALIGNMENT;
+    x86_mmu_leave(c->vp);
+    err = hv_gpa_write(c->vp->p, c->out_gpa + off, buf, len);
+    x86_mmu_enter(c->vp);
+    return err ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
+}
+
 static uint16_t vp_index_from_apic_id(struct call *c)
 {
     struct hv_partition *p = c->vp->p;
@@ -178,22 +192,82 @@ static uint16_t vp_index_from_apic_id(struct call *c)
 
     if (st)
         return st;
-    if (c->fast)
-        return STATUS_INVALID_INPUT;
+    if (in64(c, 0) != PARTITION_SELF && in64(c, 0) != 0)
+        return STATUS_ACCESS_DENIED;
+    if (c->in[8]) /* target VTL: there is only VTL 0 */
+        return STATUS_INVALID_PARAMETER;
     for (unsigned i = c->start; i < c->reps; i++) {
         uint32_t id = in32(c, 16 + 4 * i);
 
         if (id >= p->nvps)
             return STATUS_INVALID_PARAMETER;
-        if (hv_gpa_write(p, c->out_gpa + 4 * i, &id, 4))
-            return STATUS_INVALID_PARAMETER;
+        st = reply(c, 4 * i, &id, 4);
+        if (st)
+            return st;
         c->done = i + 1;
     }
     return STATUS_SUCCESS;
 }
 
+/* Extended hypercalls: which there are; memory that is known to be zero at boot (none is claimed: the guest
+ * clears what it must); hints about hot and cold memory, which the engines have no use for. */
+static uint16_t extended(struct call *c)
+{
+    static const uint64_t caps = EXT_CAP_ZEROED_MEMORY | EXT_CAP_HEAT_HINT;
+    static const uint64_t none[2]; /* start page, number of pages */
+
+    switch (c->code) {
+    case CALL_EXT_QUERY: return reply(c, 0, &caps, sizeof(caps));
+    case CALL_EXT_ZEROED_MEMORY: return reply(c, 0, none, sizeof(none));
+    default: {
+        uint16_t st = fetch(c, 8 + 8 * c->reps);
+
+        if (!st)
+            c->done = c->reps;
+        return st;
+    }
+    }
+}
+
+/* What each call takes. */
+enum { REP = 1, VARIABLE = 2, MEMORY_ONLY = 4 };
+
+static const struct form {
+    uint16_t code;
+    uint8_t form;
+    uint32_t needs; /* enlightenments of which one has to be shown, 0: none */
+} forms[] = {
+    { CALL_FLUSH_VAS, 0, HV_ENL_REMOTE_FLUSH },
+    { CALL_FLUSH_VAL, REP, HV_ENL_REMOTE_FLUSH },
+    { CALL_FLUSH_VAS_EX, VARIABLE, HV_ENL_REMOTE_FLUSH },
+    { CALL_FLUSH_VAL_EX, REP | VARIABLE, HV_ENL_REMOTE_FLUSH },
+    { CALL_SEND_IPI, 0, HV_ENL_IPI },
+    { CALL_SEND_IPI_EX, VARIABLE, HV_ENL_IPI },
+    { CALL_LONG_SPIN_WAIT, 0, 0 },
+    { CALL_POST_MESSAGE, MEMORY_ONLY, HV_ENL_SYNIC },
+    { CALL_SIGNAL_EVENT, 0, HV_ENL_SYNIC },
+    { CALL_RETARGET, VARIABLE, 0 },
+    { CALL_VP_INDEX_FROM_APIC_ID, REP | MEMORY_ONLY, 0 },
+    { CALL_EXT_QUERY, MEMORY_ONLY, HV_ENL_EXTENDED },
+    { CALL_EXT_ZEROED_MEMORY, MEMORY_ONLY, HV_ENL_EXTENDED },
+    { CALL_EXT_HEAT_HINT, REP | MEMORY_ONLY, HV_ENL_EXTENDED },
+};
+
 static uint16_t dispatch(struct call *c)
 {
+    const struct form *f = NULL;
+
+    for (unsigned i = 0; i < COUNT(forms) && !f; i++)
+        if (forms[i].code == c->code)
+            f = &forms[i];
+    if (!f)
+        return STATUS_INVALID_CODE;
+    if (f->needs && !(c->vp->p->hyperv->shown & f->needs))
+        return STATUS_ACCESS_DENIED;
+    if ((c->reps != 0) != ((f->form & REP) != 0) || (c->var_qwords && !(f->form & VARIABLE)) ||
+        (c->fast && (f->form & MEMORY_ONLY)))
+        return STATUS_INVALID_INPUT;
+    c->done = c->start;
     switch (c->code) {
     case CALL_FLUSH_VAS: return flush(c, false, false);
     case CALL_FLUSH_VAL: return flush(c, true, false);
@@ -206,10 +280,11 @@ static uint16_t dispatch(struct call *c)
         sched_yield();
         x86_mmu_enter(c->vp);
         return STATUS_SUCCESS;
-    case CALL_POST_MESSAGE: return c->fast ? STATUS_INVALID_INPUT : outside(c, true);
+    case CALL_POST_MESSAGE: return outside(c, true);
     case CALL_SIGNAL_EVENT: return outside(c, false);
+    case CALL_RETARGET: return STATUS_INVALID_PARAMETER; /* no device of a virtual PCI bus: no such interrupt */
     case CALL_VP_INDEX_FROM_APIC_ID: return vp_index_from_apic_id(c);
-    default: return STATUS_INVALID_CODE;
+    default: return extended(c);
     }
 }
 

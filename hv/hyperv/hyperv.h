@@ -12,7 +12,7 @@
 struct hv_vp;
 struct hv_partition;
 
-enum { HV_NSINTS = 16, HV_NSTIMERS = 4, HV_MESSAGE_PAYLOAD = 240, HV_QUEUE_MAX = 256 };
+enum { HV_NSINTS = 16, HV_NSTIMERS = 4, HV_MESSAGE_PAYLOAD = 240, HV_QUEUE_MAX = 2560 };
 
 struct hv_stimer {
     uint64_t config, count;  /* TLFS 12.4.2 */
@@ -28,21 +28,23 @@ struct hv_hyperv_vp {
     struct hv_stimer stimer[HV_NSTIMERS]; /* VP thread only */
     _Atomic uint64_t deadline_ns;         /* of the timers, for the timer thread */
     _Atomic uint32_t auto_eoi[8];         /* vectors of SINTs with auto-EOI */
-    struct hv_queued_message *head, *tail;
-    unsigned nqueued;
+    struct { struct hv_queued_message *head, *tail; unsigned n; } queue[HV_NSINTS];
+    uint64_t runtime_ns, runtime_thread_ns; /* CPU time; of the thread at the last look */
     uint64_t simp_off, siefp_off, assist_off; /* backing of the overlay pages */
     bool lazy_eoi;           /* the assist page says that no EOI is needed (TLFS 10.3.5) */
 };
 
 struct hv_hyperv {
     pthread_mutex_t lock;
+    uint32_t shown;          /* enum hv_enlightenment */
     _Atomic uint64_t guest_os_id, hypercall;
+    _Atomic bool tsc_invariant; /* the guest has asked for the CPUID bit */
     uint64_t reference_tsc, crash[5];
     uint64_t hypercall_off, tsc_off; /* backing of the overlay pages */
 };
 
 /** Allocate backing for the overlay pages and reset everything.  Only for enlightened partitions. */
-int hv_hyperv_create(struct hv_partition *p);
+int hv_hyperv_create(struct hv_partition *p, uint32_t shown);
 void hv_hyperv_destroy(struct hv_partition *p);
 /** Partition-wide registers to their reset values; overlays removed.  No VP runs. */
 void hv_hyperv_reset(struct hv_partition *p);
@@ -70,6 +72,8 @@ int hv_synic_read(struct hv_vp *vp, uint32_t msr, uint64_t *val);
 int hv_synic_write(struct hv_vp *vp, uint32_t msr, uint64_t val);
 void hv_synic_reset(struct hv_vp *vp);
 void hv_synic_fini(struct hv_vp *vp);
+/** A timer's message: at most one of each timer waits (TLFS 12.4: a timer has one buffer). */
+int hv_synic_post_timer(struct hv_vp *vp, unsigned sint, const void *payload, unsigned len);
 /** Put a message into the slot of @sint, or queue it until the slot is free.  Any thread.
  * @return 0, -ENXIO (SynIC or its message page is off), -ENOBUFS. */
 int hv_synic_post(struct hv_vp *vp, unsigned sint, uint32_t type, const void *payload, unsigned len);

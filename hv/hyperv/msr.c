@@ -16,27 +16,79 @@ enum {
     MSR_TSC_FREQ = 0x40000022, MSR_APIC_FREQ = 0x40000023, MSR_EOI = 0x40000070, MSR_ICR = 0x40000071,
     MSR_TPR = 0x40000072, MSR_ASSIST = 0x40000073, MSR_SCONTROL = 0x40000080, MSR_SINT15 = 0x4000009f,
     MSR_STIMER0 = 0x400000b0, MSR_STIMER3_COUNT = 0x400000b7, MSR_IDLE = 0x400000f0,
-    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_P4 = 0x40000104, MSR_CRASH_CTL = 0x40000105
+    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_P4 = 0x40000104, MSR_CRASH_CTL = 0x40000105,
+    MSR_TSC_INVARIANT = 0x40000118
 };
 #define CRASH_NOTIFY (1ull << 63)
 #define CRASH_MESSAGE (1ull << 62)
 
-/* Partition privileges, TLFS 4.2.2: what is served, and nothing else. */
-enum {
-    PRIV_EAX = 1u << 0 /* VP_RUNTIME */ | 1u << 1 /* reference counter */ | 1u << 2 /* SynIC */ |
-               1u << 3 /* synthetic timers */ | 1u << 4 /* APIC MSRs */ | 1u << 5 /* hypercall MSRs */ |
-               1u << 6 /* VP index */ | 1u << 7 /* reset */ | 1u << 9 /* reference TSC */ | 1u << 10 /* idle */ |
-               1u << 11 /* frequencies */,
-    PRIV_EBX = 1u << 4 /* PostMessages */ | 1u << 5 /* SignalEvents */,
-    FEAT_EDX = 1u << 4 /* XMM hypercall input */ | 1u << 5 /* guest idle */ | 1u << 8 /* frequency MSRs */ |
-               1u << 10 /* crash MSRs */ | 1u << 19 /* direct synthetic timers */
+/* Partition privileges and features, TLFS 4.2.2: what is served, and nothing else. */
+static uint32_t pick(uint32_t shown, const uint32_t (*t)[2])
+{
+    uint32_t ret = 0;
+
+    for (; (*t)[0]; t++)
+        if (((*t)[1] & shown) == (*t)[1])
+            ret |= (*t)[0];
+    return ret;
+}
+
+static const uint32_t priv_eax[][2] = {
+    { 1u << 0, HV_ENL_VP_RUNTIME },
+    { 1u << 1, 0 },            /* reference counter */
+    { 1u << 2, HV_ENL_SYNIC },
+    { 1u << 3, HV_ENL_STIMERS | HV_ENL_SYNIC },
+    { 1u << 4, 0 },            /* APIC MSRs */
+    { 1u << 5, 0 },            /* hypercall MSRs */
+    { 1u << 6, 0 },            /* VP index */
+    { 1u << 7, HV_ENL_RESET },
+    { 1u << 9, HV_ENL_REFERENCE_TSC },
+    { 1u << 10, HV_ENL_IDLE },
+    { 1u << 11, HV_ENL_FREQUENCIES },
+    { 1u << 15, HV_ENL_TSC_INVARIANT },
+    { 0, 0 }
 };
+static const uint32_t priv_ebx[][2] = {
+    { 1u << 4 | 1u << 5, HV_ENL_SYNIC }, /* PostMessages, SignalEvents */
+    { 1u << 20, HV_ENL_EXTENDED },
+    { 0, 0 }
+};
+static const uint32_t feat_edx[][2] = {
+    { 1u << 4, 0 },            /* XMM hypercall input */
+    { 1u << 5, HV_ENL_IDLE },
+    { 1u << 8, HV_ENL_FREQUENCIES },
+    { 1u << 10, HV_ENL_CRASH },
+    { 1u << 19, HV_ENL_DIRECT_STIMERS | HV_ENL_STIMERS | HV_ENL_SYNIC },
+    { 0, 0 }
+};
+
+/* The enlightenment that an MSR belongs to, 0: it is always there. */
+static uint32_t msr_needs(uint32_t msr)
+{
+    if (msr >= MSR_SCONTROL && msr <= MSR_SINT15)
+        return HV_ENL_SYNIC;
+    if (msr >= MSR_STIMER0 && msr <= MSR_STIMER3_COUNT)
+        return HV_ENL_STIMERS | HV_ENL_SYNIC;
+    if (msr >= MSR_CRASH_P0 && msr <= MSR_CRASH_CTL)
+        return HV_ENL_CRASH;
+    switch (msr) {
+    case MSR_RESET: return HV_ENL_RESET;
+    case MSR_VP_RUNTIME: return HV_ENL_VP_RUNTIME;
+    case MSR_REF_TSC: return HV_ENL_REFERENCE_TSC;
+    case MSR_TSC_FREQ:
+    case MSR_APIC_FREQ: return HV_ENL_FREQUENCIES;
+    case MSR_IDLE: return HV_ENL_IDLE;
+    case MSR_TSC_INVARIANT: return HV_ENL_TSC_INVARIANT;
+    default: return 0;
+    }
+}
 
 uint64_t hv_reference_time(const struct hv_partition *p) { return hv_time_ns(p) / 100; }
 
 bool hv_hyperv_cpuid(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
 {
     const struct hv_partition *p = vp->p;
+    const uint32_t shown = p->hyperv->shown;
 
     switch (leaf) {
     case 0x40000000u:
@@ -53,13 +105,17 @@ bool hv_hyperv_cpuid(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
         r[1] = 10u << 16;
         return true;
     case 0x40000003u:
-        r[0] = PRIV_EAX;
-        r[1] = PRIV_EBX;
-        r[3] = FEAT_EDX;
+        r[0] = pick(shown, priv_eax);
+        r[1] = pick(shown, priv_ebx);
+        r[3] = pick(shown, feat_edx);
         return true;
     case 0x40000004u:
         /* Remote flushes and IPIs by hypercall, also of sets; relaxed timing; no auto-EOI. */
-        r[0] = 1u << 5 | 1u << 9 | (p->nvps > 1 ? 1u << 2 | 1u << 10 | 1u << 11 : 0);
+        r[0] = (shown & HV_ENL_RELAXED_TIMING ? 1u << 5 : 0) | 1u << 9;
+        if (p->nvps > 1 && (shown & HV_ENL_REMOTE_FLUSH))
+            r[0] |= 1u << 2 | 1u << 11;
+        if (p->nvps > 1 && (shown & HV_ENL_IPI))
+            r[0] |= 1u << 10 | 1u << 11;
         r[1] = 0xffffffffu; /* never tell us of spinning */
         return true;
     case 0x40000005u:
@@ -172,8 +228,13 @@ void hv_lazy_eoi_offer(struct hv_vp *vp, unsigned vector)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
 
-    if (!(v->assist & 1) || v->lazy_eoi || hv_lapic_irr_any(vp) || !hv_lapic_only_edge(vp, vector))
+    if (!(v->assist & 1) || v->lazy_eoi)
         return;
+    if (hv_lapic_irr_any(vp) || !hv_lapic_only_edge(vp, vector)) {
+        /* Left over when the guest wrote an EOI that it could have saved. */
+        atomic_fetch_and(assist_word(vp), ~1u);
+        return;
+    }
     v->lazy_eoi = true;
     atomic_fetch_or(assist_word(vp), 1u);
 }
@@ -188,13 +249,13 @@ static void crash(struct hv_vp *vp, uint64_t ctl)
     if (!(ctl & CRASH_NOTIFY))
         return;
     if (ctl & CRASH_MESSAGE) {
-        uint64_t len = h->crash[4];
+        uint64_t gpa = h->crash[3], len = h->crash[4];
 
         if (len > sizeof(text) - 1) { /* the end says most */
-            h->crash[3] += len - (sizeof(text) - 1);
+            gpa += len - (sizeof(text) - 1);
             len = sizeof(text) - 1;
         }
-        if (hv_gpa_read(vp->p, h->crash[3], text, len))
+        if (hv_gpa_read(vp->p, gpa, text, len))
             text[0] = 0;
         for (uint64_t i = 0; i < len; i++)
             if ((unsigned char)text[i] < ' ' || (unsigned char)text[i] > '~')
@@ -206,13 +267,28 @@ static void crash(struct hv_vp *vp, uint64_t ctl)
                (unsigned long long)h->crash[1], (unsigned long long)h->crash[2], text[0] ? ": " : "", text);
 }
 
+/* CPU time of the VP; its thread changes when the VM is paused. */
+static uint64_t runtime(struct hv_vp *vp)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv;
+    struct timespec ts;
+    uint64_t now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    now = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+    v->runtime_ns += now >= v->runtime_thread_ns ? now - v->runtime_thread_ns : now;
+    v->runtime_thread_ns = now;
+    return v->runtime_ns;
+}
+
 /* ---- MSRs -------------------------------------------------------------------------------------------------------- */
 
 int hv_hyperv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
 {
     struct hv_hyperv *h = vp->p->hyperv;
-    struct timespec ts;
 
+    if ((msr_needs(msr) & h->shown) != msr_needs(msr))
+        return -1;
     if (msr >= MSR_SCONTROL && msr <= MSR_SINT15)
         return hv_synic_read(vp, msr, val);
     if (msr >= MSR_STIMER0 && msr <= MSR_STIMER3_COUNT) {
@@ -231,8 +307,7 @@ int hv_hyperv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
     case MSR_VP_INDEX: *val = vp->index; return 0;
     case MSR_RESET: *val = 0; return 0;
     case MSR_VP_RUNTIME:
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-        *val = (uint64_t)ts.tv_sec * 10000000 + (uint64_t)ts.tv_nsec / 100;
+        *val = runtime(vp) / 100;
         return 0;
     case MSR_REF_COUNT: *val = hv_reference_time(vp->p); return 0;
     case MSR_REF_TSC: *val = h->reference_tsc; return 0;
@@ -248,6 +323,7 @@ int hv_hyperv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
         *val = 0;
         return 0;
     case MSR_CRASH_CTL: *val = CRASH_NOTIFY | CRASH_MESSAGE; return 0;
+    case MSR_TSC_INVARIANT: *val = atomic_load(&h->tsc_invariant); return 0;
     default: return -1;
     }
 }
@@ -256,6 +332,8 @@ int hv_hyperv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
 {
     struct hv_hyperv *h = vp->p->hyperv;
 
+    if ((msr_needs(msr) & h->shown) != msr_needs(msr))
+        return -1;
     if (msr >= MSR_SCONTROL && msr <= MSR_SINT15)
         return hv_synic_write(vp, msr, val);
     if (msr >= MSR_STIMER0 && msr <= MSR_STIMER3_COUNT) {
@@ -283,7 +361,16 @@ int hv_hyperv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
             hv_vp_exit(vp, HV_EXIT_RESET, "the guest asked for a reset by its hypervisor MSR");
         return 0;
     case MSR_REF_TSC: reference_tsc_write(vp, val); return 0;
-    case MSR_EOI: vp->hyperv.lazy_eoi = false; hv_lapic_eoi(vp); return val >> 32 ? -1 : 0;
+    case MSR_TSC_INVARIANT:
+        if (val & ~1ull)
+            return -1;
+        atomic_store(&h->tsc_invariant, val & 1);
+        return 0;
+    case MSR_EOI:
+        if (val >> 32)
+            return -1;
+        hv_lapic_eoi(vp);
+        return 0;
     case MSR_ICR: return hv_lapic_icr_write(vp, val);
     case MSR_TPR:
         if (val & ~0xffull)
@@ -315,13 +402,14 @@ void hv_hyperv_reset(struct hv_partition *p)
         return;
     atomic_store(&h->guest_os_id, 0);
     atomic_store(&h->hypercall, 0);
+    atomic_store(&h->tsc_invariant, false);
     h->reference_tsc = 0;
     memset(h->crash, 0, sizeof(h->crash));
     hv_overlay_unmap(p, h->hypercall_off);
     hv_overlay_unmap(p, h->tsc_off);
 }
 
-int hv_hyperv_create(struct hv_partition *p)
+int hv_hyperv_create(struct hv_partition *p, uint32_t shown)
 {
     struct hv_hyperv *h = calloc(1, sizeof(*h));
     uint64_t off;
@@ -330,6 +418,7 @@ int hv_hyperv_create(struct hv_partition *p)
     if (!h)
         return hv_fail(-ENOMEM, "Hyper-V interface: out of memory");
     pthread_mutex_init(&h->lock, NULL);
+    h->shown = shown & HV_ENL_ALL;
     p->hyperv = h;
     err = hv_ram_alloc(p, (2 + 3 * (uint64_t)p->nvps) * HV_PAGE_SIZE, &off);
     if (err)

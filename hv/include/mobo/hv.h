@@ -84,6 +84,28 @@ struct hv_config {
     bool enlightened;      /* Hyper-V CPUID leaves, MSRs, hypercalls, SynIC */
     const struct hv_ops *ops; /* copied */
     void *ctx;             /* passed to every callback */
+    /* What an enlightened guest sees is (HV_ENL_DEFAULT & ~hide) | show. */
+    uint32_t enl_hide, enl_show; /* enum hv_enlightenment */
+};
+
+/* Parts of the Hyper-V interface that can be shown or not; hypercalls and VP index are always there. */
+enum hv_enlightenment {
+    HV_ENL_VP_RUNTIME = 1 << 0,
+    HV_ENL_REFERENCE_TSC = 1 << 1,   /* the page; the counter is always there */
+    HV_ENL_SYNIC = 1 << 2,           /* without it there is no VMBus */
+    HV_ENL_STIMERS = 1 << 3,
+    HV_ENL_DIRECT_STIMERS = 1 << 4,
+    HV_ENL_IDLE = 1 << 5,
+    HV_ENL_RESET = 1 << 6,
+    HV_ENL_FREQUENCIES = 1 << 7,
+    HV_ENL_CRASH = 1 << 8,
+    HV_ENL_REMOTE_FLUSH = 1 << 9,
+    HV_ENL_IPI = 1 << 10,
+    HV_ENL_RELAXED_TIMING = 1 << 11,
+    HV_ENL_TSC_INVARIANT = 1 << 12,  /* a guest then prefers the TSC to the reference TSC page */
+    HV_ENL_EXTENDED = 1 << 13,       /* extended hypercalls */
+    HV_ENL_ALL = (1 << 14) - 1,
+    HV_ENL_DEFAULT = HV_ENL_ALL & ~(HV_ENL_TSC_INVARIANT | HV_ENL_EXTENDED)
 };
 
 /** Create a partition whose VPs are in the power-on state, VP 0 the bootstrap processor.
