@@ -184,14 +184,11 @@ static int begin_write(struct vhdx *v)
     return err;
 }
 
-static int write_pages(struct vhdx *v, struct vhdx_page *const *copies, unsigned n)
+static int write_pages(struct vhdx *v, struct vhdx_page *const *copies, unsigned n, uint64_t size)
 {
     struct bfile *f = v->b->file;
-    uint64_t size;
-    int err = f->ops->size(f, &size);
+    int err = vhdx_log_write(v, copies, n, size);
 
-    if (!err)
-        err = vhdx_log_write(v, copies, n, size);
     /* the headers name the log only once there is an entry in it */
     if (!err && !v->log_active) {
         v->log_active = true;
@@ -225,12 +222,15 @@ static int vhdx_flush(struct block *b)
     struct vhdx *v = b->state;
     struct vhdx_page *live[VHDX_LOG_DESCS], *copies[VHDX_LOG_DESCS] = { NULL };
     struct vhdx_run *freed;
+    uint64_t size;
     size_t nfreed;
     unsigned n;
-    int err = 0;
+    int err;
 
     pthread_mutex_lock(&v->flush_lock);
     pthread_rwlock_wrlock(&v->lock);
+    /* what the sync makes durable; the file may grow before the log is written */
+    err = b->file->ops->size(b->file, &size);
     n = v->ndirty;
     for (unsigned i = 0; i < n; i++) {
         live[i] = v->dirty[i];
@@ -259,7 +259,7 @@ static int vhdx_flush(struct block *b)
     if (!err)
         err = block_sync(b);
     if (!err && n)
-        err = write_pages(v, copies, n);
+        err = write_pages(v, copies, n, size);
 
     pthread_rwlock_wrlock(&v->lock);
     v->nflushing = 0;

@@ -4,6 +4,8 @@
 #ifndef TESTS_DISK_MEMFILE_H
 #define TESTS_DISK_MEMFILE_H
 
+#include <stdatomic.h>
+
 #include "core/block/file.h"
 
 enum mem_kind { MEM_WRITE, MEM_TRUNCATE, MEM_ZERO, MEM_SYNC };
@@ -18,13 +20,13 @@ struct memfile {
     struct bfile f;
     int fd;            /* of the contents; -1: a private view of another file's */
     uint8_t *map;
-    uint64_t size;
+    _Atomic uint64_t size;
     bool record, no_punch;
     struct mem_op *ops;
     size_t nops, room;
     uint64_t limit;    /* growing and writing beyond it fails with -ENOSPC */
     int sync_error;    /* what sync returns, once */
-    unsigned changes;  /* writes, truncates, zeroes so far */
+    atomic_uint changes; /* writes, truncates, zeroes so far */
 };
 
 struct memfile *memfile_create(const char *path);
