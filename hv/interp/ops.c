@@ -50,7 +50,7 @@ static const struct op *slow_decoded(struct hv_vp *vp, const struct op *op);
 static __attribute__((noinline)) const struct op *slow_mem(struct hv_vp *vp, const struct op *op, uint64_t ea,
                                                            unsigned n, unsigned acc)
 {
-    const struct x86_tlb_entry *e = TLB(ea);
+    const struct x86_tlb_entry *e;
     struct interp *it = interp_of(vp);
     uint64_t when = vp->counters[HV_CTR_INSNS];
 

@@ -82,6 +82,7 @@ static inline void x86_set_sp(struct x86_cpu *c, uint64_t sp, unsigned ssize)
 
     *r = ssize == 8 ? sp : ssize == 4 ? (uint32_t)sp : (*r & ~0xffffull) | (sp & 0xffff);
 }
+/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): in the far transfers SS is read when it was loaded */
 static inline unsigned x86_ss_size(const struct x86_seg *ss) { return ss->attr & SEG_DB ? 4 : 2; }
 static inline uint64_t x86_size_mask(unsigned size)
 {
