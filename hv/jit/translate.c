@@ -711,6 +711,25 @@ static bool two_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
     }
     if (aw && bw && (((a->flags | b->flags) & X86_F_HIGH8) || (a->reg == b->reg && is_home(a->reg))))
         return false; /* perhaps parts of one register */
+    /* What lives in memory can be the operand there; not for BT, whose offset then goes beyond it. */
+    if (is_home(b->reg) && !bw && (op_rm || in->op == X86_OP_TEST)) {
+        r = ro_begin(t, a, T0, a->flags & X86_RD);
+        m = HOME(b->reg);
+        if (a->size > 1)
+            fl &= ~(unsigned)E_BYTE_REG;
+        e_op(E, fl, map, op_rm ? op_rm : op_mr /* TEST: either order */, r.reg, &m);
+        if (aw)
+            ro_end(t, &r);
+        return true;
+    }
+    if (is_home(a->reg) && (in->op == X86_OP_CMP || in->op == X86_OP_TEST)) {
+        r = ro_begin(t, b, T0, true);
+        m = HOME(a->reg);
+        e_op(E, fl, map, op_mr, r.reg, &m);
+        if (bw)
+            ro_end(t, &r);
+        return true;
+    }
     r = ro_begin(t, a, T0, a->flags & X86_RD);
     s = ro_begin(t, b, T1, true);
     if (op_rm) {
@@ -742,6 +761,13 @@ static bool one_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
     if (a->kind == X86_O_MEM) {
         if (!insn_ea(t, in, a->size, wr ? X86_ACC_WRITE : X86_ACC_READ, false, &m))
             return false;
+        e_op(E, fl, map, opcode, ext, &m);
+        if (immsize)
+            emit_imm(t, immsize, in->imm);
+        return true;
+    }
+    if (is_home(a->reg) && !wr) { /* CMP, TEST, MUL, BT with a constant */
+        m = HOME(a->reg);
         e_op(E, fl, map, opcode, ext, &m);
         if (immsize)
             emit_imm(t, immsize, in->imm);
