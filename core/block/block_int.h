@@ -3,6 +3,7 @@
 #ifndef CORE_BLOCK_BLOCK_INT_H
 #define CORE_BLOCK_BLOCK_INT_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -78,6 +79,9 @@ int block_add_parent_name(struct block *b, char *name);
 char *block_relative_path(const char *from, const char *to);
 /** The geometry that ATA disks of VHD files have (VHD specification, appendix: CHS calculation). */
 void block_chs(uint64_t nsect, uint32_t *ret_cyls, uint32_t *ret_heads, uint32_t *ret_spt);
+
+/** A lock that a stream of readers does not keep a writer (a flush) from.  Not recursive. */
+void block_lock_init(pthread_rwlock_t *lock);
 
 void block_report(struct block_check *check, enum block_problem kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

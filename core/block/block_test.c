@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -831,6 +833,82 @@ static void chain(void **state)
     }
 }
 
+/* A process that is killed while it writes: what it flushed is there.  On O_DIRECT where the host
+ * has it, with requests that fit it and some that do not. */
+static void writer(const char *path, int out, uint64_t seed)
+{
+    struct block_options o = { .direct = true };
+    uint8_t *buf = NULL;
+    struct block *b;
+
+    if (posix_memalign((void **)&buf, 4096, 64 << 10) || block_open(path, &o, &b, &diag) != 0)
+        _exit(1);
+    for (uint32_t n = 1;; n++) {
+        uint32_t slot = (uint32_t)(rnd(&seed) >> 9) % 512, record[2] = { slot, n };
+        uint64_t off = (uint64_t)slot << 16;
+        size_t len = slot % 3 ? 64 << 10 : 512;
+        memset(buf, 0, 512);
+        put_le32(buf, n);
+        put_le32(buf + len - 4, n);
+        if (block_write(b, off, buf, len) != 0 || (n % 4 == 0 && block_flush(b) != 0))
+            _exit(2);
+        if (write(out, record, sizeof(record)) != sizeof(record))
+            _exit(3);
+    }
+}
+
+static void killed(void **state)
+{
+    static uint32_t durable[512], written[512];
+    uint64_t seed = 77;
+
+    (void)state;
+    for (int round = 0; round < 12; round++) {
+        struct block_create_options o = { .type = BLOCK_TYPE_DYNAMIC, .size = 32 << 20,
+                                          .block_size = 1 << 20 };
+        struct block_check c = { .report = NULL };
+        uint32_t stop = 1 + (uint32_t)(rnd(&seed) >> 8) % 200, record[2];
+        uint8_t buf[512];
+        struct block *b;
+        int fds[2], status;
+        pid_t pid;
+
+        snprintf(names[0], sizeof(names[0]), "%s/k.%s", dir, round & 1 ? "vhd" : "vhdx");
+        assert_int_equal(block_create(names[0], &o, &diag), 0);
+        memset(durable, 0, sizeof(durable));
+        memset(written, 0, sizeof(written));
+        assert_int_equal(pipe(fds), 0);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0)
+            writer(names[0], fds[1], seed | 1);
+        close(fds[1]);
+        for (bool dying = false; read(fds[0], record, sizeof(record)) == sizeof(record);) {
+            written[record[0]] = record[1];
+            if (record[1] % 4 == 0)
+                memcpy(durable, written, sizeof(durable));
+            if (record[1] >= stop && !dying) {
+                kill(pid, SIGKILL);
+                dying = true;
+            }
+        }
+        close(fds[0]);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(block_check(names[0], NULL, &c, &diag), 0);
+        assert_int_equal(c.errors, 0);
+        assert_int_equal(block_open(names[0], NULL, &b, &diag), 0);
+        for (uint32_t slot = 0; slot < 512; slot++) {
+            assert_int_equal(block_read(b, (uint64_t)slot << 16, buf, 512), 0);
+            assert_true(get_le32(buf) >= durable[slot]);
+        }
+        assert_int_equal(block_close(b), 0);
+        assert_int_equal(block_check(names[0], NULL, &c, &diag), 0);
+        assert_int_equal(c.errors, 0);
+        unlink(names[0]);
+    }
+}
+
 static void probing(void **state)
 {
     struct block_create_options o = { .type = BLOCK_TYPE_DYNAMIC, .size = 1 << 20 };
@@ -1004,6 +1082,7 @@ int main(void)
         cmocka_unit_test(vhd_damage),    cmocka_unit_test(vhd_header),
         cmocka_unit_test(random_damage), cmocka_unit_test(full_disk),
         cmocka_unit_test(failed_sync),   cmocka_unit_test(chain),
+        cmocka_unit_test(killed),
         cmocka_unit_test(probing),       cmocka_unit_test(copying),
         cmocka_unit_test(queue),
     };

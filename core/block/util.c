@@ -250,6 +250,18 @@ void block_chs(uint64_t nsect, uint32_t *ret_cyls, uint32_t *ret_heads, uint32_t
     *ret_spt = spt;
 }
 
+/* ---- locks ----------------------------------------------------------------------------------------------- */
+
+void block_lock_init(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t a;
+
+    pthread_rwlockattr_init(&a);
+    pthread_rwlockattr_setkind_np(&a, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &a);
+    pthread_rwlockattr_destroy(&a);
+}
+
 /* ---- findings ---------------------------------------------------------------------------------------------- */
 
 void block_report(struct block_check *check, enum block_problem kind, const char *fmt, ...)

@@ -307,7 +307,7 @@ static int vhd_open(struct block *b, const struct block_options *opt, struct blo
     if (!v)
         return diag_set(diag, -ENOMEM, "%s: no memory", f->path);
     v->b = b;
-    pthread_rwlock_init(&v->lock, NULL);
+    block_lock_init(&v->lock);
     pthread_mutex_init(&v->load_lock, NULL);
     pthread_mutex_init(&v->flush_lock, NULL);
     err = f->ops->size(f, &size);

@@ -594,7 +594,7 @@ int vhdx_open(struct block *b, const struct block_options *opt, struct block_che
     if (!v)
         return diag_set(diag, -ENOMEM, "%s: no memory", base->path);
     v->b = b;
-    pthread_rwlock_init(&v->lock, NULL);
+    block_lock_init(&v->lock);
     pthread_mutex_init(&v->load_lock, NULL);
     pthread_mutex_init(&v->flush_lock, NULL);
     err = bfile_read(base, sig, 8, 0);
