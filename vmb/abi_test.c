@@ -25,7 +25,8 @@ SIZE(mobo_io_ops, 24);
 SIZE(mobo_pci_info, 28);
 SIZE(mobo_pci_ops, 24);
 SIZE(mobo_char_ops, 32);
-SIZE(mobo_board_info, 32);
+SIZE(mobo_board_info, 40);
+AT(mobo_board_info, vm, 32); /* 1.1 */
 SIZE(mobo_event, 8);
 SIZE(mobo_acpi_ioapic, 32);
 SIZE(mobo_acpi_pm, 36);
@@ -49,6 +50,8 @@ AT(mobo_host, inspect_end, 608);
 SIZE(mobo_block_info, 48);
 SIZE(mobo_block_req, 120);
 SIZE(mobo_iov, 24);
+SIZE(mobo_net_info, 16);
+SIZE(mobo_net_ops, 24);
 
 int main(void)
 {

@@ -232,6 +232,7 @@ int vmb_create(const struct vmb_config *cfg, struct vmb **ret, char *msg, size_t
     v->ctx = cfg->ctx;
     v->vps = cfg->vps;
     v->generation = cfg->generation ? cfg->generation : 1;
+    snprintf(v->name, sizeof(v->name), "%s", cfg->name ? cfg->name : "");
     v->direct_boot = cfg->direct_boot;
     v->check_only = cfg->check_only;
     v->ram_low = cfg->memory < VMB_PCI_HOLE ? cfg->memory : VMB_PCI_HOLE;

@@ -387,6 +387,7 @@ struct io {
     struct mobo_watch *watches; /* guarded by io.lock */
     struct mobo_char *chars;    /* set up in create() */
     struct mobo_block *blocks;  /* guarded by io.lock */
+    struct mobo_net *nets;      /* set up in create() */
     pthread_t thread;
     bool running;
     atomic_bool paused;
@@ -410,6 +411,25 @@ int char_open(struct mobo_vdev *dev, const char *key, const struct mobo_char_ops
               struct mobo_char **ret);
 uint32_t char_write(struct mobo_char *c, const uint8_t *buf, uint32_t len);
 void char_ready(struct mobo_char *c);
+
+/* ---- network backends (net.c) --------------------------------------------------------------------- */
+
+struct mobo_net {
+    struct mobo_net *next;
+    struct mobo_vdev *dev;
+    struct mobo_net_ops ops;
+    void *ctx;
+    struct vmb_net *net; /* NULL: only checking */
+    uint32_t max_frame;
+    atomic_uint pending; /* events that came during a pause, bit n: event n */
+};
+
+int net_open(struct mobo_vdev *dev, const char *key, const struct mobo_net_ops *ops, void *ctx,
+             struct mobo_net **ret, struct mobo_net_info *info);
+int net_send(struct mobo_net *n, const struct mobo_iov *iov, uint32_t niov);
+void net_ready(struct mobo_net *n);
+void net_resume(struct vmb *v);
+void net_fini(struct vmb *v);
 
 /* ---- disk images (block.c) ------------------------------------------------------------------------ */
 
@@ -527,6 +547,7 @@ struct vmb {
     void *ctx;
     struct hv_partition *part;
     unsigned vps, generation;
+    char name[64]; /* of the VM */
     bool direct_boot, check_only;
     uint64_t ram_low, ram_high, ram_low_off, ram_high_off;
     char **dirs; /* owned, NULL-terminated */

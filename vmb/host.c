@@ -157,6 +157,7 @@ static int host_board_info(struct mobo_vdev *dev, struct mobo_board_info *ret)
         .ram_above_4g = v->ram_high,
         .generation = v->generation,
         .direct_boot = v->direct_boot,
+        .vm = v->name,
     };
 
     if (size < sizeof(uint32_t) || size > 4096)
@@ -424,4 +425,7 @@ const struct mobo_host vmb_host = {
     .block_submit = blk_submit,
     .block_drain = blk_drain,
     .block_open_spec = blk_open_spec,
+    .net_open = net_open,
+    .net_send = net_send,
+    .net_ready = net_ready,
 };

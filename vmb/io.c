@@ -374,6 +374,7 @@ void io_fini(struct vmb *v)
             v->ops->char_close(c->backend);
         free(c);
     }
+    net_fini(v);
     for (struct mobo_watch *w = io->watches, *next; w; w = next) {
         next = w->next;
         event_free(w->ev);
@@ -425,6 +426,7 @@ static void resume_here(void *ctx)
                 sink_event(c, ev);
         char_ready(c);
     }
+    net_resume(v);
     wake(v); /* work that waited */
 }
 

@@ -40,6 +40,7 @@ struct vmb_dev_config {
 };
 
 struct vmb_config {
+    const char *name;   /* of the VM; NULL: it has none */
     const char *engine; /* "auto" or a name */
     uint64_t memory;    /* bytes of RAM; a multiple of 4096, at least 1 MiB */
     unsigned vps;
@@ -91,6 +92,23 @@ struct vmb_char_sink {
 
 struct vmb_backend; /* the provider's */
 struct vmb_disk;    /* the provider's open disk image */
+struct vmb_net;     /* the provider's open network backend */
+
+/* What a VM file says of a network backend; NULL: nothing. */
+struct vmb_net_config {
+    const char *spec; /* "user", "tap:NAME", "switch:PATH", "null" */
+    const char *hostfwd, *network;
+    const char *pcap; /* absolute */
+    bool ipv6, restricted;
+    const char *vm;
+};
+/* The device's end of a network backend, for the provider.  Call on the board's I/O thread with none
+ * of the provider's locks held. */
+struct vmb_net_sink {
+    /** @return 0: the device has no room, net_ready() follows; else it took the frame. */
+    int (*receive)(void *net, const uint8_t *frame, size_t len);
+    void (*event)(void *net, unsigned event); /* enum mobo_net_event */
+};
 
 /* The board's end of a disk image.  Any thread, none of the provider's locks held. */
 struct vmb_block_sink {
@@ -140,6 +158,16 @@ struct vmb_ops {
     void (*block_submit)(struct vmb_disk *d, struct mobo_block_req *req);
     /** No request is under way.  Any thread. */
     void (*block_close)(struct vmb_disk *d);
+    /** Open a network backend; as char_open().  net_send() and net_ready() may be called from any
+     * thread, never block and do not call the sink; @len is the sum of the pieces, at most
+     * info->max_frame.  net_close(): control thread, I/O thread not running. */
+    int (*net_open)(void *ctx, struct event_base *base, const char *dev_name,
+                    const struct vmb_net_config *cfg, bool check_only,
+                    const struct vmb_net_sink *sink, void *net, struct vmb_net **ret,
+                    struct mobo_net_info *info, char *msg, size_t msg_len);
+    int (*net_send)(struct vmb_net *n, const struct mobo_iov *iov, unsigned niov, size_t len);
+    void (*net_ready)(struct vmb_net *n);
+    void (*net_close)(struct vmb_net *n);
 };
 
 /* ---- life ---------------------------------------------------------------------------------------- */

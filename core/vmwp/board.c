@@ -10,6 +10,7 @@
 #include <event2/event.h>
 
 #include "core/backend/disk.h"
+#include "core/backend/net.h"
 #include "core/log/log.h"
 #include "core/vmwp/worker_int.h"
 
@@ -144,6 +145,17 @@ static int on_block_open(void *ctx, const char *dev_name, const char *spec, uint
     return disk_open(spec, flags, check_only, sink, block, ret, info, msg, msg_len);
 }
 
+static int on_net_open(void *ctx, struct event_base *base, const char *dev_name,
+                       const struct vmb_net_config *cfg, bool check_only,
+                       const struct vmb_net_sink *sink, void *net, struct vmb_net **ret,
+                       struct mobo_net_info *info, char *msg, size_t msg_len)
+{
+    struct worker *w = ctx;
+
+    (void)dev_name;
+    return netb_open(w->c->dir, base, cfg, check_only, sink, net, ret, info, msg, msg_len);
+}
+
 static const struct vmb_ops board_ops = {
     .log = on_log,
     .request = on_request,
@@ -156,12 +168,16 @@ static const struct vmb_ops board_ops = {
     .block_open = on_block_open,
     .block_submit = disk_submit,
     .block_close = disk_close,
+    .net_open = on_net_open,
+    .net_send = netb_send,
+    .net_ready = netb_ready,
+    .net_close = netb_close,
 };
 
 /* On the command line a path begins where the user is, in the file where the file is. */
 static char *absolute_backend(const struct config_key *k)
 {
-    static const char *const prefix[] = { "unix:", "file:", "pty:" };
+    static const char *const prefix[] = { "unix:", "file:", "pty:", "switch:" };
     char cwd[4096], *full;
 
     if (k->pos.line)
@@ -223,7 +239,8 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
 {
     const struct config *c = w->c;
     struct vmb_dev_config *devs = calloc(c->nsections + 1, sizeof(*devs));
-    struct vmb_config vc = { .engine = c->engine,
+    struct vmb_config vc = { .name = c->vm_name,
+                             .engine = c->engine,
                              .memory = c->memory,
                              .vps = c->processors,
                              .enlightened = c->enlightened,

@@ -60,6 +60,7 @@ typedef struct mobo_watch *mobo_watch_t; /* a watched file descriptor */
 typedef struct mobo_char *mobo_char_t;   /* an open character backend */
 typedef struct mobo_vmbus *mobo_vmbus_t;   /* a VMBus channel that this vdev offers (1.1) */
 typedef struct mobo_block *mobo_block_t;   /* an open disk image (1.1) */
+typedef struct mobo_net *mobo_net_t;       /* an open network backend (1.1) */
 
 /* ---- parameters -------------------------------------------------------------------------------- */
 
@@ -328,6 +329,7 @@ struct mobo_board_info {
     uint64_t ram_above_4g; /* bytes of RAM from 4 GiB on */
     uint32_t generation;   /* 1 or 2 */
     uint32_t direct_boot;  /* 1: no firmware runs; devices start as firmware would leave them */
+    const char *vm;        /* the VM's name, valid as long as the vdev; since 1.1 */
 };
 
 /* ---- character backends ------------------------------------------------------------------------- */
@@ -466,6 +468,32 @@ struct mobo_block_req {
     void (*done)(void *ctx, int err);
     void *ctx;
     uint64_t host[8]; /* the host's own */
+};
+
+/* ---- network backends (since 1.1) --------------------------------------------------------------- */
+
+enum mobo_net_event {
+    MOBO_NET_UP = 1,      /* the link is there */
+    MOBO_NET_DOWN = 2,    /* nothing comes, and what is sent is lost */
+    MOBO_NET_WRITABLE = 3 /* net_send() takes frames again */
+};
+
+struct mobo_net_info {
+    uint32_t size;      /* in: sizeof(struct mobo_net_info) */
+    uint32_t up;        /* 1: the link is there */
+    uint32_t max_frame; /* the longest frame that net_send() takes */
+    uint32_t max_tcp;   /* the longest frame with TCP that it takes whatever the MTU is, cutting it
+                           where it has to; 0: the device cuts */
+};
+
+/* On the I/O thread, under the vdev lock. */
+struct mobo_net_ops {
+    uint32_t size; /* sizeof(struct mobo_net_ops) */
+    uint32_t reserved;
+    /* An Ethernet frame without its check sequence.  @return 1: taken, or dropped for good; 0: no
+     * room now, the backend keeps it; call net_ready() when that changes. */
+    int (*receive)(void *ctx, const uint8_t *frame, uint32_t len);
+    void (*event)(void *ctx, uint32_t event); /* enum mobo_net_event; may be NULL */
 };
 
 /* ---- what the host offers ----------------------------------------------------------------------- */
@@ -789,6 +817,21 @@ struct mobo_host {
      * relative name is taken from the VM file's folder.  Since: 1.1 */
     int (*block_open_spec)(struct mobo_vdev *dev, const char *spec, uint32_t flags,
                            mobo_block_t *ret_block, struct mobo_block_info *ret_info);
+
+    /* -- network backends (1.1) -- */
+
+    /** Open what the MOBO_STRING key @key names: "user", "tap:NAME", "switch:PATH" or "null".  Where
+     * the device has keys of these names, they say more: `hostfwd`, `network`, `ipv6`, `restrict` (of
+     * user), `pcap` (MOBO_PATH: a file that gets all frames).  @ops is copied.
+     * @return 0; -errno with a message; the key not set gives "null".
+     * Thread: dev, create().  Since: 1.1 */
+    int (*net_open)(struct mobo_vdev *dev, const char *key, const struct mobo_net_ops *ops,
+                    void *ctx, mobo_net_t *ret_net, struct mobo_net_info *ret_info);
+    /** Send a frame (@iov: its pieces, copied).  @return 0: sent, or lost as on a wire; -EAGAIN: no
+     * room, MOBO_NET_WRITABLE follows; -EMSGSIZE.  Thread: dev.  Blocks: never. */
+    int (*net_send)(mobo_net_t net, const struct mobo_iov *iov, uint32_t niov);
+    /** The device takes frames again.  Thread: any. */
+    void (*net_ready)(mobo_net_t net);
 
     /* 1.1 ends here. */
 };
