@@ -17,7 +17,7 @@ static struct mobo_fake *f;
 static struct mobo_vdev *dev;
 
 /* Put the device on a new host; @params as mobo_fake_add() has them. */
-static int plug(const char *const *params)
+static inline int plug(const char *const *params)
 {
     f = mobo_fake_create();
     dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut", params);

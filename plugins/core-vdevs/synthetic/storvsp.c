@@ -120,6 +120,7 @@ struct sv_saved {
     uint8_t state; /* enum sv_state */
     uint16_t version;
     uint16_t sub_channels; /* offered to the guest */
+    uint64_t open;         /* bit n: channel n; filled in by save() */
 };
 
 struct storvsp {
@@ -148,8 +149,9 @@ static const struct mobo_field sv_fields[] = {
     MOBO_FIELD(1, struct sv_saved, state), /* since 1.1 */
     MOBO_FIELD(2, struct sv_saved, version),
     MOBO_FIELD(3, struct sv_saved, sub_channels),
+    MOBO_FIELD(4, struct sv_saved, open),
 };
-enum { TAG_LUN = 0x100, TAG_REQUEST = 0x200 };
+enum { TAG_LUN = 0x100, TAG_REQUESTS = 0x200 }; /* groups */
 
 static void pump(struct sv_channel *ch);
 
@@ -847,7 +849,7 @@ static int save_request(struct storvsp *v, struct mobo_writer *out, unsigned n, 
         memcpy(b + sizeof(h) + 16 * i, &q->iov[i].gpa, 8);
         memcpy(b + sizeof(h) + 16 * i + 8, &q->iov[i].len, 8);
     }
-    err = v->host->save_bytes(out, TAG_REQUEST + n, 0, b, (uint32_t)len);
+    err = v->host->save_bytes(out, 1 + n, 0, b, (uint32_t)len);
     free(b);
     return err;
 }
@@ -855,8 +857,14 @@ static int save_request(struct storvsp *v, struct mobo_writer *out, unsigned n, 
 static int sv_save(void *self, struct mobo_writer *out)
 {
     struct storvsp *v = self;
+    struct sv_saved s = v->s;
     unsigned n = 0;
-    int err = v->host->save_fields(out, MOBO_ARRAY(sv_fields), &v->s);
+    int err;
+
+    s.open = 0;
+    for (unsigned i = 0; i < CHANNELS_MAX; i++)
+        s.open |= (uint64_t)v->ch[i].open << i;
+    err = v->host->save_fields(out, MOBO_ARRAY(sv_fields), &s);
 
     for (unsigned i = 0; !err && i < SCSI_MAX_LUNS; i++) {
         if (!v->luns[i])
@@ -868,12 +876,14 @@ static int sv_save(void *self, struct mobo_writer *out)
         if (!err)
             err = v->host->save_end(out);
     }
+    if (!err)
+        err = v->host->save_begin(out, TAG_REQUESTS, 0);
     for (struct sv_request *q = v->work; !err && q; q = q->next)
         if (q->ch->open && q->generation == q->ch->generation)
             err = save_request(v, out, n++, q);
     for (struct sv_request *q = v->again; !err && q; q = q->next)
         err = save_request(v, out, n++, q);
-    return err;
+    return err ? err : v->host->save_end(out);
 }
 
 /* @return NULL when the bytes make no sense; *ret_err tells of memory. */
@@ -929,7 +939,7 @@ static int sv_restore(void *self, struct mobo_reader *in)
                   : v->host->fail(v->dev, -ENOMEM, "no memory");
 
     if (!err && (s.state > SV_READY || (s.version && !known_version(s.version)) ||
-                 s.sub_channels > v->max_sub))
+                 s.sub_channels > v->max_sub || (s.open >> 1 >> s.sub_channels)))
         err = v->host->fail(v->dev, -EINVAL, "saved protocol state makes no sense");
     for (unsigned i = 0; !err && i < SCSI_MAX_LUNS; i++) {
         if (!v->luns[i])
@@ -946,10 +956,15 @@ static int sv_restore(void *self, struct mobo_reader *in)
         if (!err && !scsi_state_valid(&st[i]))
             err = v->host->fail(v->dev, -EINVAL, "saved state of unit %u makes no sense", i);
     }
+    if (!err) {
+        err = v->host->load_begin(in, TAG_REQUESTS);
+        if (err == -ENOENT)
+            err = v->host->fail(v->dev, -EINVAL, "the saved state has no list of requests");
+    }
     while (!err && count < REQUESTS_MAX) {
         uint32_t len;
 
-        err = v->host->load_bytes(in, TAG_REQUEST + count, buf, most, &len);
+        err = v->host->load_bytes(in, 1 + count, buf, most, &len);
         if (err == -ENOENT) {
             err = 0;
             break;
@@ -966,6 +981,8 @@ static int sv_restore(void *self, struct mobo_reader *in)
         }
     }
     if (!err)
+        err = v->host->load_end(in);
+    if (!err)
         err = v->host->load_done(in);
     free(buf);
     if (err) {
@@ -979,6 +996,8 @@ static int sv_restore(void *self, struct mobo_reader *in)
     v->s.sub_channels = 0;
     for (uint16_t i = 1; i <= s.sub_channels && !channel_offer(v, i); i++)
         v->s.sub_channels = i;
+    for (unsigned i = 0; i <= v->s.sub_channels; i++) /* the bus has its half of it */
+        v->ch[i].open = s.open >> i & 1;
     for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
         if (v->luns[i])
             v->luns[i]->s = st[i];
