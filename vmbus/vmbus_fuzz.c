@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A hostile guest on the VMBus: libFuzzer entry (build with -DLIBFUZZER -fsanitize=fuzzer), and a program that feeds
+ * it random and near-valid input for `make check`, or the files that it is given. */
+#include <stdio.h>
+
+#include "vmbus/vmbus_guest.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len);
+
+static void receive_all(struct vmbus_channel *ch)
+{
+    static struct vmbus_iov iov[64];
+    struct vmbus_packet p;
+    uint32_t n, max = 1000;
+    uint64_t total;
+    volatile uint8_t sum = 0;
+
+    while (max-- && vmbus_receive(ch, &p) == 0) {
+        for (uint32_t i = 0; i < p.desc_len; i++)
+            sum ^= p.desc[i];
+        for (uint32_t i = 0; i < p.len; i++)
+            sum ^= p.data[i];
+        if (vmbus_gpa_direct(ch, &p, iov, 64, &n, &total) == 0)
+            for (uint32_t i = 0; i < n; i++)
+                memset(iov[i].base, 1, iov[i].len);
+        if (p.flags & 1)
+            vmbus_send(ch, VMBUS_PKT_COMPLETION, 0, p.transaction, NULL, 0, "done", 4);
+    }
+}
+
+/* Input: records of one operation byte, one length byte, data. */
+int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
+{
+    struct guest *g = g_new();
+    struct vmbus_channel *ch[2] = { g_offer(g, 1), g_offer(g, 2) };
+    uint8_t buf[256];
+
+    g_connect(g, 0x50003);
+    g_gpadl(g, 1, 5, 0, 8);
+    g_open_channel(g, 1, 5);
+    while (len >= 2) {
+        unsigned op = in[0], n = in[1];
+        uint8_t data[256] = { 0 };
+
+        in += 2;
+        len -= 2;
+        if (n > len)
+            n = (unsigned)len;
+        memcpy(data, in, n);
+        in += n;
+        len -= n;
+        switch (op % 8) {
+        case 0:
+        case 1: g_send(g, data, n > 240 ? 240 : n); break;
+        case 2: { /* write guest memory: the ring pages most of all */
+            uint16_t at;
+
+            memcpy(&at, data, 2);
+            if (n > 2)
+                memcpy(g->mem + at % (8 * 4096 - 256), data + 2, n - 2);
+            break;
+        }
+        case 3: { /* indices */
+            struct ring_page *r = g_ring(g, data[0] & 1);
+            uint32_t val;
+
+            memcpy(&val, data + 1, 4);
+            atomic_store(data[0] & 2 ? &r->write_index : data[0] & 4 ? &r->read_index : &r->pending_send_size,
+                         data[0] & 8 ? val : val % (3 * 4096) & ~7u);
+            break;
+        }
+        case 4:
+            for (unsigned i = 0; i < 2; i++)
+                if (ch[i])
+                    receive_all(ch[i]);
+            break;
+        case 5:
+            if (ch[data[0] & 1])
+                vmbus_send(ch[data[0] & 1], data[1], data[2], 1, data, data[3] & 0xf8, data, data[4]);
+            break;
+        case 6: {
+            uint32_t id, sz;
+            uint64_t off;
+
+            memcpy(&id, data, 4);
+            memcpy(&off, data + 4, 8);
+            memcpy(&sz, data + 12, 4);
+            if (ch[0] && (data[16] & 1))
+                vmbus_gpadl_write(ch[0], id, off, data, sz % 256);
+            else if (ch[0])
+                vmbus_gpadl_read(ch[0], id, off, buf, sz % 256);
+            break;
+        }
+        default:
+            vmbus_signal_event(g->v, data[0], VMBUS_CONNECTION_BASE + data[1], data[2]);
+            if (n > 200 && ch[1]) {
+                vmbus_rescind(ch[1]);
+                ch[1] = NULL;
+            }
+        }
+        vmbus_service(g->v);
+        g->nreplies = 0;
+    }
+    g_free(g);
+    return 0;
+}
+
+#ifndef LIBFUZZER
+static uint64_t seed = 88172645463325252ull;
+
+static uint32_t rnd(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)(seed >> 16);
+}
+
+/* A record that is nearly right: a message type with small ids. */
+static size_t record(uint8_t *b)
+{
+    unsigned n = 8 + rnd() % 200;
+
+    b[0] = (uint8_t)rnd();
+    b[1] = (uint8_t)n;
+    for (unsigned i = 0; i < n; i += 4) {
+        uint32_t w = rnd() % 3 ? rnd() % 12 : rnd() % 5 ? rnd() % 9000 : rnd();
+
+        memcpy(b + 2 + i, &w, 4);
+    }
+    if (b[0] % 8 < 2) {
+        static const uint8_t types[] = { 3, 5, 5, 7, 8, 8, 9, 11, 13, 14, 16, 21, 22 };
+
+        b[2] = rnd() % 8 ? types[rnd() % sizeof(types)] : (uint8_t)rnd();
+        memset(b + 3, 0, 3);
+        if (b[2] == 14 && rnd() % 4) {
+            static const uint8_t init[16] = { 3, 0, 5, 0, 0, 0, 0, 0, 2 };
+
+            memcpy(b + 10, init, 16);
+        }
+    }
+    return 2 + n;
+}
+
+int main(int argc, char **argv)
+{
+    static uint8_t buf[1 << 16];
+
+    for (int i = 1; i < argc; i++) {
+        FILE *f = fopen(argv[i], "rb");
+        size_t n = f ? fread(buf, 1, sizeof(buf), f) : 0;
+
+        if (!f)
+            return perror(argv[i]), 1;
+        fclose(f);
+        LLVMFuzzerTestOneInput(buf, n);
+    }
+    for (unsigned i = 0; argc == 1 && i < 1500; i++) {
+        size_t n = 0;
+
+        for (unsigned k = rnd() % 60; k; k--)
+            n += record(buf + n);
+        LLVMFuzzerTestOneInput(buf, n);
+    }
+    return 0;
+}
+#endif

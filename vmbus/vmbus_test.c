@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Tests of the VMBus: messages in every state, GPADLs, channels, rings with hostile indices, saved state. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "vmbus/vmbus_guest.h"
+
+static struct guest *g;
+static struct vmbus_channel *ch;
+
+static int setup(void **state)
+{
+    (void)state;
+    g = g_new();
+    ch = g_offer(g, 1);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    g_free(g);
+    return 0;
+}
+
+static void opened(void)
+{
+    g_connect(g, 0x50003);
+    g_gpadl(g, 1, 5, 0, 8);
+    g_open_channel(g, 1, 5);
+    assert_int_equal(g_word(g, 0, 0), 6);
+    assert_int_equal(g_word(g, 0, 16), 0);
+    assert_true(vmbus_is_open(ch));
+}
+
+static void versions(void **state)
+{
+    static const uint32_t good[] = { 0x20004, 0x30000, 0x40000, 0x40001, 0x50000, 0x50001, 0x50002, 0x50003 };
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        G_MSG(g, 40, 14, good[i], 0, 2);
+        assert_int_equal(g_word(g, 0, 0), 15);
+        assert_int_equal(g_word(g, 0, 8), 1);
+        assert_int_equal(vmbus_version(g->v), good[i]);
+    }
+    G_MSG(g, 40, 14, 0x70000, 0, 2);
+    assert_int_equal(g_word(g, 0, 8), 0);
+    assert_int_equal(vmbus_version(g->v), 0);
+    G_MSG(g, 40, 14, 0x50003, 0, 9); /* another SINT */
+    assert_int_equal(g_word(g, 0, 8), 0);
+    /* before a version nothing else is heard */
+    unsigned n = g->nreplies;
+
+    for (uint32_t t = 0; t < 40; t++)
+        if (t != 14 && t != 16)
+            G_MSG(g, 200, t, 1, 1, 1, 1, 1);
+    assert_int_equal(g->nreplies, n);
+    g_connect(g, 0x50003);
+    assert_int_equal(g_word(g, 1, 0), 1); /* the offer */
+    assert_int_equal(g_word(g, 1, 184), 1);
+    assert_int_equal(g_word(g, 0, 0), 4);
+    G_MSG(g, 8, 16, 0);
+    assert_int_equal(g_word(g, 0, 0), 17);
+    assert_int_equal(vmbus_version(g->v), 0);
+}
+
+static void short_messages(void **state)
+{
+    (void)state;
+    g_connect(g, 0x50003);
+    for (uint32_t t = 0; t < 32; t++)
+        for (unsigned len = 0; len < 8; len++)
+            G_MSG(g, len, t, 1, 1, 1);
+    for (unsigned i = 0; i < 500; i++)
+        G_MSG(g, 8, 99, 0);
+    assert_true(g->lines < VMBUS_COMPLAINTS + 20);
+    assert_int_equal(vmbus_post_message(g->v, 0, 77, 1, "x", 1), 18);
+    for (unsigned i = 0; i < VMBUS_QUEUE; i++)
+        assert_int_equal(vmbus_post_message(g->v, 0, 4, 1, "x", 1), 0);
+    assert_int_equal(vmbus_post_message(g->v, 0, 4, 1, "x", 1), 19);
+    vmbus_service(g->v);
+}
+
+static void gpadls(void **state)
+{
+    uint64_t len;
+    uint8_t buf[8192];
+
+    (void)state;
+    g_connect(g, 0x50003);
+    g_gpadl(g, 1, 5, 0, 8);
+    assert_int_equal(g_word(g, 0, 0), 10);
+    assert_int_equal(g_word(g, 0, 16), 0);
+    g_gpadl(g, 1, 5, 0, 8); /* twice */
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    g_gpadl(g, 9, 6, 0, 8); /* no such channel */
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    assert_int_equal(vmbus_gpadl_len(ch, 5, &len), 0);
+    assert_true(len == 8 * 4096);
+    assert_int_equal(vmbus_gpadl_read(ch, 5, len - 8, buf, 8), 0);
+    assert_int_equal(vmbus_gpadl_read(ch, 5, len - 7, buf, 8), -EFAULT);
+    assert_int_equal(vmbus_gpadl_read(ch, 5, UINT64_MAX - 3, buf, 8), -EFAULT);
+    assert_int_equal(vmbus_gpadl_read(ch, 6, 0, buf, 8), -ENOENT);
+    g_gpadl(g, 1, 7, G_PAGES - 1, 2); /* half outside RAM */
+    assert_int_equal(vmbus_gpadl_read(ch, 7, 0, buf, 4096), 0);
+    assert_int_equal(vmbus_gpadl_read(ch, 7, 4000, buf, 200), -EFAULT);
+    /* huge, zero, offset too big, page number too big */
+    G_MSG(g, 28, 8, 1, 20, 8 | 1u << 16, 0xffffffff, 0);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 28, 8, 1, 21, 8 | 1u << 16, 0, 0);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 28, 8, 1, 22, 8 | 1u << 16, 8, 4096);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 36, 8, 1, 23, 16 | 1u << 16, 8, 0, 0, 0x80000000);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 28, 8, 1, 24, 8, 8, 0); /* no range */
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    /* bodies: two pages at 8 and 9, one message each; an id that is being set up is taken */
+    G_MSG(g, 28, 8, 1, 30, 24 | 1u << 16, 8192, 0);
+    unsigned n = g->nreplies;
+
+    G_MSG(g, 24, 9, 0, 30, 8, 0);
+    assert_int_equal(g->nreplies, n);
+    assert_int_equal(vmbus_gpadl_len(ch, 30, &len), -ENOENT);
+    G_MSG(g, 24, 9, 1, 30, 9, 0);
+    assert_int_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 24, 9, 2, 30, 9, 0); /* one too many */
+    memset(g->mem + 8 * 4096, 0x11, 4096);
+    memset(g->mem + 9 * 4096, 0x22, 4096);
+    assert_int_equal(vmbus_gpadl_read(ch, 30, 0, buf, 8192), 0);
+    assert_true(buf[0] == 0x11 && buf[4095] == 0x11 && buf[4096] == 0x22);
+    G_MSG(g, 16, 11, 1, 30);
+    assert_int_equal(g_word(g, 0, 0), 12);
+    assert_int_equal(vmbus_gpadl_len(ch, 30, &len), -ENOENT);
+}
+
+static void many_ranges(void **state)
+{
+    /* 100 bytes at 4000 of pages 10 and 12, then 50 at 8 of page 14 */
+    uint32_t w[] = { 8, 0, 1, 40, 40 | 2u << 16, 100, 4000, 10, 0, 12, 0, 50, 8, 14, 0 };
+    uint8_t buf[150], out[150];
+    uint64_t len;
+
+    (void)state;
+    g_connect(g, 0x50003);
+    g_send(g, w, sizeof(w));
+    assert_int_equal(g_word(g, 0, 16), 0);
+    assert_int_equal(vmbus_gpadl_len(ch, 40, &len), 0);
+    assert_int_equal(len, 150);
+    for (unsigned i = 0; i < 150; i++)
+        out[i] = (uint8_t)(i + 1);
+    assert_int_equal(vmbus_gpadl_write(ch, 40, 0, out, 150), 0);
+    assert_int_equal(g->mem[10 * 4096 + 4000], 1);
+    assert_int_equal(g->mem[10 * 4096 + 4095], 96);
+    assert_int_equal(g->mem[12 * 4096], 97);
+    assert_int_equal(g->mem[12 * 4096 + 4], 0);
+    assert_int_equal(g->mem[14 * 4096 + 8], 101);
+    assert_int_equal(vmbus_gpadl_read(ch, 40, 90, buf, 60), 0);
+    assert_memory_equal(buf, out + 90, 60);
+    assert_int_equal(vmbus_gpadl_read(ch, 40, 91, buf, 60), -EFAULT);
+    G_MSG(g, 148, 5, 1, 1, 40, 0, 2); /* no ring */
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+}
+
+static void open_close(void **state)
+{
+    (void)state;
+    g_connect(g, 0x50003);
+    g_open_channel(g, 1, 5); /* no GPADL */
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    g_gpadl(g, 1, 5, 0, 8);
+    static const uint32_t down[] = { 0, 1, 7, 8, 0xffffffff };
+
+    for (unsigned i = 0; i < 5; i++) {
+        G_MSG(g, 148, 5, 1, 1, 5, 0, down[i]);
+        assert_int_not_equal(g_word(g, 0, 16), 0);
+    }
+    g_ring(g, false)->read_index = 12; /* not a multiple of 8 */
+    g_open_channel(g, 1, 5);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    g_ring(g, false)->read_index = 0;
+    g->open_err = -EIO;
+    g_open_channel(g, 1, 5);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    g->open_err = 0;
+    g_open_channel(g, 1, 5);
+    assert_int_equal(g_word(g, 0, 16), 0);
+    g_open_channel(g, 1, 5); /* twice */
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 16, 22, 1, 1); /* modify */
+    assert_int_equal(g_word(g, 0, 0), 24);
+    assert_int_equal(g_word(g, 0, 12), 0);
+    G_MSG(g, 16, 22, 1, 99);
+    assert_int_not_equal(g_word(g, 0, 12), 0);
+    assert_int_equal(vmbus_signal_event(g->v, 0, VMBUS_CONNECTION_BASE + 1, 0), 0);
+    assert_int_equal(vmbus_signal_event(g->v, 0, VMBUS_CONNECTION_BASE + 2, 0), 18);
+    assert_int_equal(vmbus_signal_event(g->v, 0, 3, 0), 18);
+    G_MSG(g, 16, 11, 1, 5); /* takes the ring away: closed, and torn down */
+    assert_int_equal(g_word(g, 0, 0), 12);
+    assert_int_equal(g->closes, 1);
+    G_MSG(g, 12, 7, 1); /* a close of what is closed */
+    assert_int_equal(g->closes, 1);
+    g_gpadl(g, 1, 5, 0, 8);
+    g_open_channel(g, 1, 5);
+    assert_int_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 8, 16, 0); /* unload */
+    assert_int_equal(g->closes, 2);
+    opened();
+    vmbus_reset(g->v);
+    assert_int_equal(g->closes, 3);
+    opened();
+}
+
+static void rescind(void **state)
+{
+    struct vmbus_channel *two;
+
+    (void)state;
+    vmbus_rescind(g_offer(g, 3)); /* never heard of */
+    opened();
+    two = g_offer(g, 2); /* hot add */
+    assert_int_equal(g_word(g, 0, 0), 1);
+    vmbus_rescind(ch);
+    assert_int_equal(g_word(g, 0, 0), 2);
+    assert_int_equal(vmbus_send(ch, 6, 0, 0, NULL, 0, "x", 1), -ENOTCONN);
+    g_gpadl(g, 1, 8, 10, 2);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 12, 13, 1);
+    assert_int_equal(g->released, 1);
+    G_MSG(g, 12, 13, 1); /* again: nothing there */
+    assert_int_equal(g->released, 1);
+    /* a rescind that overtakes an open */
+    g_gpadl(g, 2, 9, 0, 8);
+    g->rescind_in_open = two;
+    g_open_channel(g, 2, 9);
+    assert_int_equal(g_word(g, 0, 0), 6);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    assert_false(vmbus_is_open(two));
+    G_MSG(g, 8, 16, 0);
+    assert_int_equal(g->released, 2);
+}
+
+static void put(uint32_t at, const void *buf, unsigned len) { memcpy(g->mem + 4096 + at, buf, len); }
+
+static void packets(void **state)
+{
+    struct { uint16_t type, off, len, flags; uint64_t id; uint8_t data[16]; uint64_t trailer; } p = {
+        6, 2, 4, 1, 42, "hello", 0 };
+    struct vmbus_packet r;
+
+    (void)state;
+    opened();
+    assert_int_equal(vmbus_receive(ch, &r), -EAGAIN);
+    put(0, &p, sizeof(p));
+    g_ring(g, false)->write_index = sizeof(p);
+    assert_int_equal(vmbus_receive(ch, &r), 0);
+    assert_int_equal(r.type, 6);
+    assert_int_equal(r.transaction, 42);
+    assert_int_equal(r.len, 16);
+    assert_string_equal((const char *)r.data, "hello");
+    assert_int_equal(g_ring(g, false)->read_index, sizeof(p));
+    assert_int_equal(vmbus_receive(ch, &r), -EAGAIN);
+    /* out: one signal for the first packet of a batch */
+    assert_int_equal(vmbus_send(ch, 6, 0, 7, NULL, 0, "abc", 3), 0);
+    assert_int_equal(g->signals, 1);
+    assert_int_equal(vmbus_send(ch, 6, 0, 8, NULL, 0, "abc", 3), 0);
+    assert_int_equal(g->signals, 1);
+    assert_int_equal(vmbus_send(ch, 6, 0, 8, NULL, 0, "abc", 0xfffffff9), -EMSGSIZE);
+    assert_int_equal(vmbus_send(ch, 6, 0, 8, "x", 4, NULL, 0), -EMSGSIZE);
+    /* fill it; a small one still goes, and the owner hears that a larger one may be tried again */
+    static uint8_t big[4000];
+    unsigned n = g->owner_signals;
+
+    while (vmbus_send(ch, 6, 0, 9, NULL, 0, big, sizeof(big)) == 0)
+        ;
+    assert_true(g_ring(g, true)->pending_send_size > 4000);
+    assert_int_equal(vmbus_send(ch, 6, 0, 9, NULL, 0, "s", 1), 0);
+    assert_int_equal(g->owner_signals, n + 1);
+    g_ring(g, true)->read_index = 4;
+    assert_int_equal(vmbus_send(ch, 6, 0, 9, NULL, 0, "s", 1), -EPROTO);
+    vmbus_service(g->v);
+    assert_int_equal(g->closes, 1);
+}
+
+static void bad_rings(void **state)
+{
+    static const uint32_t bad_write[] = { 3 * 4096, 0xffffffff, 0xfffffff8, 4, 8, 16 };
+    static const uint16_t bad_head[][2] = { /* offset8, len8 */
+        { 2, 0 }, { 2, 1 }, { 1, 4 }, { 0, 4 }, { 5, 4 }, { 0xffff, 4 }, { 2, 0xffff }, { 2, 9 } };
+    struct vmbus_packet r;
+
+    (void)state;
+    for (unsigned i = 0; i < 6; i++) {
+        opened();
+        g_ring(g, false)->write_index = bad_write[i];
+        assert_int_equal(vmbus_receive(ch, &r), -EPROTO);
+        assert_int_equal(vmbus_receive(ch, &r), -ENOTCONN);
+        vmbus_service(g->v);
+        assert_int_equal(g->closes, i + 1);
+        memset(g->mem, 0, 8 * 4096);
+        vmbus_reset(g->v);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        uint16_t h[8] = { 6, bad_head[i][0], bad_head[i][1] };
+
+        opened();
+        put(0, h, sizeof(h));
+        g_ring(g, false)->write_index = 64;
+        assert_int_equal(vmbus_receive(ch, &r), -EPROTO);
+        memset(g->mem, 0, 8 * 4096);
+        vmbus_reset(g->v);
+    }
+}
+
+static void gpa_direct(void **state)
+{
+    struct { uint32_t reserved, count; struct { uint32_t len, off; uint64_t pfn[2]; } r; } d = {
+        0, 1, { 5000, 100, { 3, 4 } } };
+    struct vmbus_packet p = { .type = VMBUS_PKT_GPA_DIRECT, .desc = (const uint8_t *)&d, .desc_len = sizeof(d) };
+    struct vmbus_iov iov[4];
+    uint32_t n;
+    uint64_t len;
+
+    (void)state;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), 0);
+    assert_int_equal(n, 1); /* joined */
+    assert_int_equal(len, 5000);
+    assert_ptr_equal(iov[0].base, g->mem + 3 * 4096 + 100);
+    d.r.pfn[1] = 9;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), 0);
+    assert_int_equal(n, 2);
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 1, &n, &len), -E2BIG);
+    d.r.pfn[1] = 1ull << 52;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), -EFAULT);
+    d.r.off = 4096;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), -EINVAL);
+    d.r.off = 4095;
+    d.r.len = 0xffffffff;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), -EINVAL);
+    d.count = 0xffffffff;
+    d.r.len = 8;
+    d.r.off = 0;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), -EINVAL);
+    d.r.len = 0; /* nothing of no page */
+    d.count = 1;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), 0);
+    assert_true(n == 0 && len == 0);
+    p.desc_len = 4;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), -EINVAL);
+    p.desc_len = sizeof(d);
+    p.type = 6;
+    assert_int_equal(vmbus_gpa_direct(ch, &p, iov, 4, &n, &len), -EINVAL);
+}
+
+static void tl_connect(void **state)
+{
+    (void)state;
+    g_connect(g, 0x50003);
+    G_MSG(g, 40, 21, 1, 2, 3, 4, 5, 6, 7, 8);
+    assert_int_equal(g_word(g, 0, 0), 23);
+    assert_int_equal(g_word(g, 0, 8), 1);
+    assert_int_equal(g_word(g, 0, 24), 5);
+    assert_true(g_word(g, 0, 40) == 0xc0000236u);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(open_close),
+                                        T(rescind),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
