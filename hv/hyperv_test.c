@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Tests of the Hyper-V interface: hypercall input, messages and event flags, synthetic timers, overlay pages, what
+ * is shown.  The processor does not run: MSRs and hypercalls are called as the engine would. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "hv/infra.h"
+#include "hv/x86/exec.h"
+
+enum { RAM = 1 << 20, SIMP = 0x10000, SIEFP = 0x11000, IN = 0x20000, OUT = 0x21000, VEC = 0x40 };
+
+static struct hv_partition *p;
+static struct hv_vp *vp;
+static uint8_t *ram;
+static uint64_t now_ns;
+static unsigned posts, signals;
+
+static uint64_t fake_ns(void) { return now_ns; }
+
+static uint16_t post_message(void *ctx, unsigned v, uint32_t conn, uint32_t type, const void *payload, unsigned len)
+{
+    (void)ctx, (void)v, (void)type, (void)payload, (void)len;
+    posts++;
+    return conn == 4 ? 0 : 18;
+}
+
+static uint16_t signal_event(void *ctx, unsigned v, uint32_t conn, uint16_t flag)
+{
+    (void)ctx, (void)v, (void)flag;
+    signals++;
+    return conn == 0x10001 ? 0 : 18;
+}
+
+static int make(uint32_t hide, uint32_t show)
+{
+    static const struct hv_ops ops = { .size = sizeof(ops), .post_message = post_message, .signal_event = signal_event };
+    struct hv_config cfg = { .size = sizeof(cfg), .engine = "interp", .vps = 2, .enlightened = true, .ops = &ops,
+                             .enl_hide = hide, .enl_show = show };
+    uint64_t off;
+
+    if (hv_partition_create(&cfg, &p) || hv_ram_alloc(p, RAM, &off) || hv_gpa_map(p, 0, RAM, off, HV_MAP_RWX))
+        return -1;
+    ram = hv_ram_hva(p, off, RAM);
+    vp = p->vps[0];
+    now_ns = 1000000000;
+    p->clock->host_ns = fake_ns;
+    hv_time_pause(p, false);
+    posts = signals = 0;
+    vp->cpu.cr0 |= CR0_PE;
+    vp->cpu.cpl = 0;
+    vp->cpu.mode = X86_MODE_64;
+    return 0;
+}
+
+static int setup(void **state) { return (void)state, make(0, 0); }
+static int teardown(void **state) { return (void)state, hv_partition_destroy(p), 0; }
+
+static void wr(uint32_t msr, uint64_t val) { assert_int_equal(hv_hyperv_msr_write(vp, msr, val), 0); }
+
+static uint64_t rd(uint32_t msr)
+{
+    uint64_t val = 0;
+
+    assert_int_equal(hv_hyperv_msr_read(vp, msr, &val), 0);
+    return val;
+}
+
+static bool taken(unsigned vector)
+{
+    int v = hv_lapic_ack(vp);
+
+    if (v >= 0)
+        hv_lapic_eoi(vp);
+    return v == (int)vector;
+}
+
+static void synic_on(void)
+{
+    wr(0x40000083, SIMP | 1);
+    wr(0x40000082, SIEFP | 1);
+    wr(0x40000090 + 2, VEC);
+    wr(0x40000090 + 3, VEC + 1);
+    wr(0x40000080, 1);
+    assert_int_equal(hv_msr_write(vp, 0x1b, 0xfee00000 | 0x900), 0);
+    hv_lapic_mmio_write(vp, 0xf0, 4, 0x1ff);
+}
+
+static uint8_t *page(uint64_t gpa) { return hv_gpa_hva(p, gpa, 4096, true); }
+static uint32_t word(uint64_t gpa) { uint32_t v; memcpy(&v, page(gpa & ~4095ull) + (gpa & 4095), 4); return v; }
+static void zero(uint64_t gpa) { memset(page(gpa & ~4095ull) + (gpa & 4095), 0, 4); }
+
+static uint16_t call(uint64_t input, uint64_t a, uint64_t b, unsigned *done)
+{
+    vp->cpu.gpr[X86_RCX] = input;
+    vp->cpu.gpr[X86_RDX] = a;
+    vp->cpu.gpr[X86_R8] = b;
+    x86_mmu_enter(vp);
+    assert_true(hv_hypercall(vp));
+    x86_mmu_leave(vp);
+    if (done)
+        *done = (unsigned)(vp->cpu.gpr[X86_RAX] >> 32) & 0xfff;
+    return (uint16_t)vp->cpu.gpr[X86_RAX];
+}
+
+static void messages(void **state)
+{
+    uint8_t pay[240];
+
+    (void)state;
+    memset(pay, 7, sizeof(pay));
+    assert_int_equal(hv_message_post(p, 0, 2, 1, pay, 240), -ENXIO);
+    assert_int_equal(hv_event_signal(p, 0, 2, 5), -ENXIO);
+    synic_on();
+    assert_int_equal(hv_message_post(p, 0, 16, 1, pay, 1), -EINVAL);
+    assert_int_equal(hv_message_post(p, 0, 2, 1, pay, 241), -EINVAL);
+    assert_int_equal(hv_message_post(p, 9, 2, 1, pay, 1), -EINVAL);
+    assert_int_equal(hv_message_post(p, 0, 2, 1, pay, 240), 0);
+    assert_true(taken(VEC));
+    assert_int_equal(word(SIMP + 512), 1);
+    assert_int_equal(page(SIMP)[512 + 4], 240);
+    assert_int_equal(page(SIMP)[512 + 5] & 1, 0);
+    /* a second one waits and says so; another SINT is not held up */
+    assert_int_equal(hv_message_post(p, 0, 2, 2, pay, 8), 0);
+    assert_int_equal(page(SIMP)[512 + 5] & 1, 1);
+    assert_int_equal(hv_message_post(p, 0, 3, 9, pay, 8), 0);
+    assert_int_equal(word(SIMP + 768), 9);
+    assert_true(taken(VEC + 1));
+    wr(0x40000084, 0); /* an EOM while the slot is taken */
+    assert_int_equal(word(SIMP + 512), 1);
+    zero(SIMP + 512);
+    wr(0x40000084, 0);
+    assert_int_equal(word(SIMP + 512), 2);
+    assert_true(taken(VEC));
+    /* page moves: the contents go with it, and the RAM below comes back */
+    wr(0x40000083, 0x30000 | 1);
+    assert_int_equal(word(0x30000 + 512), 2);
+    assert_int_equal(word(SIMP + 512), 0);
+    /* off with messages waiting, and on again */
+    assert_int_equal(hv_message_post(p, 0, 2, 3, pay, 8), 0);
+    wr(0x40000080, 0);
+    zero(0x30000 + 512);
+    wr(0x40000084, 0);
+    assert_int_equal(word(0x30000 + 512), 0);
+    assert_int_equal(hv_message_post(p, 0, 2, 4, pay, 8), -ENXIO);
+    wr(0x40000080, 1);
+    assert_int_equal(word(0x30000 + 512), 3);
+    /* a flood ends */
+    unsigned n = 0;
+
+    while (hv_message_post(p, 0, 2, 5, pay, 8) == 0)
+        n++;
+    assert_int_equal(n, HV_QUEUE_MAX);
+    assert_int_equal(hv_message_post(p, 0, 3, 5, pay, 8), 0);
+    hv_partition_reset(p);
+    assert_int_equal(hv_message_post(p, 0, 2, 5, pay, 8), -ENXIO);
+    assert_int_not_equal(hv_hyperv_msr_write(vp, 0x40000092, 3), 0); /* vector below 16 */
+    assert_int_not_equal(hv_hyperv_msr_write(vp, 0x40000081, 1), 0);
+}
+
+static void flags(void **state)
+{
+    (void)state;
+    synic_on();
+    assert_int_equal(hv_event_signal(p, 0, 2, 2048), -EINVAL);
+    assert_int_equal(hv_event_signal(p, 0, 2, 2047), 0);
+    assert_true(taken(VEC));
+    assert_int_equal(page(SIEFP)[512 + 255], 0x80);
+    assert_int_equal(hv_event_signal(p, 0, 2, 2047), 0); /* set already: no interrupt */
+    assert_int_equal(hv_lapic_pending(vp), -1);
+    wr(0x40000092, VEC | 1 << 16); /* masked: the flag is set still */
+    assert_int_equal(hv_event_signal(p, 0, 2, 1), 0);
+    assert_int_equal(page(SIEFP)[512], 2);
+    assert_int_equal(hv_lapic_pending(vp), -1);
+    wr(0x40000092, VEC | 1 << 17); /* auto-EOI: never in service */
+    assert_int_equal(hv_event_signal(p, 0, 2, 2), 0);
+    assert_int_equal(hv_lapic_ack(vp), VEC);
+    assert_int_equal(hv_event_signal(p, 0, 2, 3), 0);
+    assert_int_equal(hv_lapic_ack(vp), VEC);
+}
+
+static void step(uint64_t ns)
+{
+    now_ns += ns;
+    hv_stimer_poll(vp, hv_time_ns(p));
+}
+
+static void timers(void **state)
+{
+    uint64_t t;
+
+    (void)state;
+    synic_on();
+    t = rd(0x40000020);
+    wr(0x400000b0, 8 | 2 << 16);       /* auto-enable, SINT 2 */
+    wr(0x400000b1, t + 10000);         /* in 1 ms */
+    assert_int_equal(rd(0x400000b0) & 1, 1);
+    step(999900);
+    assert_int_equal(word(SIMP + 512), 0);
+    step(200);
+    assert_int_equal(word(SIMP + 512), 0x80000010);
+    assert_true(taken(VEC));
+    assert_int_equal(rd(0x400000b0) & 1, 0); /* one shot */
+    assert_int_equal(rd(0x40000010 + 0x10), t + 10001);
+    /* periodic against a slot that is never freed: one message waits, not many */
+    wr(0x400000b3, 10000);
+    wr(0x400000b2, 3 | 2 << 16);
+    for (unsigned i = 0; i < 50; i++)
+        step(1000000);
+    assert_int_equal(vp->hyperv.queue[2].n, 1);
+    zero(SIMP + 512);
+    wr(0x40000084, 0);
+    assert_int_equal(word(SIMP + 512), 0x80000010);
+    assert_int_equal(word(SIMP + 512 + 16), 1); /* timer 1 */
+    wr(0x400000b3, 0);                          /* a count of 0 stops it */
+    assert_int_equal(rd(0x400000b2) & 1, 0);
+    while (hv_lapic_pending(vp) >= 0)
+        taken(VEC);
+    /* direct mode; lazy leaves out what was missed */
+    wr(0x400000b5, 10000);
+    wr(0x400000b4, 7 | 0x60 << 4 | 1 << 12);
+    step(1000000);
+    assert_true(taken(0x60));
+    step(10500000);
+    assert_true(taken(0x60));
+    step(100000);
+    assert_int_equal(hv_lapic_pending(vp), -1);
+    /* SINT 0 takes no timer */
+    wr(0x400000b7, 1);
+    wr(0x400000b6, 1);
+    assert_int_equal(rd(0x400000b6) & 1, 0);
+    /* far away and overflowing counts */
+    wr(0x400000b6, 3 | 2 << 16);
+    wr(0x400000b7, UINT64_MAX);
+    wr(0x400000b7, UINT64_MAX / 200);
+    wr(0x400000b7, 1);
+    step(1000000000);
+}
+
+static void hypercalls(void **state)
+{
+    uint64_t v[4] = { 0 };
+    unsigned done;
+
+    (void)state;
+    vp->cpu.gpr[X86_RCX] = 0x5c;
+    assert_false(hv_hypercall(vp)); /* no hypercall page: #UD */
+    wr(0x40000001, 0x50001);
+    assert_int_equal(rd(0x40000001) & 1, 0); /* no identity */
+    wr(0x40000000, 0x8100000000000000ull);
+    wr(0x40000001, 0x50001);
+    assert_int_equal(rd(0x40000001), 0x50001);
+    assert_null(hv_gpa_hva(p, 0x50000, 4096, true)); /* read-only */
+    vp->cpu.cpl = 3;
+    assert_false(hv_hypercall(vp));
+    vp->cpu.cpl = 0;
+
+    /* every code with every odd form: an answer, and nothing breaks */
+    for (unsigned code = 0; code < 0x10000; code += code < 0x100 || code >= 0x8000 ? 1 : 97) {
+        static const uint64_t forms[] = { 0, 1ull << 16, 1ull << 17, 1ull << 31, 1ull << 32, 1ull << 48, 0xfffull << 32,
+                                          0xfffull << 32 | 0xffeull << 48, 0x3ffull << 17 | 0xfffull << 32, 1ull << 60,
+                                          1ull << 44, 1ull << 27 };
+
+        if (code == 0x100)
+            code = 0x101;
+        for (unsigned i = 0; i < sizeof(forms) / 8; i++) {
+            static const uint64_t at[] = { IN, IN + 4, IN + 4088, 1ull << 45, UINT64_MAX, RAM - 8 };
+
+            for (unsigned k = 0; k < 6; k++)
+                call(code | forms[i], at[k], at[(k + i) % 6], &done);
+        }
+    }
+    memset(ram + IN, 0, 8192);
+    assert_int_equal(call(0x77, 0, 0, NULL), 2);
+    assert_int_equal(call(0x5c | 1ull << 16, IN, 0, NULL), 3);   /* never fast */
+    assert_int_equal(call(0x5c | 1ull << 32, IN, 0, NULL), 3);   /* no rep call */
+    assert_int_equal(call(0x02 | 1ull << 17, IN, 0, NULL), 3);   /* no variable header */
+    assert_int_equal(call(0x03, IN, 0, NULL), 3);                /* rep call without reps */
+    assert_int_equal(call(0x03 | 2ull << 32 | 2ull << 48, IN, 0, NULL), 3);
+    assert_int_equal(call(0x03 | 4ull << 32 | 1ull << 48, IN, 0, &done), 0);
+    assert_int_equal(done, 4);
+    assert_int_equal(call(0x02, IN + 4, 0, NULL), 4);
+    assert_int_equal(call(0x02, 1ull << 40, 0, NULL), 5);
+    assert_int_equal(call(0x8001, 0, OUT, NULL), 6);             /* not shown */
+    assert_int_equal(call(0x7e, IN, 0, NULL), 5);
+
+    posts = 0;
+    memcpy(ram + IN, (uint32_t[]){ 4, 0, 1, 240 }, 16);
+    assert_int_equal(call(0x5c, IN, 0, NULL), 0);
+    memcpy(ram + IN, (uint32_t[]){ 5, 0, 1, 240 }, 16);
+    assert_int_equal(call(0x5c, IN, 0, NULL), 18);
+    memcpy(ram + IN, (uint32_t[]){ 4, 0, 1, 241 }, 16);
+    assert_int_equal(call(0x5c, IN, 0, NULL), 5);
+    assert_int_equal(posts, 2);
+    assert_int_equal(call(0x5d | 1ull << 16, 0x10001, 0, NULL), 0);
+    assert_int_equal(call(0x5d | 1ull << 16, 0x10002, 0, NULL), 18);
+
+    /* IPIs: fast, by set in XMM, bad vectors and sets */
+    assert_int_equal(call(0x0b | 1ull << 16, 0x70, 2, NULL), 0);
+    assert_int_equal(call(0x0b | 1ull << 16, 0x70, 4, NULL), 5);
+    assert_int_equal(call(0x0b | 1ull << 16, 15, 1, NULL), 5);
+    assert_int_equal(call(0x0b | 1ull << 16, 0x100000070, 1, NULL), 5);
+    v[0] = 1;
+    v[1] = 2;
+    memcpy(&vp->cpu.ymm[0], v, 16);
+    assert_int_equal(call(0x15 | 1ull << 16 | 1ull << 17, 0x71, 0, NULL), 0);
+    assert_int_equal(call(0x15 | 1ull << 16, 0x71, 0, NULL), 5); /* a bank is missing */
+    assert_int_equal(call(0x15 | 1ull << 16, 0x71, 1, NULL), 0); /* all */
+
+    /* APIC ids, with a start, and 32-bit registers */
+    memcpy(ram + IN, (uint64_t[]){ ~0ull, 0 }, 16);
+    memcpy(ram + IN + 16, (uint32_t[]){ 1, 0, 7 }, 12);
+    memset(ram + OUT, 0xff, 16);
+    assert_int_equal(call(0x9a | 3ull << 32 | 1ull << 48, IN, OUT, &done), 5);
+    assert_int_equal(done, 2);
+    assert_int_equal(word(OUT), 0xffffffff);
+    assert_int_equal(word(OUT + 4), 0);
+    vp->cpu.mode = X86_MODE_32;
+    vp->cpu.gpr[X86_RAX] = 0x9a;
+    vp->cpu.gpr[X86_RDX] = 2;
+    vp->cpu.gpr[X86_RBX] = vp->cpu.gpr[X86_RDI] = 0;
+    vp->cpu.gpr[X86_RCX] = IN;
+    vp->cpu.gpr[X86_RSI] = OUT;
+    x86_mmu_enter(vp);
+    assert_true(hv_hypercall(vp));
+    x86_mmu_leave(vp);
+    assert_int_equal(vp->cpu.gpr[X86_RAX], 0);
+    assert_int_equal(vp->cpu.gpr[X86_RDX], 2);
+    assert_int_equal(word(OUT), 1);
+    vp->cpu.mode = X86_MODE_64;
+    wr(0x40000000, 0); /* the identity takes the page along */
+    assert_int_equal(rd(0x40000001) & 1, 0);
+}
+
+static void shown(void **state)
+{
+    uint32_t r[4];
+    uint64_t val;
+
+    (void)state;
+    hv_cpuid(p, 0, 0x40000003, 0, r);
+    assert_int_equal(r[0], 0xeff);
+    assert_int_equal(r[1], 0x30);
+    assert_int_equal(r[3], 1 << 4 | 1 << 5 | 1 << 8 | 1 << 10 | 1 << 19);
+    assert_int_not_equal(hv_hyperv_msr_read(vp, 0x40000118, &val), 0);
+    hv_partition_destroy(p);
+    assert_int_equal(make(HV_ENL_ALL, HV_ENL_TSC_INVARIANT | HV_ENL_EXTENDED), 0);
+    hv_cpuid(p, 0, 0x40000003, 0, r);
+    assert_int_equal(r[0], 1 << 1 | 7 << 4 | 1 << 15);
+    assert_int_equal(r[1], 1 << 20);
+    assert_int_equal(r[3], 1 << 4);
+    hv_cpuid(p, 0, 0x40000004, 0, r);
+    assert_int_equal(r[0], 1 << 9);
+    static const uint32_t gone[] = { 0x40000003, 0x40000010, 0x40000021, 0x40000022, 0x40000023, 0x40000080,
+                                     0x4000009f, 0x400000b0, 0x400000b7, 0x400000f0, 0x40000100, 0x40000105 };
+
+    for (unsigned i = 0; i < sizeof(gone) / 4; i++) {
+        assert_int_not_equal(hv_hyperv_msr_read(vp, gone[i], &val), 0);
+        assert_int_not_equal(hv_hyperv_msr_write(vp, gone[i], 0), 0);
+    }
+    hv_cpuid(p, 0, 0x80000007, 0, r);
+    assert_int_equal(r[3], 0);
+    wr(0x40000118, 1);
+    hv_cpuid(p, 0, 0x80000007, 0, r);
+    assert_int_equal(r[3], 1 << 8);
+    wr(0x40000000, 1);
+    wr(0x40000001, 0x50001);
+    assert_int_equal(call(0x8001, 0, OUT, NULL), 0);
+    assert_int_equal(word(OUT), 3);
+    assert_int_equal(call(0x8001, 0, OUT + 4092, NULL), 4);
+    assert_int_equal(call(0x8002, 0, OUT, NULL), 0);
+    assert_int_equal(call(0x8003 | 2ull << 32, IN, 0, NULL), 0);
+    assert_int_equal(call(0x0b | 1ull << 16, 0x70, 1, NULL), 6);
+}
+
+static void crash_msrs(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 5; i++)
+        wr(0x40000100 + i, i + 1);
+    wr(0x40000103, IN);
+    wr(0x40000104, 12);
+    memcpy(ram + IN, "it is\nover!", 12);
+    wr(0x40000105, 0);
+    assert_int_equal(vp->exit.reason, 0);
+    wr(0x40000105, 3ull << 62);
+    assert_int_equal(vp->exit.reason, HV_EXIT_CRASH);
+    assert_string_equal(vp->exit.text, "the guest crashed: 0x1 0x2 0x3: it is over!");
+    wr(0x40000103, 1ull << 50); /* no memory there; a length that wraps */
+    wr(0x40000104, UINT64_MAX);
+    wr(0x40000105, 3ull << 62);
+    wr(0x40000003, 1);
+    assert_int_equal(vp->exit.reason, HV_EXIT_RESET);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
