@@ -514,6 +514,19 @@ void mobo_fake_event(struct mobo_fake *f, uint32_t kind)
             d->ops.event(d->self, &ev);
 }
 
+int mobo_fake_command(struct mobo_vdev *dev, const char *verb, const char *arg, char *ret,
+                      uint32_t ret_len)
+{
+    int err = -38;
+
+    if (ret_len)
+        ret[0] = 0;
+    if (dev->ops.command)
+        err = dev->ops.command(dev->self, verb, arg ? arg : "", ret, ret_len);
+    mobo_fake_work(dev->f);
+    return err;
+}
+
 uint8_t *mobo_fake_ram(struct mobo_fake *f)
 {
     return f->ram;

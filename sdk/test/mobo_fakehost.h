@@ -43,6 +43,10 @@ void mobo_fake_reset(struct mobo_fake *f); /* every device; PCI and lines too */
 void mobo_fake_pause(struct mobo_fake *f);
 void mobo_fake_resume(struct mobo_fake *f);
 void mobo_fake_event(struct mobo_fake *f, uint32_t kind);
+/** A command of a person (ops.command); @ret is empty when the device gives no answer.  Runs posted
+ * work afterwards.  @return what the device returns; -38 (-ENOSYS) when it takes no commands. */
+int mobo_fake_command(struct mobo_vdev *dev, const char *verb, const char *arg, char *ret,
+                      uint32_t ret_len);
 
 /* Accesses of a guest.  Unclaimed: all ones. */
 uint32_t mobo_fake_in(struct mobo_fake *f, uint32_t port, uint32_t len);

@@ -608,8 +608,8 @@ static int bl_create(struct mobo_vdev *dev, const struct mobo_host *host, void *
     b->minimum = host->param_uint(dev, "minimum") / PAGE;
     b->map = calloc(1, (b->npages + 7) / 8);
     err = b->map ? 0 : host->fail(dev, -ENOMEM, "out of memory");
-    if (!err && b->minimum > b->total)
-        err = host->fail(dev, -EINVAL, "minimum: more than the memory of the VM");
+    if (b->minimum > b->total)
+        b->minimum = b->total; /* a small guest keeps all */
     if (!err && !MOBO_HAS(host, mem_discard))
         err = host->fail(dev, -ENOSYS, "this host cannot take memory back");
     if (!err)

@@ -288,6 +288,10 @@ static void answer(void *ctx, uint32_t status, const uint8_t *b, uint32_t len)
     drop_first(k);
     switch (o.op) {
     case OP_ENUMERATE:
+        if (o.index > k->nitems[o.pool]) { /* the beginning was lost in a restore */
+            enumerate(k, o.pool, 0);
+            break;
+        }
         if (!status && o.index < ITEMS_MAX) {
             keep_item(k, &o, b + B_VALUE + 4);
             if (o.index + 1 < ITEMS_MAX) {

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Unit tests of dynamic memory.  The fake board has 16 MiB: 4096 pages. */
+#include <errno.h>
+
+#include "plugins/core-vdevs/synthetic/ic_test.h"
+
+static int setup(void **state)
+{
+    static const char *const params[] = { "minimum=4M", NULL };
+
+    (void)state;
+    return plug(params);
+}
+
+static uint8_t m[4096];
+
+static void say(unsigned type, uint32_t len)
+{
+    wire_put(m, type, 2);
+    wire_put(m + 2, len, 2);
+    wire_put(m + 4, 55, 4);
+    send_msg(m, len);
+    memset(m, 0, sizeof(m));
+}
+
+static void hello(void)
+{
+    assert_int_equal(mobo_fake_vmbus_open(dev, 0, NULL), 0);
+    wire_put(m + 8, 0x30000, 4);
+    say(1, 16);
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 2);
+    assert_int_equal(wire_get(msg + 8, 8), 0);
+    wire_put(m + 8, 0x20000, 4);
+    say(1, 16);
+    assert_true(take());
+    assert_int_equal(wire_get(msg + 4, 4), 55);
+    assert_int_equal(wire_get(msg + 8, 8), 1);
+    wire_put(m + 8, 3, 8);
+    say(3, 32);
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 4);
+    assert_int_equal(wire_get(msg + 8, 8), 1);
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 12);
+    assert_int_equal(wire_get(msg + 24, 8), 4096);
+}
+
+static void expect_ask(uint32_t pages)
+{
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 6);
+    assert_int_equal(wire_get(msg + 8, 4), pages);
+}
+
+static void give(uint64_t first, uint64_t count, int more)
+{
+    wire_put(m + 12, 1u << 1 | (unsigned)more, 4);
+    wire_put(m + 16, first | count << 40, 8);
+    say(7, 24);
+}
+
+static void faulted(const char *why)
+{
+    const char *got = mobo_fake_vmbus_fault(dev, 0);
+
+    assert_non_null(got);
+    if (!strstr(got, why))
+        fail_msg("'%s' is not '%s'", got, why);
+    mobo_fake_vmbus_close(dev, 0);
+    mobo_fake_reset(f);
+}
+
+static void test_take_and_give(void **state)
+{
+    (void)state;
+    assert_int_equal(cmd("take", "1M"), -ENOTCONN);
+    hello();
+    mobo_fake_ram(f)[0x300000] = 7;
+    assert_int_equal(cmd("take", "1M"), 0);
+    expect_ask(256);
+    check_state();
+    give(0x300, 100, 1);
+    check_state();
+    give(0x500, 156, 0);
+    assert_null(mobo_fake_vmbus_fault(dev, 0));
+    assert_int_equal(mobo_fake_ram(f)[0x300000], 0); /* the host has it back */
+    has("ballooned: 0x100000");
+    check_state();
+    assert_false(take());
+    assert_int_equal(cmd("give", "200K"), 0);
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 8);
+    assert_int_equal(wire_get(msg + 8, 8), 1ull << 32); /* no more; one range */
+    assert_int_equal(wire_get(msg + 16, 8), 0x300 | 50ull << 40);
+    say(9, 8);
+    check_state();
+    assert_int_equal(cmd("give", ""), 0);
+    assert_true(take());
+    assert_int_equal(wire_get(msg + 16, 8), 0x332 | 50ull << 40);
+    assert_int_equal(wire_get(msg + 24, 8), 0x500 | 156ull << 40);
+    say(9, 8);
+    assert_null(mobo_fake_vmbus_fault(dev, 0));
+    has("assigned: 0x1000000");
+}
+
+static void test_short(void **state)
+{
+    (void)state;
+    hello();
+    assert_int_equal(cmd("target", "4M"), 0);
+    expect_ask(3072);
+    give(0x100, 10, 0); /* that is all it has */
+    assert_false(take());
+    has("ballooned: 0xa000");
+    has("activity: idle");
+    assert_int_equal(cmd("target", "3M"), -ERANGE);
+    assert_int_equal(cmd("take", "x"), -EINVAL);
+    assert_int_equal(cmd("take", ""), -EINVAL);
+    assert_int_equal(cmd("take", "99999999999G"), -EINVAL);
+    assert_int_equal(cmd("frob", ""), -ENOSYS);
+}
+
+static void test_many_ranges(void **state)
+{
+    unsigned n = 0;
+
+    (void)state;
+    hello();
+    assert_int_equal(cmd("take", "3M"), 0);
+    expect_ask(768);
+    for (unsigned i = 0; i < 768; i++)
+        give(2 * i, 1, i < 767);
+    assert_null(mobo_fake_vmbus_fault(dev, 0));
+    check_state();
+    mobo_fake_vmbus_room(dev, 0, 1);
+    assert_int_equal(cmd("give", ""), 0);
+    check_state();
+    mobo_fake_vmbus_room(dev, 0, 10);
+    mobo_fake_vmbus_signal(dev, 0);
+    while (take()) {
+        n += (unsigned)wire_get(msg + 12, 4);
+        assert_int_equal(wire_get(msg + 8, 4), n < 768);
+    }
+    assert_int_equal(n, 768);
+    say(9, 8);
+    has("activity: idle");
+}
+
+static void test_status(void **state)
+{
+    (void)state;
+    hello();
+    wire_put(m + 8, 1000, 8);
+    wire_put(m + 16, 2048, 8);
+    say(5, 48);
+    has("guest_available: 0x3e8000");
+    has("pressure_percent: 0x32");
+    check_state();
+}
+
+static void test_hostile(void **state)
+{
+    static const struct {
+        uint64_t first, count;
+        const char *why;
+    } bad[] = {
+        { 4096, 1, "not its own" },        { 4095, 2, "not its own" },
+        { 0xffffffffffull, 1, "not its own" }, { 0, 257, "more pages" },
+        { 10, 0, "not its own" },
+    };
+
+    (void)state;
+    hello();
+    give(1, 1, 0);
+    faulted("nobody asked");
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        hello();
+        assert_int_equal(cmd("take", "1M"), 0);
+        expect_ask(256);
+        give(bad[i].first, bad[i].count, 0);
+        faulted(bad[i].why);
+    }
+    hello();
+    assert_int_equal(cmd("take", "1M"), 0);
+    give(1, 5, 1);
+    give(3, 1, 1); /* twice the same page */
+    faulted("not its own");
+    hello();
+    assert_int_equal(cmd("take", "1M"), 0);
+    wire_put(m + 12, 0xffffffff, 4);
+    say(7, 24);
+    faulted("longer than its message");
+    hello();
+    say(9, 8);
+    faulted("did not get");
+    hello();
+    say(6, 16);
+    faulted("only the host");
+    hello();
+    say(1, 16);
+    faulted("later");
+    hello();
+    send_msg("\x05\x00\xff\xff\0\0\0\0", 8);
+    faulted("wrong size");
+    mobo_fake_vmbus_open(dev, 0, NULL);
+    say(3, 32);
+    faulted("out of order");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { T(test_take_and_give), T(test_short), T(test_many_ranges),
+                                        T(test_status), T(test_hostile) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

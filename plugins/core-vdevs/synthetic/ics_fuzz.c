@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Fuzz target for integration services, balloon, keyboard and mouse: a guest that says anything, at
+ * any time, while somebody commands the device and saves it.  Without libFuzzer: random inputs, or
+ * the files on the command line. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugins/core-vdevs/synthetic/wire.h"
+#include "sdk/test/mobo_fakehost.h"
+
+enum { PACKET_MAX = 20480 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+struct input {
+    const uint8_t *at;
+    size_t left;
+};
+
+static struct mobo_fake *f;
+static struct mobo_vdev *dev;
+static uint8_t last[PACKET_MAX]; /* what the device said last */
+static uint32_t last_len;
+static uint64_t last_transaction;
+
+static uint32_t take(struct input *in, unsigned n)
+{
+    uint32_t val = 0;
+
+    for (unsigned i = 0; i < n && in->left; i++, in->left--)
+        val |= (uint32_t)*in->at++ << 8 * i;
+    return val;
+}
+
+static void drain(void)
+{
+    struct mobo_vmbus_packet p = { .size = sizeof(p) };
+
+    while (mobo_fake_vmbus_recv(dev, 0, &p)) {
+        if (p.type != MOBO_VMBUS_INBAND || p.len > sizeof(last))
+            continue;
+        memcpy(last, p.data, p.len);
+        last_len = p.len;
+        last_transaction = p.transaction;
+    }
+}
+
+static void say(uint32_t type, uint32_t flags, const void *buf, uint32_t n)
+{
+    if (mobo_fake_vmbus_fault(dev, 0)) {
+        mobo_fake_vmbus_close(dev, 0);
+        mobo_fake_vmbus_open(dev, 0, NULL);
+        mobo_fake_vmbus_signal(dev, 0);
+        drain();
+    }
+    mobo_fake_vmbus_send(dev, 0, type, flags, last_transaction, NULL, 0, buf, n);
+    drain();
+}
+
+/* What a proper driver says first. */
+static void hello(const char *type)
+{
+    uint8_t m[64] = { 0 };
+
+    if (!strcmp(type, "synthkbd")) {
+        wire_put(m, 1, 4);
+        wire_put(m + 4, 0x10000, 4);
+        say(MOBO_VMBUS_INBAND, MOBO_VMBUS_WANTS_COMPLETION, m, 8);
+    } else if (!strcmp(type, "synthmouse")) {
+        wire_put(m, 1, 4);
+        wire_put(m + 4, 12, 4);
+        wire_put(m + 16, 0x20000, 4);
+        say(MOBO_VMBUS_INBAND, MOBO_VMBUS_WANTS_COMPLETION, m, 24);
+        wire_put(m + 8, 3, 4);
+        say(MOBO_VMBUS_INBAND, 0, m, 24);
+    } else if (!strcmp(type, "balloon")) {
+        wire_put(m, 1, 2);
+        wire_put(m + 2, 16, 2);
+        wire_put(m + 8, 0x20000, 4);
+        say(MOBO_VMBUS_INBAND, 0, m, 16);
+        memset(m, 0, sizeof(m));
+        wire_put(m, 3, 2);
+        wire_put(m + 2, 32, 2);
+        wire_put(m + 8, 3, 8);
+        say(MOBO_VMBUS_INBAND, 0, m, 32);
+    } else if (last_len >= 48) {
+        unsigned frames = (unsigned)wire_get(last + 28, 2);
+
+        if (frames < 4)
+            memcpy(last + 40, last + 36 + 4 * frames, 4); /* our newest version */
+        wire_put(last + 28, 1, 2);
+        wire_put(last + 30, 1, 2);
+        last[25] = 5;
+        say(MOBO_VMBUS_INBAND, 0, last, last_len);
+    }
+}
+
+/* A balloon driver that gives pages; some of them are not its own. */
+static void give_pages(struct input *in)
+{
+    uint8_t m[16 + 8 * 8] = { 0 };
+    unsigned n = take(in, 1) % 9;
+
+    wire_put(m, 7, 2);
+    wire_put(m + 2, 16 + 8 * n, 2);
+    wire_put(m + 12, n << 1 | take(in, 1) % 2, 4);
+    for (unsigned i = 0; i < n; i++)
+        wire_put(m + 16 + 8 * i, take(in, 2) % 4200 | (uint64_t)(take(in, 1) % 40) << 40, 8);
+    say(MOBO_VMBUS_INBAND, 0, m, 16 + 8 * n);
+    wire_put(m, 9, 2);
+    wire_put(m + 2, 8, 2);
+    if (take(in, 1) % 4 == 0)
+        say(MOBO_VMBUS_INBAND, 0, m, 8);
+}
+
+static void command(unsigned n)
+{
+    static const char *const all[][2] = {
+        { "shutdown", "" },
+        { "reboot", "force now" },
+        { "sync", "" },
+        { "type", "Hello, World\n" },
+        { "key", "ctrl+alt+delete" },
+        { "down", "shift" },
+        { "move", "1 2" },
+        { "click", "left" },
+        { "wheel", "-3" },
+        { "take", "1M" },
+        { "target", "8M" },
+        { "give", "" },
+        { "take", "64K" },
+        { "give", "4K" },
+        { "freeze", "" },
+        { "thaw", "" },
+        { "set", "external a b" },
+        { "get", "guest a" },
+        { "delete", "external a" },
+        { "get-ip", "{0}" },
+        { "set-ip", "{0} 1.2.3.4 255.0.0.0" },
+        { "refresh", "" },
+        { "copy", "/proc/version /tmp/x" },
+        { "copy", "/etc/passwd /tmp/x overwrite" },
+        { "cancel", "" },
+    };
+    char ret[200] = "";
+
+    n %= sizeof(all) / sizeof(all[0]);
+    mobo_fake_command(dev, all[n][0], all[n][1], ret, sizeof(ret));
+    drain();
+}
+
+static void restore_mutated(struct input *in)
+{
+    uint8_t *buf;
+    size_t len;
+
+    if (mobo_fake_save(dev, (void **)&buf, &len))
+        abort();
+    for (unsigned n = take(in, 1) % 8; n && len; n--) {
+        size_t at = take(in, 2) % len;
+
+        buf[at] = (uint8_t)take(in, 1);
+    }
+    mobo_fake_restore(dev, buf, len);
+    free(buf);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static const char *const balloon_params[] = { "minimum=1M", NULL };
+    static uint8_t raw[PACKET_MAX];
+    struct input in = { data, len };
+    const char *type = mobo_vdev_descriptor.type;
+    char *text;
+    uint32_t n;
+
+    f = mobo_fake_create();
+    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut",
+                        strcmp(type, "balloon") ? NULL : balloon_params);
+    if (!dev)
+        abort();
+    last_len = 0;
+    mobo_fake_vmbus_open(dev, 0, NULL);
+    mobo_fake_vmbus_signal(dev, 0);
+    drain();
+    for (unsigned steps = 0; in.left && steps < 400; steps++) {
+        switch (take(&in, 1) % 13) {
+        case 0: hello(type); break;
+        case 1:
+        case 2: /* an answer, with a few bytes changed */
+            last[25] = 5;
+            if (take(&in, 1) % 4)
+                wire_put(last + 20, 0, 4);
+            for (n = take(&in, 1) % 4; n && last_len; n--) {
+                uint32_t at = take(&in, 2) % (last_len < 64 || take(&in, 1) % 4 ? last_len : 64);
+
+                last[at] = (uint8_t)take(&in, 1);
+            }
+            say(MOBO_VMBUS_INBAND, 0, last, last_len);
+            break;
+        case 3: /* any bytes */
+            n = take(&in, 1);
+            for (uint32_t i = 0; i < n; i++)
+                raw[i] = (uint8_t)take(&in, 1);
+            say(MOBO_VMBUS_INBAND, take(&in, 1) & 1, raw, n);
+            break;
+        case 4: /* a long message with a sound beginning */
+            memset(raw, 0, sizeof(raw));
+            for (uint32_t i = 0; i < 48; i++)
+                raw[i] = (uint8_t)take(&in, 1);
+            wire_put(raw, take(&in, 1) % 14, 2);
+            n = take(&in, 2) % 4097;
+            wire_put(raw + 2, n, 2);
+            say(MOBO_VMBUS_INBAND, 0, raw, n);
+            break;
+        case 5: say(take(&in, 1) % 16, 0, last, last_len); break;
+        case 6: mobo_fake_step(f, (uint64_t)take(&in, 2) * 1000000); break;
+        case 7:
+            mobo_fake_vmbus_close(dev, 0);
+            mobo_fake_vmbus_open(dev, 0, NULL);
+            mobo_fake_vmbus_signal(dev, 0);
+            break;
+        case 8:
+        case 9: command(take(&in, 1)); break;
+        case 10:
+            mobo_fake_vmbus_room(dev, 0, take(&in, 1) % 4 ? UINT32_MAX : take(&in, 1) % 3);
+            break;
+        case 11: restore_mutated(&in); break;
+        case 12: give_pages(&in); break;
+        }
+        drain();
+    }
+    mobo_fake_vmbus_room(dev, 0, UINT32_MAX);
+    text = mobo_fake_inspect(dev);
+    if (!text)
+        abort();
+    free(text);
+    mobo_fake_reset(f);
+    if (mobo_fake_roundtrip(dev)) {
+        fprintf(stderr, "%s\n", mobo_fake_error(f));
+        abort();
+    }
+    mobo_fake_destroy(f);
+    return 0;
+}
+
+#ifndef MOBO_LIBFUZZER
+static void random_runs(unsigned runs)
+{
+    uint64_t x = 0x9e3779b97f4a7c15ull;
+    uint8_t data[600];
+
+    for (unsigned run = 0; run < runs; run++) {
+        size_t len;
+
+        for (size_t i = 0; i < sizeof(data); i++) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            data[i] = (uint8_t)(x >> 32);
+        }
+        len = 1 + x % sizeof(data);
+        data[0] = run % 8 ? 0 : data[0]; /* most begin properly */
+        LLVMFuzzerTestOneInput(data, len);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static uint8_t buf[1 << 20];
+
+    if (argc < 2)
+        random_runs(300);
+    for (int i = 1; i < argc; i++) {
+        FILE *file = fopen(argv[i], "rb");
+        size_t len;
+
+        if (!file) {
+            perror(argv[i]);
+            return 1;
+        }
+        len = fread(buf, 1, sizeof(buf), file);
+        fclose(file);
+        LLVMFuzzerTestOneInput(buf, len);
+    }
+    return 0;
+}
+#endif
