@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Hyper-V CPUID leaves, synthetic MSRs, overlay pages other than those of the SynIC (TLFS 2, 3.13, 5, 12). */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -241,30 +242,48 @@ void hv_lazy_eoi_offer(struct hv_vp *vp, unsigned vector)
 
 /* ---- crash (TLFS 2.5.x, crash enlightenment) ------------------------------------------------------------------ */
 
+/* The guest's message, its lines to the log; the one that says what happened (Linux: "Kernel panic"), else the last,
+ * to @text. */
+static void crash_message(struct hv_vp *vp, uint64_t gpa, uint64_t len, char *text, size_t size)
+{
+    char buf[HV_PAGE_SIZE + 1];
+    bool found = false;
+
+    if (len > HV_PAGE_SIZE) { /* the end says most */
+        gpa += len - HV_PAGE_SIZE;
+        len = HV_PAGE_SIZE;
+    }
+    if (hv_gpa_read(vp->p, gpa, buf, len))
+        return;
+    buf[len] = 0;
+    for (char *line = buf, *next; line && *line; line = next) {
+        next = strchr(line, '\n');
+        if (next)
+            *next++ = 0;
+        for (char *c = line; *c; c++)
+            if ((unsigned char)*c < ' ' || (unsigned char)*c > '~')
+                *c = ' ';
+        if (!*line)
+            continue;
+        hv_log(vp->p, 1, "the guest's last words: %.200s", line);
+        if (!found)
+            snprintf(text, size, "%.*s", (int)size - 1, line);
+        found = found || strstr(line, "panic");
+    }
+}
+
 static void crash(struct hv_vp *vp, uint64_t ctl)
 {
     struct hv_hyperv *h = vp->p->hyperv;
-    char text[160] = "";
+    char text[160] = "no message";
 
     if (!(ctl & CRASH_NOTIFY))
         return;
-    if (ctl & CRASH_MESSAGE) {
-        uint64_t gpa = h->crash[3], len = h->crash[4];
-
-        if (len > sizeof(text) - 1) { /* the end says most */
-            gpa += len - (sizeof(text) - 1);
-            len = sizeof(text) - 1;
-        }
-        if (hv_gpa_read(vp->p, gpa, text, len))
-            text[0] = 0;
-        for (uint64_t i = 0; i < len; i++)
-            if ((unsigned char)text[i] < ' ' || (unsigned char)text[i] > '~')
-                text[i] = text[i] ? ' ' : 0;
-    }
+    if (ctl & CRASH_MESSAGE)
+        crash_message(vp, h->crash[3], h->crash[4], text, sizeof(text));
     for (unsigned i = 0; i < 5; i++)
         vp->exit.param[i] = h->crash[i];
-    hv_vp_exit(vp, HV_EXIT_CRASH, "the guest crashed: 0x%llx 0x%llx 0x%llx%s%s", (unsigned long long)h->crash[0],
-               (unsigned long long)h->crash[1], (unsigned long long)h->crash[2], text[0] ? ": " : "", text);
+    hv_vp_exit(vp, HV_EXIT_CRASH, "%s", text);
 }
 
 /* CPU time of the VP; its thread changes when the VM is paused. */

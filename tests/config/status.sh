@@ -27,6 +27,10 @@ kernel echo '\x66\xba\xfd\x03\xec\xa8\x01\x74\xfb\x66\xba\xf8\x03\xec\x40\xee\xb
 kernel poweroff '\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef\xeb\xfe' # PM1 control: S5
 # a word counts the starts: the first two reset, the third exits; RAM is kept over a reset
 kernel twice '\xff\x05\x00\x00\x20\x00\x83\x3d\x00\x00\x20\x00\x03\x73\x0a\xba\xf9\x0c\x00\x00\xb0\x06\xee\xeb\xfe\xa0\x00\x00\x20\x00\xe6\xf4\xeb\xfe'
+# crash MSRs P0 = 0x51, P3 = address and P4 = length of a message behind the code, then notify with the message
+kernel crash '\xb9\x00\x01\x00\x40\x31\xd2\xb8\x51\x00\x00\x00\x0f\x30\xb9\x03\x01\x00\x40\xb8\x5c\x00\x10\x00\x0f\x30\x41\xb8\x04\x00\x00\x00\x0f\x30\x41\x31\xc0\xba\x00\x00\x00\xc0\x0f\x30\xeb\xfe\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90BOOM'
+# the reset MSR: wrmsr 0x40000003, 1
+kernel msrreset '\xb9\x03\x00\x00\x40\x31\xd2\xb8\x01\x00\x00\x00\x0f\x30\xeb\xfe'
 cat > vm.ini <<'END'
 [vm]
 memory = 32M
@@ -53,11 +57,16 @@ expect() {  # STATUS NAME
     if [ $r != 0 ]; then echo "# status $status, not $1"; sed 's/^/# /' err; fi
 }
 
-echo "1..16"
+echo "1..20"
 run exit21 < /dev/null;                  expect 43 'debug-exit gives (V << 1) | 1'
 run fault < /dev/null;                   expect 3 'a triple fault gives 3'
 grep -qi 'triple fault' err;             result $? 'a triple fault says so'
 grep -qi 'rip' err;                      result $? 'a triple fault shows the registers'
+run crash --set vm.enlightened=yes --timeout 20 < /dev/null; expect 3 'a crash by the Hyper-V MSRs gives 3'
+grep -q 'the guest crashed: BOOM (parameters 0x51 ' err; result $? 'a crash shows message and parameters'
+run msrreset --set vm.enlightened=yes --no-reboot --timeout 20 < /dev/null; expect 4 'the reset MSR resets'
+run crash --set vm.enlightened=yes --set enlightenments.crash=no < /dev/null
+grep -q 'riple fault' err;               result $? 'without its enlightenment the MSR is not there'
 run spin --timeout 0.5 < /dev/null;      expect 124 'a timeout gives 124'
 run halt --timeout 0.5 < /dev/null;      expect 124 'a timeout of a halted guest gives 124'
 run reset --no-reboot < /dev/null;       expect 4 'a reset with --no-reboot gives 4'
