@@ -100,6 +100,7 @@ struct sv_channel {
     bool open;
     bool held;         /* packets wait until requests are free */
     uint32_t generation; /* counts opens: answers to a past life are not sent */
+    struct sv_request *answers, **answers_tail; /* wait for room in the ring */
 };
 
 struct sv_request {
@@ -112,7 +113,8 @@ struct sv_request {
     uint32_t packet_len;
     uint32_t cap;         /* of iov */
     struct mobo_iov *iov; /* owned */
-    bool submitted;       /* scsi_execute() was called */
+    bool answered;        /* the packet is the answer, which could not be sent yet */
+    struct sv_request *answer_next;
 };
 
 /* Negotiated with the guest; saved. */
@@ -188,7 +190,7 @@ static struct sv_request *request_get(struct storvsp *v)
     if (q) {
         v->free = q->next;
     } else {
-        if (v->requests == REQUESTS_MAX)
+        if (v->requests >= REQUESTS_MAX)
             return NULL;
         q = calloc(1, sizeof(*q));
         if (q)
@@ -239,22 +241,58 @@ static int request_map(struct sv_request *q, const struct mobo_vmbus_packet *p)
 
 /* ---- answers ------------------------------------------------------------------------------------- */
 
-/* Send the completion that the guest asked for, and let go of the request. */
-static void answer(struct sv_request *q, uint32_t status)
+/* Send the completion that the guest asked for, and let go of the request.
+ * @return -EAGAIN: the ring is full. */
+static int answer_send(struct sv_request *q)
 {
     struct sv_channel *ch = q->ch;
     struct storvsp *v = ch->sv;
     int err = 0;
 
-    q->packet.op = SV_COMPLETE_IO;
-    q->packet.status = status;
     if (ch->vm && ch->open && ch->generation == q->generation)
         err = v->host->vmbus_send(ch->vm, MOBO_VMBUS_COMPLETION, 0, q->transaction, NULL, 0,
                                   &q->packet, q->packet_len);
-    /* The guest has room for one answer to each request that it sent, or it broke the protocol. */
-    if (err == -EAGAIN || err == -EMSGSIZE)
-        v->host->vmbus_fault(ch->vm, "no room for the answers to its requests");
+    if (err == -EAGAIN)
+        return err;
+    if (err == -EMSGSIZE)
+        v->host->vmbus_fault(ch->vm, "its ring is too small for an answer");
     link_out(v, q);
+    return 0;
+}
+
+/* In the order in which they were done. */
+static void answer_queue(struct sv_request *q)
+{
+    struct sv_channel *ch = q->ch;
+
+    if (!ch->answers && !answer_send(q))
+        return;
+    q->answer_next = NULL;
+    if (!ch->answers)
+        ch->answers_tail = &ch->answers;
+    *ch->answers_tail = q;
+    ch->answers_tail = &q->answer_next;
+}
+
+/* @return whether all have gone. */
+static bool answers_flush(struct sv_channel *ch)
+{
+    while (ch->answers) {
+        struct sv_request *next = ch->answers->answer_next;
+
+        if (answer_send(ch->answers))
+            return false;
+        ch->answers = next;
+    }
+    return true;
+}
+
+static void answer(struct sv_request *q, uint32_t status)
+{
+    q->packet.op = SV_COMPLETE_IO;
+    q->packet.status = status;
+    q->answered = true;
+    answer_queue(q);
 }
 
 static void srb_done(struct scsi_req *r)
@@ -362,13 +400,19 @@ static void srb_execute(struct sv_request *q)
                q->scsi.cdb[2], q->scsi.cdb[3], q->scsi.cdb[4], q->scsi.cdb[5], q->scsi.cdb[6],
                q->scsi.cdb[7], q->scsi.cdb[8], q->scsi.cdb[9], s->data_len, q->scsi.dir);
     v->srbs++;
-    q->submitted = true;
     scsi_execute(l, mask, &q->scsi);
 }
 
 /* ---- sub-channels -------------------------------------------------------------------------------- */
 
 static int channel_offer(struct storvsp *v, uint16_t index);
+
+static void channel_shut(struct sv_channel *ch)
+{
+    ch->open = ch->held = false;
+    ch->generation++;
+    answers_flush(ch); /* of a past life: to nobody */
+}
 
 static uint32_t create_sub_channels(struct storvsp *v, uint16_t count)
 {
@@ -392,8 +436,7 @@ static void drop_sub_channels(struct storvsp *v)
         if (ch->vm)
             v->host->vmbus_rescind(ch->vm);
         ch->vm = NULL;
-        ch->open = ch->held = false;
-        ch->generation++;
+        channel_shut(ch);
     }
     v->s.sub_channels = 0;
 }
@@ -487,7 +530,7 @@ static void handle(struct sv_channel *ch, const struct mobo_vmbus_packet *p)
     q->ch = ch;
     q->generation = ch->generation;
     q->transaction = p->transaction;
-    q->submitted = false;
+    q->answered = false;
     q->packet_len = p->len < PACKET_LEN ? PACKET_LEN_OLD : PACKET_LEN;
     memset(&q->packet, 0, sizeof(q->packet));
     memcpy(&q->packet, p->data, q->packet_len);
@@ -525,10 +568,12 @@ static void pump(struct sv_channel *ch)
     struct storvsp *v = ch->sv;
 
     ch->held = false;
-    while (ch->open && ch->vm && !v->paused) {
+    if (v->paused || !answers_flush(ch))
+        return; /* a guest that does not listen is not listened to */
+    while (ch->open && ch->vm && !ch->answers) {
         struct mobo_vmbus_packet p = { .size = sizeof(p) };
 
-        if (!v->free && v->requests == REQUESTS_MAX) {
+        if (!v->free && v->requests >= REQUESTS_MAX) {
             ch->held = true;
             break;
         }
@@ -559,8 +604,7 @@ static void channel_close(void *ctx)
 {
     struct sv_channel *ch = ctx;
 
-    ch->open = ch->held = false;
-    ch->generation++;
+    channel_shut(ch);
     if (!ch->index) {
         drop_sub_channels(ch->sv);
         ch->sv->s.state = SV_NEW;
@@ -783,10 +827,8 @@ static void sv_reset(void *self)
 {
     struct storvsp *v = self;
 
-    for (unsigned i = 0; i < CHANNELS_MAX; i++) {
-        v->ch[i].open = v->ch[i].held = false;
-        v->ch[i].generation++;
-    }
+    for (unsigned i = 0; i < CHANNELS_MAX; i++)
+        channel_shut(&v->ch[i]);
     drop_sub_channels(v);
     drain(v, 1); /* nothing writes to the memory of the next guest */
     v->s = (struct sv_saved){ .state = SV_NEW };
@@ -814,7 +856,10 @@ static void sv_resume(void *self)
 
         v->again = q->next;
         link_in(v, q);
-        srb_execute(q);
+        if (q->answered)
+            answer_queue(q);
+        else
+            srb_execute(q);
     }
     for (unsigned i = 0; i <= v->s.sub_channels; i++)
         pump(&v->ch[i]);
@@ -822,9 +867,9 @@ static void sv_resume(void *self)
 
 /* ---- state --------------------------------------------------------------------------------------- */
 
-/* A request that waits for space on the host, or was not executed again yet. */
+/* A request that waits for space on the host, was not executed again yet, or whose answer waits. */
 struct sv_saved_request {
-    uint16_t channel, reserved;
+    uint16_t channel, answered;
     uint32_t packet_len;
     uint64_t transaction;
     uint8_t packet[PACKET_LEN];
@@ -834,6 +879,7 @@ struct sv_saved_request {
 static int save_request(struct storvsp *v, struct mobo_writer *out, unsigned n, struct sv_request *q)
 {
     struct sv_saved_request h = { .channel = q->ch->index,
+                                  .answered = q->answered,
                                   .packet_len = q->packet_len,
                                   .transaction = q->transaction,
                                   .niov = q->scsi.niov };
@@ -895,7 +941,7 @@ static struct sv_request *load_request(struct storvsp *v, const uint8_t *b, uint
     if (len < sizeof(h))
         return NULL;
     memcpy(&h, b, sizeof(h));
-    if (h.channel >= CHANNELS_MAX || (h.packet_len != PACKET_LEN && h.packet_len != PACKET_LEN_OLD) ||
+    if (h.channel >= CHANNELS_MAX || h.answered > 1 || (h.packet_len != PACKET_LEN && h.packet_len != PACKET_LEN_OLD) ||
         h.niov > v->max_transfer / 4096 + 2 || len != sizeof(h) + (size_t)h.niov * 16)
         return NULL;
     q = calloc(1, sizeof(*q));
@@ -905,6 +951,7 @@ static struct sv_request *load_request(struct storvsp *v, const uint8_t *b, uint
         goto bad;
     q->cap = h.niov ? h.niov : 1;
     q->ch = &v->ch[h.channel];
+    q->answered = h.answered;
     q->transaction = h.transaction;
     q->packet_len = h.packet_len;
     memcpy(&q->packet, h.packet, sizeof(q->packet));

@@ -210,6 +210,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
                 mobo_fake_reset(f);
             break;
         case 10: mobo_fake_work(f); break;
+        case 11: mobo_fake_vmbus_room(dev, ch, take(&in, 1) & 1 ? UINT32_MAX : take(&in, 1)); break;
         default: send_srb(&in, ch); break;
         }
         if (what & 0x40)

@@ -433,6 +433,51 @@ static void test_no_space(void **state)
     GOOD(0, 0, 512, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0);
 }
 
+/* A guest that does not read its answers is served on when it does. */
+static void test_full_ring(void **state)
+{
+    struct srb s = { .cdb_len = 10, .dir = 1, .len = 512, .mem = 512, .cdb = { 0x28, [8] = 1 } };
+    uint64_t first;
+    struct answer a;
+
+    (void)state;
+    connect_guest();
+    first = next_transaction + 1;
+    mobo_fake_vmbus_room(dev, 0, 3);
+    for (unsigned i = 0; i < 8; i++)
+        send_srb(&s);
+    mobo_fake_vmbus_signal(dev, 0);
+    mobo_fake_work(f);
+    for (unsigned i = 0; i < 8; i++)
+        send_srb(&s);
+    mobo_fake_vmbus_signal(dev, 0);
+    mobo_fake_work(f);
+    assert_int_equal(mobo_fake_disk_ops(f, "disk", MOBO_BLOCK_READ), 8);
+    mobo_fake_vmbus_room(dev, 0, UINT32_MAX);
+    mobo_fake_work(f);
+    for (unsigned i = 0; i < 16; i++)
+        assert_true(get_answer(0, first + i, &a));
+    assert_false(get_answer(0, 0, &a));
+    /* answers that wait are part of the state, and forgotten with the guest */
+    mobo_fake_vmbus_room(dev, 0, 0);
+    send_srb(&s);
+    mobo_fake_vmbus_signal(dev, 0);
+    mobo_fake_work(f);
+    mobo_fake_pause(f);
+    check_state();
+    mobo_fake_resume(f);
+    mobo_fake_vmbus_room(dev, 0, UINT32_MAX);
+    assert_true(get_answer(0, next_transaction, &a));
+    assert_false(get_answer(0, 0, &a));
+    mobo_fake_vmbus_room(dev, 0, 0);
+    send_srb(&s);
+    mobo_fake_vmbus_signal(dev, 0);
+    mobo_fake_work(f);
+    mobo_fake_vmbus_room(dev, 0, UINT32_MAX);
+    mobo_fake_reset(f);
+    connect_guest();
+}
+
 static void test_unmap(void **state)
 {
     static const uint8_t zero[4096];
@@ -858,7 +903,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define ST(name) cmocka_unit_test_setup_teardown(name, setup, done)
         ST(test_connect),   ST(test_old_versions), ST(test_too_early), ST(test_bad_packets),
-        ST(test_nobody),    ST(test_read_write),   ST(test_errors),    ST(test_no_space),
+        ST(test_nobody),    ST(test_read_write),   ST(test_errors),    ST(test_no_space), ST(test_full_ring),
         ST(test_unmap),     ST(test_write_same),   ST(test_verify),    ST(test_inquiry),
         ST(test_capacity),  ST(test_mode),         ST(test_start_stop), ST(test_others),
         ST(test_reservations), ST(test_disc),      ST(test_commands),  ST(test_state),
