@@ -63,6 +63,12 @@ void hv_partition_destroy(struct hv_partition *p)
     free(p);
 }
 
+bool hv_enlightenments_used(struct hv_partition *p)
+{
+    (void)p;
+    return false;
+}
+
 const char *hv_partition_engine(const struct hv_partition *p)
 {
     (void)p;

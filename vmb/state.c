@@ -104,6 +104,11 @@ int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t l
         snprintf(msg, len, "only a paused VM can be saved");
         return -EINVAL;
     }
+    if (hv_enlightenments_used(v->part)) {
+        snprintf(msg, len, "the guest uses the Hyper-V interface, whose state cannot be saved yet "
+                           "(set enlightened = no)");
+        return -ENOTSUP;
+    }
     mobo_writer_init(&w);
     mobo_save_begin(&w, T_BOARD, 0);
     mobo_save_bytes(&w, B_TIME, 0, &now, sizeof(now));

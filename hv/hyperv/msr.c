@@ -402,6 +402,16 @@ int hv_hyperv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     }
 }
 
+bool hv_enlightenments_used(struct hv_partition *p)
+{
+    if (!p->hyperv)
+        return false;
+    for (unsigned i = 0; i < p->nvps; i++)
+        if (p->vps[i]->hyperv.scontrol || p->vps[i]->hyperv.simp || p->vps[i]->hyperv.assist)
+            return true;
+    return atomic_load(&p->hyperv->guest_os_id) || p->hyperv->reference_tsc;
+}
+
 /* ---- life cycle ------------------------------------------------------------------------------------------------------ */
 
 void hv_hyperv_vp_reset(struct hv_vp *vp)

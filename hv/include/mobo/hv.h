@@ -228,6 +228,10 @@ HV_API int hv_message_post(struct hv_partition *p, unsigned vp, unsigned sint, u
 /** Set event flag @flag (0-2047) of @sint; interrupts when it was clear.  @return as above.  Thread: any. */
 HV_API int hv_event_signal(struct hv_partition *p, unsigned vp, unsigned sint, unsigned flag);
 
+/** Has the guest of an enlightened partition made itself known?  Then there is state that struct hv_vp_state
+ * does not hold: SynIC, synthetic timers, overlay pages. */
+HV_API bool hv_enlightenments_used(struct hv_partition *p);
+
 /* ---- register state ----------------------------------------------------------------------------
  * One structure a VP, version HV_STATE_VERSION, same for all engines.  Little-endian host layout. */
 
