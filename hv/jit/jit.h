@@ -5,6 +5,9 @@
  * guest stay in struct x86_cpu.  Host rcx and r11 are scratch, r9 is the guest's rcx, r10 the guest's rsp.
  * The guest's arithmetic flags are the host's.  Everything belongs to one VP and its thread.
  *
+ * Environment, for tests: MOBO_JIT_EXACT keeps the flags exact where nobody reads them (a fault shows them),
+ * MOBO_JIT_DUMP=FILE writes every block there: guest bytes, operations, live flags, host code.
+ *
  * Code leaves to C through thunks that put all registers into struct x86_cpu first, so that a helper may
  * raise an exception (longjmp) at any point. */
 #ifndef MOBO_HV_JIT_H
