@@ -41,6 +41,7 @@ case_not-a-kernel() { echo 'not a kernel' > vmlinuz; }
 case_kernel-folder() { mkdir vmlinuz; }
 case_initrd-too-big() { bzimage vmlinuz; truncate -s 100M initrd.img; }
 case_initrd-missing() { bzimage vmlinuz; }
+case_image-damaged() { printf vhdxfile > bad.vhdx; truncate -s 100K bad.vhdx; }
 case_set-memory() { args=(--set vm.memory=0); }
 case_set-unknown() { args=(--set com11.backend=null); }
 case_set-form() { args=(--set memory=1G); }
