@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,7 +63,7 @@ static int setup(void **state)
 {
     static const struct hv_ops ops = { .size = sizeof(ops), .pio_read = pio_read, .pio_write = pio_write,
                                        .extint_ack = extint_ack };
-    struct hv_config cfg = { .size = sizeof(cfg), .engine = "interp", .vps = 2, .ops = &ops };
+    struct hv_config cfg = { .size = sizeof(cfg), .engine = getenv("MOBO_TEST_ENGINE") ?: "interp", .vps = 2, .ops = &ops };
     uint64_t off;
 
     (void)state;

@@ -38,6 +38,26 @@ static const struct kvm_cpuid_entry2 *find(const struct kvm_cpuid2 *t, uint32_t 
     return &none;
 }
 
+/* The TSC's rate as a fraction of the crystal's 1 GHz.  Linux multiplies numerator and crystal in 32 bits of kHz:
+ * the numerator stays below 4294. */
+static void tsc_ratio(uint64_t khz, uint32_t *den, uint32_t *num)
+{
+    uint64_t best = UINT64_MAX;
+
+    for (uint32_t d = 1; d < 4294; d++) {
+        uint64_t n = (khz * d + 500000) / 1000000, err;
+
+        if (n > 4294)
+            break;
+        err = (n * 1000000 > khz * d ? n * 1000000 - khz * d : khz * d - n * 1000000) * 1000000 / d;
+        if (n && err < best) {
+            best = err;
+            *den = d;
+            *num = (uint32_t)n;
+        }
+    }
+}
+
 void kvm_cpuid_filter(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
     const struct kvm_part *kp = kvm_part(vp->p);
@@ -85,10 +105,8 @@ void kvm_cpuid_filter(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint3
         }
         break;
     case 0x15:
-        if (kp->tsc_khz != HV_TSC_HZ / 1000) { /* crystal (1 GHz) * kHz / 1000000 */
-            r[0] = 1000000;
-            r[1] = (uint32_t)kp->tsc_khz;
-        }
+        if (kp->tsc_khz != HV_TSC_HZ / 1000)
+            tsc_ratio(kp->tsc_khz, &r[0], &r[1]);
         break;
     case 0x16:
         r[0] = r[1] = (uint32_t)(kp->tsc_khz / 1000);

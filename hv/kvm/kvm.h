@@ -39,7 +39,7 @@ struct kvm_part {
     bool sint_routed;
     pthread_mutex_t time_lock;
     uint32_t clock_seq;                /* of the guest clock, at the last time_base */
-    uint64_t time_base, time_base_old; /* guest TSC less (scaled) host TSC at offset 0 */
+    uint64_t time_base;                /* guest TSC less (scaled) host TSC, of a VP without delta */
 };
 
 struct kvm_vcpu {
@@ -52,6 +52,7 @@ struct kvm_vcpu {
     _Atomic int32_t tid;
     _Atomic uint8_t nmi;    /* hv_nmi */
     uint32_t clock_seq;
+    uint64_t time_base;     /* the partition's, when this VP took it over */
     uint64_t tsc_delta;     /* guest TSC less the partition's: offset and adjust of the VP */
     bool tsc_delta_set;     /* tsc_delta is to be pushed as it is, else read from KVM first */
 };

@@ -31,6 +31,7 @@ int kvm_msr_set(struct hv_vp *vp, uint32_t msr, uint64_t val)
     return kvm_ioctl(kvm_vcpu(vp)->fd, KVM_SET_MSRS, &m) == 1 ? 0 : -1;
 }
 
+enum { TSC_SNAP = 2500000 }; /* 1 ms */
 enum { MSR_TSC = 0x10, MSR_TSC_ADJUST = 0x3b, MSR_BIOS_SIGN = 0x8b, MSR_TSC_DEADLINE = 0x6e0 };
 
 /* What is in struct x86_cpu: MSR number and place.  @weak: KVM may lack it when it has its reset value. */
@@ -69,6 +70,15 @@ static uint64_t time_tsc(const struct hv_partition *p, uint64_t ns)
     return (uint64_t)((__uint128_t)ns * kp->tsc_khz / 1000000);
 }
 
+/* Without TSC scaling the guest's TSC has the host's rate, in a saved state it has ours: what is between the two at
+ * this guest time.  Read while the guest clock stands, the value is the same for all VPs. */
+static uint64_t tsc_rate_gap(const struct hv_partition *p)
+{
+    uint64_t now = hv_time_ns(p);
+
+    return hv_ns_to_tsc(now) - time_tsc(p, now);
+}
+
 static int tsc_offset(struct hv_vp *vp, uint64_t *val, bool set)
 {
     struct kvm_device_attr a = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
@@ -80,13 +90,13 @@ static int tsc_offset(struct hv_vp *vp, uint64_t *val, bool set)
 }
 
 /* The VP's own displacement of its TSC, which a guest changes by writing TSC or TSC_ADJUST. */
-static uint64_t tsc_delta(struct hv_vp *vp, uint64_t base)
+static uint64_t tsc_delta(struct hv_vp *vp)
 {
     struct kvm_vcpu *kv = kvm_vcpu(vp);
     uint64_t off;
 
     if (!kv->tsc_delta_set && tsc_offset(vp, &off, false) >= 0)
-        kv->tsc_delta = off - base;
+        kv->tsc_delta = off - kv->time_base;
     return kv->tsc_delta;
 }
 
@@ -96,7 +106,7 @@ void kvm_time_sync(struct hv_vp *vp)
     struct kvm_part *kp = kvm_part(p);
     struct kvm_vcpu *kv = kvm_vcpu(vp);
     uint32_t seq = atomic_load(&p->clock->seq);
-    uint64_t base, old;
+    uint64_t base;
 
     if (kv->clock_seq == seq && !kv->tsc_delta_set)
         return;
@@ -106,15 +116,15 @@ void kvm_time_sync(struct hv_vp *vp)
         uint64_t now = hv_time_ns(p);
 
         kp->clock_seq = seq;
-        kp->time_base_old = kp->time_base;
         kp->time_base = time_tsc(p, now) - host_tsc(kp);
         c.clock = now;
         kvm_ioctl(kp->vm, KVM_SET_CLOCK, &c);
     }
     base = kp->time_base;
-    old = kp->time_base_old;
     pthread_mutex_unlock(&kp->time_lock);
-    base += tsc_delta(vp, old);
+    kv->tsc_delta = tsc_delta(vp);
+    kv->time_base = base;
+    base += kv->tsc_delta;
     if (tsc_offset(vp, &base, true) < 0)
         kvm_msr_set(vp, MSR_TSC, host_tsc(kp) + base);
     kv->tsc_delta_set = false;
@@ -251,6 +261,12 @@ static int push_msrs(struct hv_vp *vp)
     kvm_msr_set(vp, MSR_BIOS_SIGN, (uint64_t)HV_UCODE_REV << 32);
     kvm_msr_set(vp, MSR_TSC_ADJUST, vp->cpu.tsc_adjust);
     kv->tsc_delta = vp->cpu.tsc_offset + vp->cpu.tsc_adjust;
+    if (vp->cpu.tsc_offset) {
+        kv->tsc_delta += tsc_rate_gap(vp->p);
+        /* Taken while the clock ran, the gap is not exact; processors must not differ by that. */
+        if (!atomic_load(&vp->p->clock->paused) && kv->tsc_delta - vp->cpu.tsc_adjust + TSC_SNAP < 2 * TSC_SNAP)
+            kv->tsc_delta = vp->cpu.tsc_adjust;
+    }
     kv->tsc_delta_set = true;
     return 0;
 }
@@ -416,7 +432,6 @@ static int pull_vector(struct hv_vp *vp)
 
 static void pull_msrs(struct hv_vp *vp)
 {
-    struct kvm_part *kp = kvm_part(vp->p);
     uint64_t val;
 
     for (unsigned i = 0; i < COUNT(cpu_msrs); i++) {
@@ -430,7 +445,7 @@ static void pull_msrs(struct hv_vp *vp)
     }
     if (!kvm_msr_get(vp, MSR_TSC_ADJUST, &val))
         vp->cpu.tsc_adjust = val;
-    vp->cpu.tsc_offset = tsc_delta(vp, kp->time_base) - vp->cpu.tsc_adjust;
+    vp->cpu.tsc_offset = tsc_delta(vp) - vp->cpu.tsc_adjust - tsc_rate_gap(vp->p);
     if (kvm_msr_get(vp, MSR_TSC_DEADLINE, &vp->lapic.tsc_deadline))
         vp->lapic.tsc_deadline = 0;
 }
