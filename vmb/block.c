@@ -74,10 +74,9 @@ static void finished(void *ctx, struct mobo_block_req *r, int err)
         pthread_mutex_unlock(&b->lock);
     }
     if (tell) {
-        const struct vmb_request req = { .kind = VMB_REQ_NO_SPACE,
-                                         .from = b->dev->name,
-                                         .text = b->what,
-                                         .dump = "" };
+        const struct vmb_request req = {
+            .kind = VMB_REQ_NO_SPACE, .from = b->dev->name, .text = b->what, .dump = ""
+        };
 
         v->ops->request(v->ctx, &req);
     }

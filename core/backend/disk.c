@@ -278,7 +278,9 @@ int disk_open(const char *text, uint32_t flags, bool check_only, const struct vm
         .len = bi.size,
         .sector = d->sector,
         .physical = bi.physical_sector_size > d->sector ? bi.physical_sector_size : d->sector,
-        .discard_unit = bi.block_size ? bi.block_size : bi.device ? 0 : 4096,
+        .discard_unit = bi.block_size ? bi.block_size
+                        : bi.device   ? 0
+                                      : 4096,
     };
     if (bi.read_only || s.read_only || (flags & MOBO_BLOCK_READ_ONLY))
         info->flags |= MOBO_BLOCK_READ_ONLY;

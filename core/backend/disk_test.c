@@ -146,8 +146,11 @@ static void test_requests(void **state)
     }
     assert_memory_equal(in, out, sizeof(in));
     /* zeroes, discarding, flushing */
-    r[0] = (struct mobo_block_req){ .size = sizeof(r[0]), .op = MOBO_BLOCK_WRITE_ZEROES,
-                                    .flags = MOBO_BLOCK_MAY_UNMAP, .off = 8192, .len = 8192 };
+    r[0] = (struct mobo_block_req){ .size = sizeof(r[0]),
+                                    .op = MOBO_BLOCK_WRITE_ZEROES,
+                                    .flags = MOBO_BLOCK_MAY_UNMAP,
+                                    .off = 8192,
+                                    .len = 8192 };
     disk_submit(d, &r[0]);
     assert_int_equal(wait_for(1), 0);
     r[0].op = MOBO_BLOCK_DISCARD_RANGE;
@@ -158,8 +161,12 @@ static void test_requests(void **state)
     disk_submit(d, &r[0]);
     assert_int_equal(wait_for(1), 0);
     memset(out, 0, 16384);
-    r[1] = (struct mobo_block_req){ .size = sizeof(r[1]), .op = MOBO_BLOCK_READ, .off = 8192,
-                                    .len = 8192, .iov = v[1], .niov = 3 };
+    r[1] = (struct mobo_block_req){ .size = sizeof(r[1]),
+                                    .op = MOBO_BLOCK_READ,
+                                    .off = 8192,
+                                    .len = 8192,
+                                    .iov = v[1],
+                                    .niov = 3 };
     disk_submit(d, &r[1]);
     assert_int_equal(wait_for(1), 0);
     assert_memory_equal(in[1], out[0], 8192);

@@ -7,22 +7,18 @@
 #include <string.h>
 
 enum {
-    PIECE = 64 << 10,        /* of WRITE SAME with a pattern, and of VERIFY */
+    PIECE = 64 << 10,         /* of WRITE SAME with a pattern, and of VERIFY */
     WRITE_SAME_MAX = 1 << 30, /* bytes */
     UNMAP_MAX_DESCRIPTORS = 256,
     PARAMETER_MAX = 8 + 16 * UNMAP_MAX_DESCRIPTORS
 };
 
 const struct mobo_field scsi_state_fields[] = {
-    MOBO_FIELD(1, struct scsi_state, stopped),       /* since 1.1 */
-    MOBO_FIELD(2, struct scsi_state, ejected),
-    MOBO_FIELD(3, struct scsi_state, prevent),
-    MOBO_FIELD(4, struct scsi_state, wce),
-    MOBO_FIELD(5, struct scsi_state, attention),
-    MOBO_FIELD(6, struct scsi_state, pr_registered),
-    MOBO_FIELD(7, struct scsi_state, pr_type),
-    MOBO_FIELD(8, struct scsi_state, pr_generation),
-    MOBO_FIELD(9, struct scsi_state, pr_key),
+    MOBO_FIELD(1, struct scsi_state, stopped), /* since 1.1 */
+    MOBO_FIELD(2, struct scsi_state, ejected),       MOBO_FIELD(3, struct scsi_state, prevent),
+    MOBO_FIELD(4, struct scsi_state, wce),           MOBO_FIELD(5, struct scsi_state, attention),
+    MOBO_FIELD(6, struct scsi_state, pr_registered), MOBO_FIELD(7, struct scsi_state, pr_type),
+    MOBO_FIELD(8, struct scsi_state, pr_generation), MOBO_FIELD(9, struct scsi_state, pr_key),
 };
 const uint32_t scsi_state_nfields = sizeof(scsi_state_fields) / sizeof(scsi_state_fields[0]);
 
@@ -443,8 +439,8 @@ static void write_same(struct scsi_req *r, uint64_t lba, uint64_t count, uint8_t
 static void hex_id(const uint8_t *id, uint8_t *ret)
 {
     for (unsigned i = 0; i < 16; i++) {
-        ret[2 * i] = (uint8_t)"0123456789abcdef"[id[i] >> 4];
-        ret[2 * i + 1] = (uint8_t)"0123456789abcdef"[id[i] & 15];
+        ret[2 * i] = (uint8_t) "0123456789abcdef"[id[i] >> 4];
+        ret[2 * i + 1] = (uint8_t) "0123456789abcdef"[id[i] & 15];
     }
 }
 
@@ -466,7 +462,7 @@ static uint32_t vpd_page(struct scsi_lun *l, uint8_t page, uint8_t *b)
         b[3] = 32;
         hex_id(l->id, b + 4);
         return 36;
-    case 0x83: /* device identification, 7.8.6 */
+    case 0x83:       /* device identification, 7.8.6 */
         b[4] = 0x02; /* ASCII */
         b[5] = 0x01; /* T10 vendor ID based */
         b[7] = 8 + 32;
@@ -483,8 +479,8 @@ static uint32_t vpd_page(struct scsi_lun *l, uint8_t page, uint8_t *b)
         if (l->cd)
             return 0;
         b[3] = 0x3c;
-        b[4] = 1;                                           /* WSNZ */
-        scsi_put16(b + 6, l->info.physical / l->sector);    /* optimal granularity */
+        b[4] = 1;                                        /* WSNZ */
+        scsi_put16(b + 6, l->info.physical / l->sector); /* optimal granularity */
         if (thin) {
             scsi_put32(b + 20, UINT32_MAX);
             scsi_put32(b + 24, UNMAP_MAX_DESCRIPTORS);
@@ -534,7 +530,7 @@ static void inquiry(struct scsi_req *r)
     }
     b[0] = l->absent ? 0x7f : l->cd ? 5 : 0; /* 7f: no unit can be there */
     b[1] = l->cd ? 0x80 : 0;                 /* removable */
-    b[2] = 6;                /* SPC-4 */
+    b[2] = 6;                                /* SPC-4 */
     b[3] = 2;
     b[4] = 68 - 5;
     b[7] = 2; /* CMDQUE */
@@ -542,8 +538,8 @@ static void inquiry(struct scsi_req *r)
     memcpy(b + 8, "Msft    ", 8);
     memcpy(b + 16, l->cd ? "Virtual DVD-ROM " : "Virtual Disk    ", 16);
     memcpy(b + 32, "1.0 ", 4);
-    scsi_put16(b + 58, 0x00a0);                /* SAM-5 */
-    scsi_put16(b + 60, 0x0460);                /* SPC-4 */
+    scsi_put16(b + 58, 0x00a0);                  /* SAM-5 */
+    scsi_put16(b + 60, 0x0460);                  /* SPC-4 */
     scsi_put16(b + 62, l->cd ? 0x0560 : 0x04c0); /* MMC-6, SBC-3 */
     scsi_reply(r, b, 68, alloc);
 }
@@ -743,9 +739,9 @@ static void pr_in(struct scsi_req *r)
     case 2: /* REPORT CAPABILITIES */
         memset(b, 0, 8);
         scsi_put16(b, 8);
-        b[3] = 0x80;       /* TMV */
-        b[4] = 0xea;       /* types 1, 3, 5, 6, 7 */
-        b[5] = 0x01;       /* type 8 */
+        b[3] = 0x80; /* TMV */
+        b[4] = 0xea; /* types 1, 3, 5, 6, 7 */
+        b[5] = 0x01; /* type 8 */
         scsi_reply(r, b, 8, alloc);
         return;
     case 3: /* READ FULL STATUS */
@@ -880,16 +876,25 @@ static void disk_execute(struct scsi_req *r)
         lba = scsi_get24(c + 1) & 0x1fffff;
         scsi_transfer(r, c[0] == OP_READ_6 ? MOBO_BLOCK_READ : MOBO_BLOCK_WRITE, lba, n, false);
         return;
-    case OP_READ_10: case OP_WRITE_10: case OP_VERIFY_10: case OP_WRITE_VERIFY_10:
+    case OP_READ_10:
+    case OP_WRITE_10:
+    case OP_VERIFY_10:
+    case OP_WRITE_VERIFY_10:
     case OP_WRITE_SAME_10:
         lba = scsi_get32(c + 2);
         n = scsi_get16(c + 7);
         break;
-    case OP_READ_12: case OP_WRITE_12: case OP_VERIFY_12: case OP_WRITE_VERIFY_12:
+    case OP_READ_12:
+    case OP_WRITE_12:
+    case OP_VERIFY_12:
+    case OP_WRITE_VERIFY_12:
         lba = scsi_get32(c + 2);
         n = scsi_get32(c + 6);
         break;
-    case OP_READ_16: case OP_WRITE_16: case OP_VERIFY_16: case OP_WRITE_VERIFY_16:
+    case OP_READ_16:
+    case OP_WRITE_16:
+    case OP_VERIFY_16:
+    case OP_WRITE_VERIFY_16:
     case OP_WRITE_SAME_16:
         lba = scsi_get64(c + 2);
         n = scsi_get32(c + 10);
@@ -897,24 +902,29 @@ static void disk_execute(struct scsi_req *r)
     default: lba = n = 0; break;
     }
     switch (c[0]) {
-    case OP_READ_10: case OP_READ_12: case OP_READ_16:
-    case OP_WRITE_10: case OP_WRITE_12: case OP_WRITE_16:
+    case OP_READ_10:
+    case OP_READ_12:
+    case OP_READ_16:
+    case OP_WRITE_10:
+    case OP_WRITE_12:
+    case OP_WRITE_16:
         if (c[1] & 0xe0) { /* protection information */
             bad_cdb(r);
             break;
         }
         scsi_transfer(r, (c[0] & 2) ? MOBO_BLOCK_WRITE : MOBO_BLOCK_READ, lba, n, c[1] & 8);
         break;
-    case OP_VERIFY_10: case OP_VERIFY_12: case OP_VERIFY_16:
-        verify(r, lba, n, (c[1] >> 1) & 3);
-        break;
-    case OP_WRITE_VERIFY_10: case OP_WRITE_VERIFY_12: case OP_WRITE_VERIFY_16:
-        write_verify(r, lba, n, (c[1] >> 1) & 3);
-        break;
+    case OP_VERIFY_10:
+    case OP_VERIFY_12:
+    case OP_VERIFY_16: verify(r, lba, n, (c[1] >> 1) & 3); break;
+    case OP_WRITE_VERIFY_10:
+    case OP_WRITE_VERIFY_12:
+    case OP_WRITE_VERIFY_16: write_verify(r, lba, n, (c[1] >> 1) & 3); break;
     case OP_WRITE_SAME_10: write_same(r, lba, n, c[1] & 0xfe); break;
     case OP_WRITE_SAME_16: write_same(r, lba, n, c[1]); break;
     case OP_UNMAP: unmap(r); break;
-    case OP_SYNC_CACHE_10: case OP_SYNC_CACHE_16: scsi_flush(r); break;
+    case OP_SYNC_CACHE_10:
+    case OP_SYNC_CACHE_16: scsi_flush(r); break;
     case OP_SEEK_6:
         if (in_range(r, scsi_get24(c + 1) & 0x1fffff, 1))
             scsi_good(r);
@@ -925,11 +935,15 @@ static void disk_execute(struct scsi_req *r)
         break;
     case OP_READ_CAPACITY_10: read_capacity_10(r); break;
     case OP_SERVICE_ACTION_IN_16: service_action_in_16(r); break;
-    case OP_MODE_SELECT_6: case OP_MODE_SELECT_10: mode_select(r); break;
+    case OP_MODE_SELECT_6:
+    case OP_MODE_SELECT_10: mode_select(r); break;
     case OP_START_STOP: start_stop(r); break;
     case OP_FORMAT_UNIT: format_unit(r); break;
     case OP_MEDIUM_REMOVAL: scsi_good(r); break; /* it cannot be removed at all */
-    case OP_RESERVE_6: case OP_RELEASE_6: case OP_RESERVE_10: case OP_RELEASE_10:
+    case OP_RESERVE_6:
+    case OP_RELEASE_6:
+    case OP_RESERVE_10:
+    case OP_RELEASE_10:
         if (c[1] & 0x11) /* third parties, extents */
             bad_cdb(r);
         else
@@ -990,12 +1004,24 @@ static void request_sense(struct scsi_req *r)
 static bool needs_medium(const uint8_t *cdb)
 {
     switch (cdb[0]) {
-    case OP_MODE_SENSE_6: case OP_MODE_SENSE_10: case OP_MODE_SELECT_6: case OP_MODE_SELECT_10:
-    case OP_START_STOP: case OP_MEDIUM_REMOVAL: case OP_PR_IN: case OP_PR_OUT:
-    case OP_RESERVE_6: case OP_RELEASE_6: case OP_RESERVE_10: case OP_RELEASE_10:
-    case OP_SEND_DIAGNOSTIC: case OP_GET_CONFIGURATION: case OP_GET_EVENT_STATUS:
-    case OP_MECHANISM_STATUS: case OP_SYNC_CACHE_10: case OP_SYNC_CACHE_16:
-        return false;
+    case OP_MODE_SENSE_6:
+    case OP_MODE_SENSE_10:
+    case OP_MODE_SELECT_6:
+    case OP_MODE_SELECT_10:
+    case OP_START_STOP:
+    case OP_MEDIUM_REMOVAL:
+    case OP_PR_IN:
+    case OP_PR_OUT:
+    case OP_RESERVE_6:
+    case OP_RELEASE_6:
+    case OP_RESERVE_10:
+    case OP_RELEASE_10:
+    case OP_SEND_DIAGNOSTIC:
+    case OP_GET_CONFIGURATION:
+    case OP_GET_EVENT_STATUS:
+    case OP_MECHANISM_STATUS:
+    case OP_SYNC_CACHE_10:
+    case OP_SYNC_CACHE_16: return false;
     }
     return true;
 }
@@ -1037,7 +1063,8 @@ void scsi_execute(struct scsi_lun *l, uint64_t luns, struct scsi_req *r)
     }
     switch (r->cdb[0]) {
     case OP_TEST_UNIT_READY: scsi_good(r); return;
-    case OP_MODE_SENSE_6: case OP_MODE_SENSE_10: scsi_mode_sense(r); return;
+    case OP_MODE_SENSE_6:
+    case OP_MODE_SENSE_10: scsi_mode_sense(r); return;
     }
     if (!l->cd)
         disk_execute(r);

@@ -55,7 +55,7 @@ struct scsi_req {
     uint8_t dir;          /* enum scsi_dir */
     struct mobo_iov *iov; /* guest memory; changed by the execution */
     uint32_t niov;
-    uint64_t len;         /* of it all */
+    uint64_t len; /* of it all */
     void (*done)(struct scsi_req *r);
     /* the answer */
     uint8_t status; /* enum scsi_status */
@@ -75,7 +75,7 @@ struct scsi_req {
 /* What is saved of a unit. */
 struct scsi_state {
     uint8_t stopped, ejected, prevent, wce;
-    uint16_t attention; /* enum scsi_asc of a unit attention to tell, 0 none */
+    uint16_t attention;             /* enum scsi_asc of a unit attention to tell, 0 none */
     uint8_t pr_registered, pr_type; /* SPC-4 5.13; type 0: not reserved */
     uint32_t pr_generation;
     uint64_t pr_key;
@@ -126,13 +126,34 @@ void scsi_mode_sense(struct scsi_req *r);
 bool scsi_cd_execute(struct scsi_req *r);
 uint32_t scsi_cd_mode_page(struct scsi_lun *l, uint8_t page, uint8_t *buf);
 
-static inline void scsi_put16(uint8_t *p, uint64_t v) { p[0] = (uint8_t)(v >> 8), p[1] = (uint8_t)v; }
-static inline void scsi_put32(uint8_t *p, uint64_t v) { scsi_put16(p, v >> 16), scsi_put16(p + 2, v); }
-static inline void scsi_put64(uint8_t *p, uint64_t v) { scsi_put32(p, v >> 32), scsi_put32(p + 4, v); }
-static inline uint16_t scsi_get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static inline uint32_t scsi_get24(const uint8_t *p) { return (uint32_t)(p[0] << 16 | p[1] << 8 | p[2]); }
-static inline uint32_t scsi_get32(const uint8_t *p) { return (uint32_t)scsi_get16(p) << 16 | scsi_get16(p + 2); }
-static inline uint64_t scsi_get64(const uint8_t *p) { return (uint64_t)scsi_get32(p) << 32 | scsi_get32(p + 4); }
+static inline void scsi_put16(uint8_t *p, uint64_t v)
+{
+    p[0] = (uint8_t)(v >> 8), p[1] = (uint8_t)v;
+}
+static inline void scsi_put32(uint8_t *p, uint64_t v)
+{
+    scsi_put16(p, v >> 16), scsi_put16(p + 2, v);
+}
+static inline void scsi_put64(uint8_t *p, uint64_t v)
+{
+    scsi_put32(p, v >> 32), scsi_put32(p + 4, v);
+}
+static inline uint16_t scsi_get16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+static inline uint32_t scsi_get24(const uint8_t *p)
+{
+    return (uint32_t)(p[0] << 16 | p[1] << 8 | p[2]);
+}
+static inline uint32_t scsi_get32(const uint8_t *p)
+{
+    return (uint32_t)scsi_get16(p) << 16 | scsi_get16(p + 2);
+}
+static inline uint64_t scsi_get64(const uint8_t *p)
+{
+    return (uint64_t)scsi_get32(p) << 32 | scsi_get32(p + 4);
+}
 
 /* Operation codes (SPC-4, SBC-3, MMC-6). */
 enum scsi_op {

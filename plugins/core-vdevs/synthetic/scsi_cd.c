@@ -100,14 +100,14 @@ static void get_configuration(struct scsi_req *r)
         uint16_t code;
         uint8_t flags, len, data[8];
     } features[] = {
-        { 0x0000, 0x03, 8, { 0, 0x10, 0, 0, 0, 0x08, 0, 0 } },    /* profiles: DVD-ROM, CD-ROM */
-        { 0x0001, 0x0b, 8, { 0, 0, 0, 1, 1, 0, 0, 0 } },          /* core: SCSI, DBE */
-        { 0x0002, 0x07, 4, { 2, 0, 0, 0 } },                      /* morphing: OCEvent */
-        { 0x0003, 0x03, 4, { 0x29, 0, 0, 0 } },                   /* removable: tray, eject, lock */
-        { 0x0010, 0x01, 8, { 0, 0, 0x08, 0, 0, 1, 1, 0 } },       /* random readable, 2048 */
-        { 0x001e, 0x08, 4, { 0, 0, 0, 0 } },                      /* CD read */
-        { 0x001f, 0x08, 4, { 0, 0, 0, 0 } },                      /* DVD read */
-        { 0x0100, 0x03, 0, { 0 } },                               /* power management */
+        { 0x0000, 0x03, 8, { 0, 0x10, 0, 0, 0, 0x08, 0, 0 } }, /* profiles: DVD-ROM, CD-ROM */
+        { 0x0001, 0x0b, 8, { 0, 0, 0, 1, 1, 0, 0, 0 } },       /* core: SCSI, DBE */
+        { 0x0002, 0x07, 4, { 2, 0, 0, 0 } },                   /* morphing: OCEvent */
+        { 0x0003, 0x03, 4, { 0x29, 0, 0, 0 } },                /* removable: tray, eject, lock */
+        { 0x0010, 0x01, 8, { 0, 0, 0x08, 0, 0, 1, 1, 0 } },    /* random readable, 2048 */
+        { 0x001e, 0x08, 4, { 0, 0, 0, 0 } },                   /* CD read */
+        { 0x001f, 0x08, 4, { 0, 0, 0, 0 } },                   /* DVD read */
+        { 0x0100, 0x03, 0, { 0 } },                            /* power management */
     };
     uint8_t rt = r->cdb[1] & 3, b[128] = { 0 };
     uint16_t start = scsi_get16(r->cdb + 2);
@@ -163,7 +163,7 @@ static void get_event_status(struct scsi_req *r)
     b[1] = 6;
     b[2] = 4;
     if (l->s.attention == ASC_MEDIUM_CHANGED)
-        b[4] = 2; /* new media */
+        b[4] = 2;                /* new media */
     b[5] = l->s.ejected ? 1 : 2; /* tray open, or media present */
     scsi_reply(r, b, 8, scsi_get16(r->cdb + 7));
 }
@@ -224,7 +224,7 @@ static void read_dvd_structure(struct scsi_req *r)
         return;
     }
     switch (r->cdb[7]) {
-    case 0x00: /* physical format */
+    case 0x00:       /* physical format */
         b[4] = 0x01; /* DVD-ROM, part 1 */
         b[5] = 0x0f; /* 120 mm, rate not specified */
         b[6] = 0x01; /* one layer, embossed */

@@ -12,18 +12,18 @@
 #include "scsi.h"
 
 enum sv_op { /* SV enum vstor_packet_operation */
-    SV_COMPLETE_IO = 1,
-    SV_EXECUTE_SRB = 3,
-    SV_RESET_LUN = 4,
-    SV_RESET_ADAPTER = 5,
-    SV_RESET_BUS = 6,
-    SV_BEGIN_INIT = 7,
-    SV_END_INIT = 8,
-    SV_QUERY_VERSION = 9,
-    SV_QUERY_PROPERTIES = 10,
-    SV_ENUMERATE_BUS = 11,
-    SV_FC_HBA_DATA = 12,
-    SV_CREATE_SUB_CHANNELS = 13
+             SV_COMPLETE_IO = 1,
+             SV_EXECUTE_SRB = 3,
+             SV_RESET_LUN = 4,
+             SV_RESET_ADAPTER = 5,
+             SV_RESET_BUS = 6,
+             SV_BEGIN_INIT = 7,
+             SV_END_INIT = 8,
+             SV_QUERY_VERSION = 9,
+             SV_QUERY_PROPERTIES = 10,
+             SV_ENUMERATE_BUS = 11,
+             SV_FC_HBA_DATA = 12,
+             SV_CREATE_SUB_CHANNELS = 13
 };
 
 /* Status of a packet (NTSTATUS). */
@@ -34,12 +34,12 @@ enum sv_op { /* SV enum vstor_packet_operation */
 #define SV_INVALID_STATE     0xc0000184u
 
 enum srb_status { /* SV SRB_STATUS_... */
-    SRB_SUCCESS = 0x01,
-    SRB_ABORTED = 0x02,
-    SRB_ERROR = 0x04,
-    SRB_INVALID_REQUEST = 0x06,
-    SRB_INVALID_LUN = 0x20,
-    SRB_SENSE_VALID = 0x80
+                  SRB_SUCCESS = 0x01,
+                  SRB_ABORTED = 0x02,
+                  SRB_ERROR = 0x04,
+                  SRB_INVALID_REQUEST = 0x06,
+                  SRB_INVALID_LUN = 0x20,
+                  SRB_SENSE_VALID = 0x80
 };
 
 /* SV struct vmscsi_request; versions before 5.1 end after the command block. */
@@ -98,13 +98,13 @@ struct sv_channel {
     mobo_vmbus_t vm; /* NULL: not offered */
     uint16_t index;  /* 0: primary */
     bool open;
-    bool held;         /* packets wait until requests are free */
+    bool held;           /* packets wait until requests are free */
     uint32_t generation; /* counts opens: answers to a past life are not sent */
     struct sv_request *answers, **answers_tail; /* wait for room in the ring */
 };
 
 struct sv_request {
-    struct scsi_req scsi; /* first */
+    struct scsi_req scsi;           /* first */
     struct sv_request *next, *prev; /* of those in work, or free */
     struct sv_channel *ch;
     uint32_t generation;
@@ -141,7 +141,7 @@ struct storvsp {
     struct sv_request *work; /* in work, a ring without head; NULL none */
     struct sv_request *free;
     struct sv_request *again; /* restored, to be executed again */
-    unsigned requests;       /* allocated */
+    unsigned requests;        /* allocated */
     unsigned outstanding, peak;
     uint64_t srbs, refused, signals;
     bool warned;
@@ -226,8 +226,8 @@ static int request_map(struct sv_request *q, const struct mobo_vmbus_packet *p)
         return 0;
     for (;;) {
         struct mobo_iov *more;
-        int err = v->host->vmbus_gpa_direct(q->ch->vm, p, q->iov, q->cap, &q->scsi.niov,
-                                            &q->scsi.len);
+        int err =
+            v->host->vmbus_gpa_direct(q->ch->vm, p, q->iov, q->cap, &q->scsi.niov, &q->scsi.len);
 
         if (err != -E2BIG || q->cap >= most)
             return err;
@@ -315,10 +315,10 @@ static void srb_done(struct scsi_req *r)
     } else {
         s->sense_len = 0;
     }
-    MOBO_TRACE(v->host, v->dev, v->trace, "srb 0x%llx done: status %u moved %llu sense %02x/%02x%02x",
-               (unsigned long long)q->transaction, r->status, (unsigned long long)r->moved,
-               r->status ? r->sense[2] : 0, r->status ? r->sense[12] : 0,
-               r->status ? r->sense[13] : 0);
+    MOBO_TRACE(
+        v->host, v->dev, v->trace, "srb 0x%llx done: status %u moved %llu sense %02x/%02x%02x",
+        (unsigned long long)q->transaction, r->status, (unsigned long long)r->moved,
+        r->status ? r->sense[2] : 0, r->status ? r->sense[12] : 0, r->status ? r->sense[13] : 0);
     answer(q, SV_OK);
     for (unsigned i = 0; i <= v->s.sub_channels; i++)
         if (v->ch[i].held)
@@ -362,7 +362,7 @@ static void srb_execute(struct sv_request *q)
     memset(q->scsi.cdb, 0, sizeof(q->scsi.cdb));
     memcpy(q->scsi.cdb, s->payload, s->cdb_len);
     q->scsi.len = s->data_len;
-    q->scsi.dir = !s->data_len    ? SCSI_NO_DATA
+    q->scsi.dir = !s->data_len      ? SCSI_NO_DATA
                   : s->data_in == 1 ? SCSI_DATA_IN
                   : s->data_in == 0 ? SCSI_DATA_OUT
                                     : SCSI_NO_DATA;
@@ -546,8 +546,9 @@ static void handle(struct sv_channel *ch, const struct mobo_vmbus_packet *p)
             v->host->vmbus_fault(ch->vm, "malformed ranges of a request");
         } else if (err) {
             if (!v->warned)
-                v->host->log(v->dev, MOBO_WARNING, "a request names memory that is not RAM, or too "
-                                                   "much of it: refused");
+                v->host->log(v->dev, MOBO_WARNING,
+                             "a request names memory that is not RAM, or too "
+                             "much of it: refused");
             v->warned = true;
             srb_refuse(q, SRB_INVALID_REQUEST);
         } else {
@@ -659,7 +660,9 @@ static void guid_of(const char *what, const char *text, uint8_t id[16])
 
 static int hex(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
 }
 
 static int guid_parse(const char *text, uint8_t id[16])
@@ -715,8 +718,10 @@ static int make_lun(struct storvsp *v, unsigned n, mobo_block_t block,
     err = !l ? v->host->fail(v->dev, -ENOMEM, "%s: no memory", what)
           : scsi_lun_init(l, v->host, v->dev, (uint8_t)n, block, info,
                           memcmp(info->id, none, 16) ? info->id : id)
-              ? v->host->fail(v->dev, -EINVAL, "%s: the image is too small for a disc, or has "
-                                               "sectors that a disc cannot have", what)
+              ? v->host->fail(v->dev, -EINVAL,
+                              "%s: the image is too small for a disc, or has "
+                              "sectors that a disc cannot have",
+                              what)
               : 0;
     if (err) {
         v->host->block_close(block);
@@ -739,10 +744,10 @@ static int add_lun(struct storvsp *v, unsigned n, const char *key)
 
 static int sv_create(struct mobo_vdev *dev, const struct mobo_host *host, void **ret)
 {
-    static const uint8_t scsi_class[16] = MOBO_GUID(0xba6163d9, 0x04a1, 0x4d29, 0xb6, 0x05, 0x72,
-                                                    0xe2, 0xff, 0xb1, 0xdc, 0x7f);
-    static const uint8_t ide_class[16] = MOBO_GUID(0x32412632, 0x86cb, 0x44a2, 0x9b, 0x5c, 0x50,
-                                                   0xd1, 0x41, 0x73, 0x54, 0xf5);
+    static const uint8_t scsi_class[16] =
+        MOBO_GUID(0xba6163d9, 0x04a1, 0x4d29, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f);
+    static const uint8_t ide_class[16] =
+        MOBO_GUID(0x32412632, 0x86cb, 0x44a2, 0x9b, 0x5c, 0x50, 0xd1, 0x41, 0x73, 0x54, 0xf5);
     struct mobo_board_info board = { .size = sizeof(board) };
     const char *instance, *form;
     struct storvsp *v;
@@ -876,7 +881,8 @@ struct sv_saved_request {
     uint32_t niov, reserved2;
 };
 
-static int save_request(struct storvsp *v, struct mobo_writer *out, unsigned n, struct sv_request *q)
+static int save_request(struct storvsp *v, struct mobo_writer *out, unsigned n,
+                        struct sv_request *q)
 {
     struct sv_saved_request h = { .channel = q->ch->index,
                                   .answered = q->answered,
@@ -941,7 +947,8 @@ static struct sv_request *load_request(struct storvsp *v, const uint8_t *b, uint
     if (len < sizeof(h))
         return NULL;
     memcpy(&h, b, sizeof(h));
-    if (h.channel >= CHANNELS_MAX || h.answered > 1 || (h.packet_len != PACKET_LEN && h.packet_len != PACKET_LEN_OLD) ||
+    if (h.channel >= CHANNELS_MAX || h.answered > 1 ||
+        (h.packet_len != PACKET_LEN && h.packet_len != PACKET_LEN_OLD) ||
         h.niov > v->max_transfer / 4096 + 2 || len != sizeof(h) + (size_t)h.niov * 16)
         return NULL;
     q = calloc(1, sizeof(*q));
@@ -1197,17 +1204,38 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
 
 /* ---- descriptor ---------------------------------------------------------------------------------- */
 
-#define LUN(n) { "lun" #n, MOBO_PATH, 0, NULL, NULL, 0, 0, NULL, "image of unit " #n }
-#define LUNS(n) LUN(n##0), LUN(n##1), LUN(n##2), LUN(n##3), LUN(n##4), LUN(n##5), LUN(n##6), \
-    LUN(n##7), LUN(n##8), LUN(n##9)
+#define LUN(n)                                                              \
+    {                                                                       \
+        "lun" #n, MOBO_PATH, 0, NULL, NULL, 0, 0, NULL, "image of unit " #n \
+    }
+#define LUNS(n)                                                                             \
+    LUN(n##0), LUN(n##1), LUN(n##2), LUN(n##3), LUN(n##4), LUN(n##5), LUN(n##6), LUN(n##7), \
+        LUN(n##8), LUN(n##9)
 
 static const struct mobo_param sv_params[] = {
     { "form", MOBO_CHOICE, 0, NULL, "scsi", 0, 0, "scsi|ide",
       "SCSI controller, or the accelerator of an IDE drive" },
     { "image", MOBO_PATH, 0, NULL, NULL, 0, 0, NULL,
       "image of unit 0: PATH[,ro][,cdrom][,direct][,sector=4096]" },
-    LUN(0), LUN(1), LUN(2), LUN(3), LUN(4), LUN(5), LUN(6), LUN(7), LUN(8), LUN(9),
-    LUNS(1), LUNS(2), LUNS(3), LUNS(4), LUNS(5), LUN(60), LUN(61), LUN(62), LUN(63),
+    LUN(0),
+    LUN(1),
+    LUN(2),
+    LUN(3),
+    LUN(4),
+    LUN(5),
+    LUN(6),
+    LUN(7),
+    LUN(8),
+    LUN(9),
+    LUNS(1),
+    LUNS(2),
+    LUNS(3),
+    LUNS(4),
+    LUNS(5),
+    LUN(60),
+    LUN(61),
+    LUN(62),
+    LUN(63),
     { "channels", MOBO_UINT, 0, NULL, NULL, 1, CHANNELS_MAX, NULL,
       "VMBus channels at most; by the number of processors if not set" },
     { "max-transfer", MOBO_SIZE, 0, NULL, "8M", 64 << 10, 64 << 20, NULL, "of one request" },

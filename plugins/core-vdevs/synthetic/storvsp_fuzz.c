@@ -75,10 +75,10 @@ static void hello(uint16_t version)
 
 /* Commands that are about right: the length in sectors fits the memory now and then. */
 static const uint8_t opcodes[] = {
-    0x00, 0x03, 0x04, 0x08, 0x0a, 0x0b, 0x12, 0x15, 0x16, 0x17, 0x1a, 0x1b, 0x1d, 0x1e, 0x25, 0x28,
-    0x2a, 0x2b, 0x2e, 0x2f, 0x35, 0x41, 0x42, 0x43, 0x46, 0x4a, 0x51, 0x52, 0x55, 0x56, 0x57, 0x5a,
-    0x5c, 0x5e, 0x5f, 0x88, 0x8a, 0x8e, 0x8f, 0x91, 0x93, 0x9e, 0xa0, 0xa8, 0xaa, 0xac, 0xad, 0xae,
-    0xaf, 0xb6, 0xbd,
+    0x00, 0x03, 0x04, 0x08, 0x0a, 0x0b, 0x12, 0x15, 0x16, 0x17, 0x1a, 0x1b, 0x1d,
+    0x1e, 0x25, 0x28, 0x2a, 0x2b, 0x2e, 0x2f, 0x35, 0x41, 0x42, 0x43, 0x46, 0x4a,
+    0x51, 0x52, 0x55, 0x56, 0x57, 0x5a, 0x5c, 0x5e, 0x5f, 0x88, 0x8a, 0x8e, 0x8f,
+    0x91, 0x93, 0x9e, 0xa0, 0xa8, 0xaa, 0xac, 0xad, 0xae, 0xaf, 0xb6, 0xbd,
 };
 
 static void send_srb(struct input *in, unsigned ch)
@@ -150,7 +150,7 @@ static void restore(struct input *in)
 static void command(unsigned n)
 {
     static const char *const all[][2] = {
-        { "add", "5 disk" }, { "add", "63 disc" }, { "remove", "5" },    { "remove", "0" },
+        { "add", "5 disk" }, { "add", "63 disc" },   { "remove", "5" },  { "remove", "0" },
         { "eject", "9" },    { "insert", "9 disc" }, { "remove", "63" }, { "add", "0 disk" },
         { "insert", "9" },   { "add", "99 disk" },
     };
@@ -162,15 +162,20 @@ static void command(unsigned n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
-    static const char *const params[] = { "image=disk", "lun1=disk", "lun9=disc", "channels=3",
-                                          "max-transfer=64K", NULL };
+    static const char *const params[] = { "image=disk", "lun1=disk",        "lun9=disc",
+                                          "channels=3", "max-transfer=64K", NULL };
     static const uint16_t versions[] = { 0x0602, 0x0200, 0x0402, 0x0501 };
     static const int errors[] = { -EIO, -ENOSPC, -ENOMEM, -EINVAL };
-    struct mobo_block_info di = { .size = sizeof(di), .flags = MOBO_BLOCK_DISCARD,
-                                  .len = DISK_LEN, .sector = 512, .physical = 4096 };
+    struct mobo_block_info di = { .size = sizeof(di),
+                                  .flags = MOBO_BLOCK_DISCARD,
+                                  .len = DISK_LEN,
+                                  .sector = 512,
+                                  .physical = 4096 };
     struct mobo_block_info ci = { .size = sizeof(ci),
                                   .flags = MOBO_BLOCK_CDROM | MOBO_BLOCK_READ_ONLY,
-                                  .len = DISK_LEN, .sector = 512, .physical = 512 };
+                                  .len = DISK_LEN,
+                                  .sector = 512,
+                                  .physical = 512 };
     struct input in = { bytes, len };
     char *text;
 

@@ -121,9 +121,9 @@ static void connect_guest(void)
 
 struct srb {
     uint8_t path, target, lun, cdb_len, dir, cdb[16];
-    uint32_t len;      /* of the command */
-    uint32_t mem;      /* of the memory that the packet names */
-    uint32_t off;      /* of the data in its first page */
+    uint32_t len; /* of the command */
+    uint32_t mem; /* of the memory that the packet names */
+    uint32_t off; /* of the data in its first page */
 };
 
 static void send_srb(const struct srb *s)
@@ -176,23 +176,23 @@ static struct answer cmd_at(uint8_t lun, const uint8_t *cdb, uint8_t cdb_len, ui
     return a;
 }
 
-#define CMD(lun, dir, len, ...)                                                       \
+#define CMD(lun, dir, len, ...)                                                               \
     cmd_at((lun), (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }), \
            (dir), (len))
-#define GOOD(...)                                   \
-    do {                                            \
-        struct answer g_ = CMD(__VA_ARGS__);        \
-        assert_int_equal(g_.srb_status, 1);         \
-        assert_int_equal(g_.scsi_status, 0);        \
+#define GOOD(...)                            \
+    do {                                     \
+        struct answer g_ = CMD(__VA_ARGS__); \
+        assert_int_equal(g_.srb_status, 1);  \
+        assert_int_equal(g_.scsi_status, 0); \
     } while (0)
-#define SENSE(key, asc, ...)                                          \
-    do {                                                              \
-        struct answer s_ = CMD(__VA_ARGS__);                          \
-        assert_int_equal(s_.srb_status, 0x84);                        \
-        assert_int_equal(s_.scsi_status, 2);                          \
-        assert_int_equal(s_.sense_len, 18);                           \
-        assert_int_equal(s_.sense[2], (key));                         \
-        assert_int_equal(s_.sense[12] << 8 | s_.sense[13], (asc));    \
+#define SENSE(key, asc, ...)                                       \
+    do {                                                           \
+        struct answer s_ = CMD(__VA_ARGS__);                       \
+        assert_int_equal(s_.srb_status, 0x84);                     \
+        assert_int_equal(s_.scsi_status, 2);                       \
+        assert_int_equal(s_.sense_len, 18);                        \
+        assert_int_equal(s_.sense[2], (key));                      \
+        assert_int_equal(s_.sense[12] << 8 | s_.sense[13], (asc)); \
     } while (0)
 
 static uint32_t be32(const uint8_t *p)
@@ -205,8 +205,8 @@ static uint32_t be32(const uint8_t *p)
 static void test_connect(void **state)
 {
     const struct mobo_vmbus_offer *o = mobo_fake_vmbus_offer(dev, 0);
-    static const uint8_t class_id[16] = MOBO_GUID(0xba6163d9, 0x04a1, 0x4d29, 0xb6, 0x05, 0x72,
-                                                  0xe2, 0xff, 0xb1, 0xdc, 0x7f);
+    static const uint8_t class_id[16] =
+        MOBO_GUID(0xba6163d9, 0x04a1, 0x4d29, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f);
 
     (void)state;
     assert_memory_equal(o->class_id, class_id, 16);
@@ -311,7 +311,12 @@ static void test_bad_packets(void **state)
 static void test_nobody(void **state)
 {
     struct answer a;
-    struct srb s = { .path = 3, .target = 1, .cdb_len = 12, .dir = 1, .len = 64, .mem = 64,
+    struct srb s = { .path = 3,
+                     .target = 1,
+                     .cdb_len = 12,
+                     .dir = 1,
+                     .len = 64,
+                     .mem = 64,
                      .cdb = { 0xa0, [9] = 64 } };
 
     (void)state;
@@ -341,7 +346,11 @@ static void test_nobody(void **state)
 
 static void test_read_write(void **state)
 {
-    struct srb s = { .cdb_len = 10, .dir = 1, .len = 8192, .mem = 12288, .off = 512,
+    struct srb s = { .cdb_len = 10,
+                     .dir = 1,
+                     .len = 8192,
+                     .mem = 12288,
+                     .off = 512,
                      .cdb = { 0x28, [5] = 16, [8] = 16 } };
     struct answer a;
 
@@ -876,13 +885,17 @@ static void test_random(void **state)
 static void test_bad_parameters(void **state)
 {
     static const char *const bad[][3] = {
-        { "image=disk", "lun0=disk", NULL }, { "lun0=nowhere", NULL },
-        { "form=ide", "lun1=disk", NULL },   { "instance=12", NULL },
-        { "channels=0", NULL },              { "max-transfer=1K", NULL },
+        { "image=disk", "lun0=disk", NULL },
+        { "lun0=nowhere", NULL },
+        { "form=ide", "lun1=disk", NULL },
+        { "instance=12", NULL },
+        { "channels=0", NULL },
+        { "max-transfer=1K", NULL },
         { "lun1=tiny", NULL },
     };
-    struct mobo_block_info ti = { .size = sizeof(ti), .flags = MOBO_BLOCK_CDROM, .len = 512,
-                                  .sector = 512, .physical = 512 };
+    struct mobo_block_info ti = {
+        .size = sizeof(ti), .flags = MOBO_BLOCK_CDROM, .len = 512, .sector = 512, .physical = 512
+    };
     static const char *const ide[] = { "form=ide", "image=disk", "drive=1", NULL };
     struct mobo_vdev *d;
 
@@ -902,12 +915,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define ST(name) cmocka_unit_test_setup_teardown(name, setup, done)
-        ST(test_connect),   ST(test_old_versions), ST(test_too_early), ST(test_bad_packets),
-        ST(test_nobody),    ST(test_read_write),   ST(test_errors),    ST(test_no_space), ST(test_full_ring),
-        ST(test_unmap),     ST(test_write_same),   ST(test_verify),    ST(test_inquiry),
-        ST(test_capacity),  ST(test_mode),         ST(test_start_stop), ST(test_others),
-        ST(test_reservations), ST(test_disc),      ST(test_commands),  ST(test_state),
-        ST(test_random),    ST(test_bad_parameters),
+        ST(test_connect),   ST(test_old_versions), ST(test_too_early),      ST(test_bad_packets),
+        ST(test_nobody),    ST(test_read_write),   ST(test_errors),         ST(test_no_space),
+        ST(test_full_ring), ST(test_unmap),        ST(test_write_same),     ST(test_verify),
+        ST(test_inquiry),   ST(test_capacity),     ST(test_mode),           ST(test_start_stop),
+        ST(test_others),    ST(test_reservations), ST(test_disc),           ST(test_commands),
+        ST(test_state),     ST(test_random),       ST(test_bad_parameters),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
