@@ -21,7 +21,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 enum {
-    JIT_CACHE_SIZE = 48 << 20,      /* host code of one VP, reset as a whole at 90 % */
+    JIT_CACHE_SIZE = 12 << 20,      /* host code of one VP, reset as a whole at 90 % */
     JIT_MAX_INSNS = 48,             /* of a block */
     JIT_MAX_BLOCKS = 1 << 18,
     JIT_MAX_POOL = 1 << 17,         /* decoded instructions that are executed by C */
