@@ -109,6 +109,23 @@ struct param {
     struct mobo_param_value val;
 };
 
+struct net_frame {
+    struct net_frame *next;
+    uint32_t len;
+    uint8_t data[];
+};
+
+struct mobo_net {
+    struct mobo_net *next; /* in the order of net_open() */
+    struct mobo_vdev *dev;
+    struct mobo_net_ops ops;
+    void *ctx;
+    struct net_frame *in, **in_tail;   /* for the device */
+    struct net_frame *out, **out_tail; /* of the device */
+    uint32_t room;                     /* frames; UINT32_MAX: no limit */
+    int starved, pumping, posted;
+};
+
 struct mobo_vdev {
     struct mobo_vdev *next;
     struct mobo_fake *f;
@@ -119,6 +136,7 @@ struct mobo_vdev {
     struct param *params; /* owned */
     struct mobo_char chr[CHARS];
     struct mobo_vmbus *vmbus; /* in the order of their offers */
+    struct mobo_net *nets;    /* owned */
     int a20; /* -1 no opinion */
 };
 
@@ -137,6 +155,7 @@ struct mobo_fake {
     struct disk *disks;
     struct mobo_block *blocks;
     struct mobo_board_info info;
+    uint32_t net_max_tcp;
     char error[256], error_read[256];
     unsigned logged[4];
     uint8_t *ram;
@@ -275,5 +294,13 @@ int fake_block_submit(struct mobo_block *b, struct mobo_block_req *r);
 void fake_block_drain(struct mobo_block *b, int cancel);
 void fake_block_resume(struct mobo_fake *f);
 void fake_block_free(struct mobo_fake *f);
+
+/* fake_net.c */
+int fake_net_open(struct mobo_vdev *dev, const char *key, const struct mobo_net_ops *ops, void *ctx,
+                  struct mobo_net **ret, struct mobo_net_info *info);
+int fake_net_send(struct mobo_net *t, const struct mobo_iov *iov, uint32_t niov);
+void fake_net_ready(struct mobo_net *t);
+void fake_net_work(struct mobo_fake *f); /* deliver what waits, where the device said so */
+void fake_net_free(struct mobo_vdev *dev);
 
 #endif

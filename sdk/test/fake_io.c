@@ -113,6 +113,7 @@ void mobo_fake_work(struct mobo_fake *f)
         w->fn(w->ctx);
         free(w);
     }
+    fake_net_work(f);
     for (struct mobo_watch *x = f->watches; x; x = x->next) {
         struct pollfd p = { x->fd, 0, 0 };
         uint32_t ev = 0;

@@ -235,6 +235,9 @@ static const struct mobo_host fake_host = {
     .block_drain = fake_block_drain,
     .mem_discard = fake_mem_discard,
     .block_open_spec = fake_block_open_spec,
+    .net_open = fake_net_open,
+    .net_send = fake_net_send,
+    .net_ready = fake_net_ready,
 };
 
 const struct mobo_host *mobo_fake_host(struct mobo_fake *f)
@@ -276,6 +279,7 @@ static void free_dev(struct mobo_vdev *d)
         free(d->chr[i].out);
     }
     fake_vmbus_free(d);
+    fake_net_free(d);
     free(d->params);
     free(d);
 }

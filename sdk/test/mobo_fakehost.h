@@ -127,6 +127,18 @@ const char *mobo_fake_vmbus_fault(struct mobo_vdev *dev, unsigned n);
 void mobo_fake_vmbus_gpadl(struct mobo_vdev *dev, unsigned n, uint32_t id, uint64_t gpa,
                            uint64_t len);
 
+/* Network backends: the test is the network.  @n counts net_open() calls of the device. */
+/** A frame for the device, which takes it at once, or after it said so and mobo_fake_work() ran.
+ * @return frames that wait. */
+unsigned mobo_fake_net_send(struct mobo_vdev *dev, unsigned n, const void *frame, uint32_t len);
+/** Take the oldest frame of the device.  @return its length (more than @max: cut), 0: there is none. */
+uint32_t mobo_fake_net_recv(struct mobo_vdev *dev, unsigned n, void *buf, uint32_t max);
+/** How many more frames the device can send (UINT32_MAX, no limit, at first). */
+void mobo_fake_net_room(struct mobo_vdev *dev, unsigned n, uint32_t frames);
+void mobo_fake_net_event(struct mobo_vdev *dev, unsigned n, uint32_t event);
+/** What net_open() says of max_tcp; 0 at first.  Before devices are added. */
+void mobo_fake_net_max_tcp(struct mobo_fake *f, uint32_t max_tcp);
+
 /* Disk images in memory.  Requests are executed by mobo_fake_work() and mobo_fake_step(). */
 /** What block_open() finds under @path, the whole value of the key.  @buf has info->len bytes and
  * stays the test's. */

@@ -101,6 +101,9 @@ struct nv_saved {
     uint16_t sub_channels; /* offered to the guest */
     uint8_t link;          /* 1: a person has not pulled the cable */
     uint8_t table_due;     /* the send table goes out when all sub-channels are open */
+    /* while saving and restoring only */
+    uint32_t answers; /* how many wait */
+    uint64_t owing;   /* bit n: channel n owes a completion */
 };
 
 struct netvsp {
@@ -148,6 +151,8 @@ static const struct mobo_field nv_fields[] = {
     MOBO_FIELD(12, struct nv_saved, sub_channels),
     MOBO_FIELD(13, struct nv_saved, link),
     MOBO_FIELD(14, struct nv_saved, table_due),
+    MOBO_FIELD_FLAGS(15, struct nv_saved, answers, MOBO_FIELD_HIDDEN),
+    MOBO_FIELD_FLAGS(16, struct nv_saved, owing, MOBO_FIELD_HIDDEN),
 };
 enum { TAG_RNDIS = 0x100, TAG_LENT = 0x101, TAG_ANSWER = 0x200, TAG_OWED = 0x300 };
 
@@ -1102,9 +1107,15 @@ static int nv_command(void *self, const char *verb, const char *arg, char *ret, 
 static int nv_save(void *self, struct mobo_writer *out)
 {
     struct netvsp *v = self;
+    struct nv_saved s = v->s;
     unsigned n = 0;
-    int err = v->host->save_fields(out, MOBO_ARRAY(nv_fields), &v->s);
+    int err;
 
+    s.answers = v->nanswers;
+    s.owing = 0;
+    for (unsigned i = 0; i <= v->s.sub_channels; i++)
+        s.owing |= (uint64_t)v->ch[i].owes << i;
+    err = v->host->save_fields(out, MOBO_ARRAY(nv_fields), &s);
     if (!err)
         err = v->host->save_begin(out, TAG_RNDIS, 0);
     if (!err)
@@ -1149,28 +1160,13 @@ static int nv_restore(void *self, struct mobo_reader *in)
     uint8_t *lent = calloc(1, RECV_MAX), owed[CHANNELS_MAX][8 + MESSAGE_LEN];
     bool owes[CHANNELS_MAX] = { false };
     struct nv_answer *answers = NULL, **tail = &answers, *a;
-    uint32_t len = 0, count = 0;
-    int err = lent ? h->load_fields(in, MOBO_ARRAY(nv_fields), &s)
+    uint32_t len = 0, nlent = 0, count = 0;
+    uint64_t owing = 0;
+    int err = lent ? h->load_bytes(in, TAG_LENT, lent, RECV_MAX, &nlent)
                    : h->fail(v->dev, -ENOMEM, "no memory");
 
-    if (!err && !valid(v, &s))
-        err = h->fail(v->dev, -EINVAL, "saved protocol state makes no sense");
-    if (!err) {
-        err = h->load_begin(in, TAG_RNDIS);
-        if (err == -ENOENT)
-            err = h->fail(v->dev, -EINVAL, "the saved state has no RNDIS part");
-    }
-    if (!err)
-        err = h->load_fields(in, rndis_fields, rndis_nfields, sizeof(struct mobo_field), &r);
-    if (!err)
-        err = h->load_end(in);
-    if (!err && !rndis_state_valid(&v->rndis, &r))
-        err = h->fail(v->dev, -EINVAL, "saved RNDIS state makes no sense");
-    if (!err && s.recv_count) {
-        err = h->load_bytes(in, TAG_LENT, lent, RECV_MAX, &len);
-        if (err == -ENOENT || (!err && len != s.recv_count))
-            err = h->fail(v->dev, -EINVAL, "saved receive sections make no sense");
-    }
+    if (err == -ENOENT)
+        err = 0;
     while (!err && count < ANSWERS_MAX) {
         a = calloc(1, sizeof(*a));
         if (!a) {
@@ -1187,7 +1183,7 @@ static int nv_restore(void *self, struct mobo_reader *in)
         tail = &a->next;
         count++;
     }
-    for (unsigned i = 0; !err && i <= s.sub_channels; i++) {
+    for (unsigned i = 0; !err && i < CHANNELS_MAX; i++) {
         err = h->load_bytes(in, TAG_OWED + i, owed[i], sizeof(owed[i]), &len);
         owes[i] = !err;
         if (!err && len != sizeof(owed[i]))
@@ -1195,6 +1191,23 @@ static int nv_restore(void *self, struct mobo_reader *in)
         else if (err == -ENOENT)
             err = 0;
     }
+    if (!err) /* the last of this group: it finds what nobody knows */
+        err = h->load_fields(in, MOBO_ARRAY(nv_fields), &s);
+    for (unsigned i = 0; i < CHANNELS_MAX; i++)
+        owing |= (uint64_t)owes[i] << i;
+    if (!err && (!valid(v, &s) || nlent != s.recv_count || count != s.answers || owing != s.owing))
+        err = h->fail(v->dev, -EINVAL, "saved protocol state makes no sense");
+    if (!err) {
+        err = h->load_begin(in, TAG_RNDIS);
+        if (err == -ENOENT)
+            err = h->fail(v->dev, -EINVAL, "the saved state has no RNDIS part");
+    }
+    if (!err)
+        err = h->load_fields(in, rndis_fields, rndis_nfields, sizeof(struct mobo_field), &r);
+    if (!err)
+        err = h->load_end(in);
+    if (!err && !rndis_state_valid(&v->rndis, &r))
+        err = h->fail(v->dev, -EINVAL, "saved RNDIS state makes no sense");
     if (!err)
         err = h->load_done(in);
     if (!err) {
