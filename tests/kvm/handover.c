@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS]
+/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS], or --hold ENGINE
  *
  * 64-bit code with paging mixes integers, SSE and memory, takes interrupts of its local APIC timer, and watches that
  * the TSC never goes backwards.  Every few milliseconds it is stopped, its state and RAM are taken to a new
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <mobo/hv.h>
 
@@ -226,6 +227,12 @@ int main(int argc, char **argv)
     struct hv_exit e;
     char name[80];
 
+    if (argc == 3 && !strcmp(argv[1], "--hold")) { /* keep a virtual machine open until killed */
+        if (machine_open(&m[0], argv[2]))
+            return 2;
+        for (;;)
+            pause();
+    }
     if (argc < 3) {
         fprintf(stderr, "usage: handover ENGINE ENGINE [ROUNDS]\n");
         return 2;
