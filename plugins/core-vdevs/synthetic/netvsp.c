@@ -1263,7 +1263,7 @@ static void nv_inspect(void *self, struct mobo_inspect *out)
         mac[3 * i + 2] = i < 5 ? ':' : 0;
     }
     h->inspect_str(out, "address", mac);
-    h->inspect_str(out, "link", v->rndis.up ? "up" : "down");
+    h->inspect_str(out, "carrier", v->rndis.up ? "up" : "down");
     h->inspect_fields(out, MOBO_ARRAY(nv_fields), &v->s);
     h->inspect_uint(out, "initialized", v->rndis.s.initialized);
     h->inspect_uint(out, "filter", v->rndis.s.filter);
