@@ -4,6 +4,7 @@
  * A feature is shown when the engines implement it and, where they execute the instruction itself on the
  * host, the host has it too.  The rest is the same on every host. */
 #include <cpuid.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -372,4 +373,95 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
         r[2] = BUS_MHZ;
         break;
     }
+}
+
+/* ---- what a saved guest has seen ---- */
+
+/* Words of struct hv_cpu_features; bits in @mutable change while a guest runs and are no features. */
+static const struct feature_word {
+    uint32_t leaf;
+    uint8_t sub, reg;
+    uint32_t mutable;
+    const char *where;
+    const struct cpuid_bit *tab;
+    size_t n;
+} words[] = {
+    { 1, 0, 2, 1u << 27 | 1u << 31, "1.ecx", leaf1_ecx, COUNT(leaf1_ecx) },
+    { 1, 0, 3, 1u << 9, "1.edx", NULL, 0 },
+    { 7, 0, 1, 0, "7.ebx", leaf7_ebx, COUNT(leaf7_ebx) },
+    { 7, 0, 2, 1u << 4, "7.ecx", leaf7_ecx, COUNT(leaf7_ecx) }, /* OSPKE */
+    { 7, 0, 3, 0, "7.edx", NULL, 0 },
+    { 7, 1, 0, 0, "7.1.eax", NULL, 0 },
+    { 7, 2, 3, 0, "7.2.edx", NULL, 0 },
+    { 0x0d, 0, 0, 0, "0xd.eax", NULL, 0 },
+    { 0x0d, 1, 0, 0, "0xd.1.eax", NULL, 0 },
+    { 0x80000001u, 0, 2, 0, "0x80000001.ecx", NULL, 0 },
+    { 0x80000001u, 0, 3, 1u << 20, "0x80000001.edx", NULL, 0 },
+};
+_Static_assert(COUNT(words) <= HV_FEATURE_WORDS, "words");
+
+/* Names of bits that are no instructions, or are not in a table above. */
+static const struct { uint8_t word, bit; const char *name; } other_bits[] = {
+    { 0, 17, "pcid" },     { 0, 21, "x2apic" },   { 0, 24, "tsc_deadline" }, { 1, 15, "cmov" },
+    { 1, 16, "pat" },      { 1, 23, "mmx" },      { 1, 24, "fxsr" },         { 1, 25, "sse" },
+    { 1, 26, "sse2" },     { 2, 1, "tsc_adjust" }, { 2, 7, "smep" },         { 2, 9, "erms" },
+    { 4, 4, "fsrm" },      { 4, 26, "ibrs" },     { 4, 27, "stibp" },        { 4, 29, "arch_capabilities" },
+    { 4, 31, "ssbd" },     { 6, 4, "bhi_ctrl" },  { 7, 1, "sse state" },     { 7, 2, "avx state" },
+    { 8, 0, "xsaveopt" },  { 8, 1, "xsavec" },    { 9, 0, "lahf_lm" },       { 9, 5, "lzcnt" },
+    { 9, 8, "prefetchw" }, { 10, 11, "syscall" }, { 10, 26, "1 GB pages" },  { 10, 27, "rdtscp" },
+    { 10, 29, "long mode" },
+};
+
+void hv_features_get(struct hv_partition *p, struct hv_cpu_features *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    ret->version = HV_STATE_VERSION;
+    ret->size = sizeof(*ret);
+    for (unsigned i = 0; i < COUNT(words); i++) {
+        uint32_t r[4];
+
+        hv_cpuid(p, 0, words[i].leaf, words[i].sub, r);
+        ret->word[i] = r[words[i].reg] & ~words[i].mutable;
+    }
+}
+
+static void bit_name(unsigned word, unsigned bit, char *buf, size_t len)
+{
+    for (size_t i = 0; i < words[word].n; i++)
+        if (words[word].tab[i].bit == bit) {
+            snprintf(buf, len, " %s", features[words[word].tab[i].feature].name);
+            return;
+        }
+    for (unsigned i = 0; i < COUNT(other_bits); i++)
+        if (other_bits[i].word == word && other_bits[i].bit == bit) {
+            snprintf(buf, len, " %s", other_bits[i].name);
+            return;
+        }
+    snprintf(buf, len, " cpuid:%s[%u]", words[word].where, bit);
+}
+
+int hv_features_check(struct hv_partition *p, const struct hv_cpu_features *saved)
+{
+    struct hv_cpu_features here;
+    char names[256] = "";
+
+    if (saved->version != HV_STATE_VERSION || saved->size != sizeof(*saved))
+        return hv_fail(-EINVAL, "list of processor features: version %u, size %u; this is version %d, size %zu",
+                       saved->version, saved->size, HV_STATE_VERSION, sizeof(*saved));
+    hv_features_get(p, &here);
+    for (unsigned i = 0; i < HV_FEATURE_WORDS; i++) {
+        uint32_t missing = saved->word[i] & ~here.word[i];
+
+        if (missing && i >= COUNT(words))
+            return hv_fail(-EINVAL, "list of processor features: word %u is not known here", i);
+        for (; missing; missing &= missing - 1) {
+            size_t at = strlen(names);
+
+            bit_name(i, (unsigned)__builtin_ctz(missing), names + at, sizeof(names) - at);
+        }
+    }
+    if (names[0])
+        return hv_fail(-ENOTSUP, "the guest uses processor features that engine %s cannot offer on this host:%s",
+                       p->engine->name, names);
+    return 0;
 }

@@ -43,6 +43,7 @@ struct hv_engine {
     /* State that lives outside vp->cpu (KVM); NULL for software engines. */
     int (*get_state)(struct hv_vp *vp);
     int (*set_state)(struct hv_vp *vp);
+    int (*set_hyperv)(struct hv_vp *vp); /* vp->hyperv or the partition's were set (with VP 0) */
 
     /* For engines that have more than registers outside (KVM: local APICs, SynIC, clocks, memory slots); NULL for
      * software engines.  Any thread unless said. */

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -401,10 +402,188 @@ static void crash_msrs(void **state)
     assert_int_equal(vp->exit.reason, HV_EXIT_RESET);
 }
 
+/* Everything that a guest can set, into a second partition, and out of it again. */
+static void state_round_trip(void **state)
+{
+    static struct hv_hyperv_vp_state v1[2], v2, bad;
+    static struct hv_message m1[8], m2[8];
+    struct hv_hyperv_state s1, s2;
+    struct hv_vp_state *regs = malloc(2 * sizeof(*regs));
+    uint8_t pay[240];
+    uint64_t off, ref, tsc;
+    struct hv_partition *old;
+    const struct { uint32_t seq, reserved; uint64_t scale; int64_t offset; } *page0;
+
+    (void)state;
+    assert_non_null(regs);
+    synic_on();
+    memset(pay, 7, sizeof(pay));
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(hv_message_post(p, 0, 2, 1 + i, pay, 200 + i), 0);
+    assert_int_equal(hv_message_post(p, 0, 3, 9, pay, 3), 0);
+    assert_int_equal(hv_message_post(p, 0, 3, 10, pay, 4), 0);
+    assert_int_equal(hv_event_signal(p, 0, 2, 77), 0);
+    wr(0x40000000, 0x8100000000000000ull);
+    wr(0x40000001, 0x50001);
+    wr(0x40000021, 0x51001);
+    wr(0x40000073, 0x52001);
+    memset(page(0x52000), 0x5a, 4096);
+    memset(ram + 0x52000, 0x11, 4096); /* under the overlay */
+    wr(0x40000102, 1234);
+    now_ns += 123456789;
+    wr(0x400000b0, 3 << 16 | 8);
+    wr(0x400000b1, rd(0x40000020) + 50000); /* one shot in 5 ms */
+    wr(0x400000b2, 3 << 16 | 3);
+    wr(0x400000b3, 200000);                 /* every 20 ms */
+    now_ns += 1000000;
+    hv_time_pause(p, true);
+    assert_int_equal(hv_hyperv_get(p, &s1), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(hv_vp_get_state(p, i, &regs[i]), 0);
+        assert_int_equal(hv_hyperv_vp_get(p, i, &v1[i]), 0);
+    }
+    assert_int_equal(hv_hyperv_messages(p, 0, m1, 2), 4); /* one of each SINT is in its slot */
+    assert_int_equal(hv_hyperv_messages(p, 0, m1, 8), 4);
+    assert_int_equal(hv_hyperv_messages(p, 1, m1 + 4, 4), 0);
+    assert_true(m1[0].type == 2 && m1[0].sint == 2 && m1[2].type == 4 && m1[3].type == 10 && m1[3].len == 4);
+    ref = hv_reference_time(p);
+    tsc = hv_tsc_read(vp);
+
+    old = p;
+    assert_int_equal(make(0, 0), 0);
+    hv_time_pause(p, true);
+    /* what a guest cannot have done is refused, and nothing has changed */
+    bad = v1[0];
+    bad.sint[4] = 3;
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &bad, m1, 4), -EINVAL);
+    bad = v1[0];
+    bad.version++;
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &bad, m1, 4), -EINVAL);
+    bad = v1[0];
+    bad.stimer[1].config = 1; /* SINT 0 */
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &bad, m1, 4), -EINVAL);
+    bad = v1[0];
+    bad.scontrol = 2;
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &bad, m1, 4), -EINVAL);
+    bad = v1[0];
+    bad.idle = 1; /* runs */
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &bad, m1, 4), -EINVAL);
+    memcpy(m2, m1, sizeof(m1));
+    m2[1].sint = 16;
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &v1[0], m2, 4), -EINVAL);
+    m2[1] = m1[1];
+    m2[1].len = 241;
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &v1[0], m2, 4), -EINVAL);
+    assert_int_equal(hv_hyperv_vp_set(p, 2, &v1[0], m1, 4), -EINVAL);
+    s2 = s1;
+    s2.shown ^= HV_ENL_IPI | HV_ENL_EXTENDED;
+    assert_int_equal(hv_hyperv_set(p, &s2), -EINVAL);
+    assert_non_null(strstr(hv_last_error(), "missing: extended_hypercalls"));
+    assert_non_null(strstr(hv_last_error(), "too many: ipi"));
+    s2 = s1;
+    s2.guest_os_id = 0;
+    assert_int_equal(hv_hyperv_set(p, &s2), -EINVAL);
+    assert_int_equal(rd(0x40000080), 0);
+    assert_int_equal(rd(0x40000001), 0);
+
+    hv_time_set_ns(p, hv_time_ns(old));
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(hv_vp_set_state(p, i, &regs[i]), 0);
+    assert_int_equal(hv_hyperv_set(p, &s1), 0);
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &v1[0], m1, 4), 0);
+    assert_int_equal(hv_hyperv_vp_set(p, 1, &v1[1], NULL, 0), 0);
+    hv_partition_destroy(old);
+
+    assert_int_equal(hv_hyperv_get(p, &s2), 0);
+    assert_memory_equal(&s1, &s2, sizeof(s1));
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(hv_hyperv_vp_get(p, i, &v2), 0);
+        assert_memory_equal(&v1[i], &v2, sizeof(v2));
+    }
+    assert_int_equal(hv_hyperv_messages(p, 0, m2, 8), 4);
+    assert_memory_equal(m1, m2, 4 * sizeof(m1[0]));
+    assert_int_equal(rd(0x40000102), 1234);
+    assert_int_equal(page(0x52000)[5], 0x5a);
+    assert_int_equal(word(SIMP + 512), 1);
+
+    /* clocks go on where they were, and agree */
+    hv_time_pause(p, false);
+    assert_int_equal(hv_reference_time(p), ref);
+    assert_int_equal(hv_tsc_read(vp), tsc);
+    now_ns += 3000000000ull;
+    page0 = hv_ram_hva(p, p->hyperv->tsc_off, 4096);
+    off = (uint64_t)(((__uint128_t)hv_tsc_read(vp) * page0->scale) >> 64) + (uint64_t)page0->offset;
+    assert_in_range(off - hv_reference_time(p) + 10, 9, 11);
+    now_ns -= 3000000000ull;
+
+    /* the timers, at their time */
+    zero(SIMP + 768);
+    wr(0x40000084, 0);
+    zero(SIMP + 768); /* the message that waited */
+    step(3999000);
+    assert_int_equal(word(SIMP + 768), 0);
+    step(2000);
+    assert_int_equal(word(SIMP + 768), 0x80000010u);
+    zero(SIMP + 768);
+    assert_int_equal(rd(0x400000b0) & 1, 0);
+    step(14000000);
+    assert_int_equal(word(SIMP + 768), 0);
+    step(2000000);
+    assert_int_equal(word(SIMP + 768), 0x80000010u);
+    /* and the messages in the order in which they were posted */
+    for (unsigned i = 1; i <= 4; i++) {
+        assert_int_equal(word(SIMP + 512), i);
+        zero(SIMP + 512);
+        wr(0x40000084, 0);
+    }
+    assert_int_equal(word(SIMP + 512), 0);
+    free(regs);
+}
+
+/* A reference TSC page made by an engine with another TSC: made anew, never back in time. */
+static void state_other_tsc(void **state)
+{
+    struct hv_hyperv_state s;
+    const struct { uint32_t seq, reserved; uint64_t scale; int64_t offset; } *page0;
+    uint64_t t;
+
+    (void)state;
+    wr(0x40000000, 0x8100000000000000ull);
+    wr(0x40000021, 0x51001);
+    now_ns += 777777777;
+    hv_time_pause(p, true);
+    assert_int_equal(hv_hyperv_get(p, &s), 0);
+    s.tsc_scale /= 3;
+    s.tsc_seq = UINT32_MAX;
+    assert_int_equal(hv_hyperv_set(p, &s), 0);
+    page0 = (const void *)(hv_gpa_hva(p, 0x51000, 4096, false));
+    assert_int_equal(page0->seq, 1);
+    t = (uint64_t)(((__uint128_t)hv_tsc_read(vp) * page0->scale) >> 64) + (uint64_t)page0->offset;
+    assert_in_range(t, hv_reference_time(p), hv_reference_time(p) + 1);
+}
+
+static void features(void **state)
+{
+    struct hv_cpu_features f;
+
+    (void)state;
+    hv_features_get(p, &f);
+    assert_int_equal(hv_features_check(p, &f), 0);
+    f.word[0] &= ~(1u << 20); /* less is no harm */
+    assert_int_equal(hv_features_check(p, &f), 0);
+    f.word[2] |= 1u << 16; /* AVX-512 */
+    f.word[3] |= 1u << 10; /* VPCLMULQDQ */
+    assert_int_equal(hv_features_check(p, &f), -ENOTSUP);
+    assert_non_null(strstr(hv_last_error(), "cpuid:7.ebx[16] vpclmulqdq"));
+    f.size--;
+    assert_int_equal(hv_features_check(p, &f), -EINVAL);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs) };
+    const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
+                                        T(state_round_trip), T(state_other_tsc), T(features) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

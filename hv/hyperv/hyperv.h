@@ -11,6 +11,11 @@
 
 struct hv_vp;
 struct hv_partition;
+struct hv_hyperv_vp_state;
+struct hv_message;
+
+/* TLFS 12.6.1 */
+struct hv_reference_tsc_page { uint32_t seq, reserved; uint64_t scale; int64_t offset; };
 
 enum { HV_NSINTS = 16, HV_NSTIMERS = 4, HV_MESSAGE_PAYLOAD = 240, HV_QUEUE_MAX = 2560 };
 
@@ -72,6 +77,16 @@ int hv_synic_read(struct hv_vp *vp, uint32_t msr, uint64_t *val);
 int hv_synic_write(struct hv_vp *vp, uint32_t msr, uint64_t val);
 void hv_synic_reset(struct hv_vp *vp);
 void hv_synic_fini(struct hv_vp *vp);
+/** The messages that wait, SINT by SINT; fills up to @max.  @return their number. */
+unsigned hv_synic_queued(struct hv_vp *vp, struct hv_message *ret, unsigned max);
+/** SynIC registers, queue and timers of a checked state; overlay pages have their place.  @return 0, -ENOMEM. */
+int hv_synic_set(struct hv_vp *vp, const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n);
+/** Why no guest can have brought the SynIC or a timer into this state, or NULL. */
+const char *hv_synic_check(const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n);
+/** The code of the hypercall page, its place, and the reference TSC page after a restore. */
+void hv_hypercall_place(struct hv_vp *vp, uint64_t val);
+void hv_reference_tsc_start(struct hv_vp *vp, uint32_t seq);
+
 /** A timer's message: at most one of each timer waits (TLFS 12.4: a timer has one buffer). */
 int hv_synic_post_timer(struct hv_vp *vp, unsigned sint, const void *payload, unsigned len);
 /** Put a message into the slot of @sint, or queue it until the slot is free.  Any thread.

@@ -150,41 +150,50 @@ void hv_overlay_place(struct hv_vp *vp, struct hv_partition *p, uint64_t val, ui
         x86_mmu_enter(vp);
 }
 
-static void hypercall_write(struct hv_vp *vp, uint64_t val)
+void hv_hypercall_place(struct hv_vp *vp, uint64_t val)
 {
     /* vmcall; ret */
     static const uint8_t code[] = { 0x0f, 0x01, 0xc1, 0xc3 };
     struct hv_hyperv *h = vp->p->hyperv;
-    uint64_t old = atomic_load(&h->hypercall);
 
-    if (old & 2) /* locked until reset */
-        return;
-    if (!atomic_load(&h->guest_os_id))
-        val &= ~1ull;
     memcpy(hv_ram_hva(vp->p, h->hypercall_off, HV_PAGE_SIZE), code, sizeof(code));
     atomic_store(&h->hypercall, val);
     hv_overlay_place(vp, vp->p, val, h->hypercall_off, HV_MAP_READ | HV_MAP_EXEC);
 }
 
+static void hypercall_write(struct hv_vp *vp, uint64_t val)
+{
+    struct hv_hyperv *h = vp->p->hyperv;
+
+    if (atomic_load(&h->hypercall) & 2) /* locked until reset */
+        return;
+    if (!atomic_load(&h->guest_os_id))
+        val &= ~1ull;
+    hv_hypercall_place(vp, val);
+}
+
 /* TLFS 12.6.3: reference time = (tsc * scale >> 64) + offset. */
+void hv_reference_tsc_start(struct hv_vp *vp, uint32_t seq)
+{
+    struct hv_reference_tsc_page *page = hv_ram_hva(vp->p, vp->p->hyperv->tsc_off, HV_PAGE_SIZE);
+    uint64_t scale = (uint64_t)(((__uint128_t)10000000 << 64) / HV_TSC_HZ);
+    uint64_t tsc = hv_tsc_read(vp), ref = hv_reference_time(vp->p);
+
+    page->seq = 0;
+    atomic_thread_fence(memory_order_release);
+    page->scale = scale;
+    page->offset = (int64_t)(ref - (uint64_t)(((__uint128_t)tsc * scale) >> 64));
+    atomic_thread_fence(memory_order_release);
+    page->seq = seq;
+}
+
 static void reference_tsc_write(struct hv_vp *vp, uint64_t val)
 {
     struct hv_hyperv *h = vp->p->hyperv;
-    struct { uint32_t seq, reserved; uint64_t scale; int64_t offset; } *page;
 
-    page = hv_ram_hva(vp->p, h->tsc_off, HV_PAGE_SIZE);
     pthread_mutex_lock(&h->lock);
-    if (val & 1) {
-        uint64_t scale = (uint64_t)(((__uint128_t)10000000 << 64) / HV_TSC_HZ);
-        uint64_t tsc = hv_tsc_read(vp), ref = hv_reference_time(vp->p);
-
-        page->seq = 0;
-        atomic_thread_fence(memory_order_release);
-        page->scale = scale;
-        page->offset = (int64_t)(ref - (uint64_t)(((__uint128_t)tsc * scale) >> 64));
-        atomic_thread_fence(memory_order_release);
-        page->seq = 1;
-    }
+    if (val & 1)
+        hv_reference_tsc_start(vp, 1);
     h->reference_tsc = val;
     pthread_mutex_unlock(&h->lock);
     hv_overlay_place(vp, vp->p, val, h->tsc_off, HV_MAP_READ);
@@ -400,16 +409,6 @@ int hv_hyperv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     case MSR_CRASH_CTL: crash(vp, val); return 0;
     default: return -1; /* VP_INDEX, times, frequencies, IDLE: read only */
     }
-}
-
-bool hv_enlightenments_used(struct hv_partition *p)
-{
-    if (!p->hyperv)
-        return false;
-    for (unsigned i = 0; i < p->nvps; i++)
-        if (p->vps[i]->hyperv.scontrol || p->vps[i]->hyperv.simp || p->vps[i]->hyperv.assist)
-            return true;
-    return atomic_load(&p->hyperv->guest_os_id) || p->hyperv->reference_tsc;
 }
 
 /* ---- life cycle ------------------------------------------------------------------------------------------------------ */

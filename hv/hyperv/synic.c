@@ -279,6 +279,25 @@ void hv_synic_reset(struct hv_vp *vp)
     hv_overlay_place(vp, vp->p, 0, v->siefp_off, 0);
 }
 
+unsigned hv_synic_queued(struct hv_vp *vp, struct hv_message *ret, unsigned max)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv;
+    unsigned n = 0;
+
+    pthread_mutex_lock(&v->lock);
+    for (unsigned i = 0; i < HV_NSINTS; i++)
+        for (struct hv_queued_message *q = v->queue[i].head; q; q = q->next, n++)
+            if (n < max) {
+                memset(&ret[n], 0, sizeof(ret[n]));
+                ret[n].type = q->type;
+                ret[n].sint = (uint8_t)i;
+                ret[n].len = q->len;
+                memcpy(ret[n].payload, q->payload, q->len);
+            }
+    pthread_mutex_unlock(&v->lock);
+    return n;
+}
+
 /* ---- synthetic timers -------------------------------------------------------------------------------------- */
 
 #define STIMER_ENABLE 1ull
@@ -386,4 +405,61 @@ void hv_stimer_poll(struct hv_vp *vp, uint64_t now)
         }
     }
     deadlines_tell(vp);
+}
+
+/* ---- saved state --------------------------------------------------------------------------------------------- */
+
+const char *hv_synic_check(const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n)
+{
+    unsigned waiting[HV_NSINTS] = { 0 };
+
+    if (s->scontrol & ~1ull)
+        return "SCONTROL";
+    for (unsigned i = 0; i < HV_NSINTS; i++)
+        if ((s->sint[i] & ~(0xff | SINT_MASKED | SINT_AUTO_EOI | SINT_POLLING)) ||
+            (!(s->sint[i] & SINT_MASKED) && (s->sint[i] & 0xff) < 16))
+            return "SINT";
+    for (unsigned i = 0; i < HV_NSTIMERS; i++)
+        if ((s->stimer[i].config & ~STIMER_CONFIG_MASK) ||
+            ((s->stimer[i].config & STIMER_ENABLE) && !hv_stimer_direct(s->stimer[i].config) &&
+             !((s->stimer[i].config >> 16) & 15)))
+            return "synthetic timer";
+    for (unsigned i = 0; i < n; i++)
+        if (m[i].sint >= HV_NSINTS || !m[i].type || m[i].len > HV_MESSAGE_PAYLOAD ||
+            ++waiting[m[i].sint] > HV_QUEUE_MAX)
+            return "message";
+    return NULL;
+}
+
+int hv_synic_set(struct hv_vp *vp, const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv, fresh = { 0 };
+    int err = 0;
+
+    for (unsigned i = 0; i < n && !err; i++)
+        err = queue_add(&fresh, m[i].sint, m[i].type, m[i].payload, m[i].len);
+    if (err) {
+        queue_drop(&fresh);
+        return -ENOMEM;
+    }
+    pthread_mutex_lock(&v->lock);
+    queue_drop(v);
+    memcpy(v->queue, fresh.queue, sizeof(v->queue));
+    v->scontrol = s->scontrol;
+    v->siefp = s->siefp;
+    v->simp = s->simp;
+    memcpy(v->sint, s->sint, sizeof(v->sint));
+    auto_eoi_update(v);
+    pthread_mutex_unlock(&v->lock);
+    for (unsigned i = 0; i < HV_NSTIMERS; i++) {
+        struct hv_stimer *t = &v->stimer[i];
+
+        t->config = s->stimer[i].config;
+        t->count = s->stimer[i].count;
+        stimer_place(vp, t);
+        if (t->deadline_ns != UINT64_MAX && s->stimer[i].deadline_ns != UINT64_MAX)
+            t->deadline_ns = s->stimer[i].deadline_ns;
+    }
+    deadlines_tell(vp);
+    return 0;
 }

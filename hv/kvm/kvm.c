@@ -479,6 +479,7 @@ const struct hv_engine hv_engine_kvm = {
     .map_changed = kvm_mem_changed,
     .get_state = kvm_get_state,
     .set_state = kvm_set_state,
+    .set_hyperv = kvm_hyperv_push,
     .kick = kvm_kick,
     .interrupt = kvm_irq_request,
     .nmi = kvm_nmi_all,

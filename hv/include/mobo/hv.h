@@ -228,10 +228,6 @@ HV_API int hv_message_post(struct hv_partition *p, unsigned vp, unsigned sint, u
 /** Set event flag @flag (0-2047) of @sint; interrupts when it was clear.  @return as above.  Thread: any. */
 HV_API int hv_event_signal(struct hv_partition *p, unsigned vp, unsigned sint, unsigned flag);
 
-/** Has the guest of an enlightened partition made itself known?  Then there is state that struct hv_vp_state
- * does not hold: SynIC, synthetic timers, overlay pages. */
-HV_API bool hv_enlightenments_used(struct hv_partition *p);
-
 /* ---- register state ----------------------------------------------------------------------------
  * One structure a VP, version HV_STATE_VERSION, same for all engines.  Little-endian host layout. */
 
@@ -274,6 +270,79 @@ struct hv_vp_state {
  * nothing has changed).  The VP must not be running. */
 HV_API int hv_vp_get_state(struct hv_partition *p, unsigned vp, struct hv_vp_state *ret);
 HV_API int hv_vp_set_state(struct hv_partition *p, unsigned vp, const struct hv_vp_state *state);
+
+/** Has the guest of an enlightened partition made itself known? */
+HV_API bool hv_enlightenments_used(struct hv_partition *p);
+
+/* ---- state of the Hyper-V interface --------------------------------------------------------------
+ * What an enlightened partition has besides the registers of its VPs: one structure for the partition and one for each
+ * VP, the same for all engines, and the messages that wait for a slot.  The contents of overlay pages belong to it,
+ * they hide the RAM under them and are no part of it.
+ *
+ * To restore: RAM and hv_time_set_ns first, then hv_vp_set_state of every VP, hv_hyperv_set, and hv_hyperv_vp_set of
+ * every VP.  Guest time, TSC, reference counter, reference TSC page and synthetic timers then agree as they did when
+ * the state was taken, also where the engine that goes on counts its TSC in another way.
+ *
+ * An engine that keeps part of it outside (KVM) has it filled in before it is read (hv_engine.get_state) and learns
+ * of what was set by hv_engine.set_hyperv. */
+
+enum { HV_HYPERV_STATE_VERSION = 1, HV_STATE_SINTS = 16, HV_STATE_STIMERS = 4 };
+
+struct hv_hyperv_state {
+    uint32_t version, size;      /* HV_HYPERV_STATE_VERSION, sizeof(struct hv_hyperv_state) */
+    uint32_t shown;              /* enum hv_enlightenment */
+    uint8_t tsc_invariant;       /* the guest has asked for the CPUID bit */
+    uint8_t reserved[3];
+    uint64_t guest_os_id, hypercall, reference_tsc, crash[5]; /* MSRs */
+    uint32_t tsc_seq, reserved1; /* the reference TSC page (TLFS 12.6.1), 0: never filled in */
+    uint64_t tsc_scale;
+    int64_t tsc_offset;
+};
+
+struct hv_stimer_state {
+    uint64_t config, count;      /* MSRs (TLFS 12.4.2) */
+    uint64_t deadline_ns;        /* guest time; UINT64_MAX: not running, or by configuration and count */
+};
+
+struct hv_hyperv_vp_state {
+    uint32_t version, size;
+    uint64_t scontrol, siefp, simp, sint[HV_STATE_SINTS], assist; /* MSRs */
+    struct hv_stimer_state stimer[HV_STATE_STIMERS];
+    uint64_t runtime_ns;         /* of the VP runtime MSR */
+    uint8_t lazy_eoi;            /* the assist page says that no EOI is needed (TLFS 10.3.5) */
+    uint8_t idle;                /* halted by the guest idle MSR: any interrupt ends it, IF or not */
+    uint8_t reserved[6];
+    uint8_t message_page[HV_PAGE_SIZE], event_page[HV_PAGE_SIZE], assist_page[HV_PAGE_SIZE];
+};
+
+/* A message that waits until the slot of its SINT is free. */
+struct hv_message {
+    uint32_t type;
+    uint8_t sint, len, reserved[2];
+    uint8_t payload[240];
+};
+
+/** @return 0; -EINVAL: not an enlightened partition; set: no such state, or enlightenments that differ (then nothing
+ * has changed); -EBUSY: a VP runs; -ENOMEM; of get and set also what the engine says. */
+HV_API int hv_hyperv_get(struct hv_partition *p, struct hv_hyperv_state *ret);
+HV_API int hv_hyperv_set(struct hv_partition *p, const struct hv_hyperv_state *state);
+HV_API int hv_hyperv_vp_get(struct hv_partition *p, unsigned vp, struct hv_hyperv_vp_state *ret);
+/** @param messages  @n of them, in the order in which they were posted */
+HV_API int hv_hyperv_vp_set(struct hv_partition *p, unsigned vp, const struct hv_hyperv_vp_state *state,
+                            const struct hv_message *messages, unsigned n);
+/** The messages that wait, in order; fills up to @max.  @return their number. */
+HV_API unsigned hv_hyperv_messages(struct hv_partition *p, unsigned vp, struct hv_message *ret, unsigned max);
+
+/* CPU features that a guest has been shown, as CPUID words; part of a saved state. */
+enum { HV_FEATURE_WORDS = 12 };
+struct hv_cpu_features {
+    uint32_t version, size;          /* HV_STATE_VERSION, sizeof(struct hv_cpu_features) */
+    uint32_t word[HV_FEATURE_WORDS];
+};
+HV_API void hv_features_get(struct hv_partition *p, struct hv_cpu_features *ret);
+/** Can a guest go on here that has seen these?  @return 0; -EINVAL; -ENOTSUP with a sentence that names what is
+ * missing. */
+HV_API int hv_features_check(struct hv_partition *p, const struct hv_cpu_features *saved);
 
 /** CPU features as shown to the guest, as CPUID answers; the embedder reads it for tables and for
  * saved states. */
