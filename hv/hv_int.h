@@ -121,8 +121,11 @@ struct hv_partition {
     _Atomic uint64_t first_insn_ns;
 };
 
-/** Record a sentence for hv_last_error and return @err (negative errno). */
-int hv_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/** Record a sentence for hv_last_error. */
+void hv_fail_text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/** The same with the value @err (negative errno): a macro, so that an analyzer sees that it comes back. */
+#define hv_fail(err, ...) hv_err((hv_fail_text(__VA_ARGS__), (err)))
+static inline int hv_err(int err) { return err; }
 void hv_log(struct hv_partition *p, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /** Set attention bits of @vp and wake it if it sleeps.  Any thread, async-signal-safe. */

@@ -17,14 +17,13 @@ const char *hv_last_error(void)
     return last_error;
 }
 
-int hv_fail(int err, const char *fmt, ...)
+void hv_fail_text(const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(last_error, sizeof(last_error), fmt, ap);
     va_end(ap);
-    return err;
 }
 
 void hv_log(struct hv_partition *p, int level, const char *fmt, ...)

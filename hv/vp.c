@@ -334,7 +334,7 @@ int hv_vp_create(struct hv_partition *p, unsigned index)
     p->vps[index] = vp;
     if (x86_mmu_init(vp) < 0 || x86_vec_init(vp) < 0)
         return hv_fail(-ENOMEM, "processor %u: out of memory for the engine", index);
-    hv_fail(0, "processor %u: out of memory for the engine", index); /* unless the engine knows better */
+    hv_fail_text("processor %u: out of memory for the engine", index); /* unless the engine knows better */
     return p->engine->vp_create(vp) < 0 ? -ENOMEM : 0;
 }
 

@@ -140,7 +140,7 @@ static void test_specs(void **state)
         { { .spec = "user", .network = "10.0.2.0/31" }, "is not a network" },
 #endif
     };
-    struct peer p;
+    struct peer p = { 0 };
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -154,7 +154,7 @@ static void test_check_only(void **state)
 {
     const struct vmb_net_config good = { .spec = "switch:x" };
     char path[128];
-    struct peer p;
+    struct peer p = { 0 };
 
     (void)state;
     assert_int_equal(net_open(&p, &good, true), 0);

@@ -643,7 +643,7 @@ static int read_block(struct vhd *v, struct iov_cursor *c, uint64_t off, uint64_
         return read_absent(b, c, off, len);
     while (!err && len) {
         uint32_t s = (uint32_t)(off % b->block_size / SECTOR);
-        uint64_t run;
+        uint64_t run = 0;
         bool set;
         err = bitmap_run(v, blk, s, len / SECTOR, &set, &run);
         if (err)
@@ -692,7 +692,7 @@ static int vhd_writev(struct block *b, uint64_t off, const struct iovec *iov, in
     err = begin_write(v);
     while (!err && left) {
         uint32_t blk = (uint32_t)(off / b->block_size);
-        uint64_t within = off % b->block_size, n = b->block_size - within, run;
+        uint64_t within = off % b->block_size, n = b->block_size - within, run = 0;
         bool present, set = true;
         if (n > left)
             n = left;
@@ -774,7 +774,7 @@ static int map_locked(struct vhd *v, uint64_t off, uint64_t len, unsigned *ret_f
                       uint64_t *ret_len)
 {
     struct block *b = v->b;
-    uint64_t within = off % b->block_size, n = b->block_size - within, run;
+    uint64_t within = off % b->block_size, n = b->block_size - within, run = 0;
     uint32_t blk = (uint32_t)(off / b->block_size);
     bool set;
     int err;

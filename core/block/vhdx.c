@@ -499,7 +499,7 @@ static int read_partial(struct vhdx *v, struct iov_cursor *c, uint64_t off, uint
 static int vhdx_readv(struct block *b, uint64_t off, const struct iovec *iov, int niov)
 {
     struct iov_cursor c = { iov, niov, 0 };
-    uint64_t left = iov_bytes(iov, niov), e;
+    uint64_t left = iov_bytes(iov, niov), e = 0;
     struct vhdx *v = b->state;
     int err = 0;
 

@@ -513,10 +513,10 @@ static int scan_bat(struct vhdx *v, struct bfile *f, uint64_t size, struct block
                 continue;
             if (!check)
                 err = diag_set(diag, -EUCLEAN, "%s: is damaged: block %llu has no sector bitmap",
-                               f->path, (unsigned long long)(c * v->chunk_ratio + k));
+                               f->path, (unsigned long long)c * v->chunk_ratio + k);
             else
                 block_report(check, BLOCK_ERROR, "block %llu has no sector bitmap",
-                             (unsigned long long)(c * v->chunk_ratio + k));
+                             (unsigned long long)c * v->chunk_ratio + k);
         }
     }
     free(buf);

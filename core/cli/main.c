@@ -62,7 +62,7 @@ int option_error(const char *command, char **argv, const struct option *options,
         return usage_error("%s: unknown option '-%c' (see mobo %s --help)", command, optopt,
                            command);
     snprintf(word, sizeof(word), "%.*s", (int)strcspn(arg + 2, "="), arg + 2);
-    for (; options[n].name && n < COUNT(names); n++) {
+    for (; n < COUNT(names) && options[n].name; n++) {
         names[n] = options[n].name;
         if (strcmp(word, names[n]) == 0)
             return usage_error("%s: --%s takes no value", command, word);

@@ -22,6 +22,7 @@
 enum { REPLY_MS = 20000 };
 
 static char dir[64], sock[100];
+static const char *mobo; /* the program */
 static pid_t worker;
 static int fd = -1;
 static char buf[1 << 20];
@@ -60,7 +61,6 @@ static void start(void)
                                       0x00, 0x20, 0x00, 0x10, 0x00, 0xfa, 0xf4, 0xeb, 0xfd };
     static const char ini[] = "[vm]\nname = ctl\nmemory = 16M\nprocessors = 2\n[boot]\nfirmware = "
                               "multiboot\nkernel = kernel\n[vdev com1]\nbackend = null\n";
-    const char *mobo = getenv("MOBO");
     char path[128];
 
     put("kernel", kernel, sizeof(kernel));
@@ -328,7 +328,8 @@ int main(void)
         cmocka_unit_test(test_nonsense),
     };
 
-    if (!getenv("MOBO") || access(getenv("MOBO"), X_OK)) {
+    mobo = getenv("MOBO");
+    if (!mobo || access(mobo, X_OK)) {
         puts("MOBO does not name the program");
         return 77;
     }

@@ -16,7 +16,7 @@ static void diag_append(struct diag *d, const char *fmt, va_list ap)
             *c = ' ';
 }
 
-int diag_set(struct diag *d, int err, const char *fmt, ...)
+void diag_text(struct diag *d, const char *fmt, ...)
 {
     va_list ap;
 
@@ -24,10 +24,9 @@ int diag_set(struct diag *d, int err, const char *fmt, ...)
     va_start(ap, fmt);
     diag_append(d, fmt, ap);
     va_end(ap);
-    return err;
 }
 
-int diag_at(struct diag *d, const struct diag_pos *pos, int err, const char *fmt, ...)
+void diag_text_at(struct diag *d, const struct diag_pos *pos, const char *fmt, ...)
 {
     va_list ap;
 
@@ -38,7 +37,6 @@ int diag_at(struct diag *d, const struct diag_pos *pos, int err, const char *fmt
     va_start(ap, fmt);
     diag_append(d, fmt, ap);
     va_end(ap);
-    return err;
 }
 
 const char *diag_quote(const char *text, char *buf, size_t len)

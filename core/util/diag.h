@@ -20,11 +20,16 @@ struct diag_pos {
     unsigned line;    /* 0: none */
 };
 
-/** Set the sentence.  @return @err, to pass on. */
-int diag_set(struct diag *d, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/** The same with "FILE:LINE: " in front. */
-int diag_at(struct diag *d, const struct diag_pos *pos, int err, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
+/** Set the sentence; the same with "FILE:LINE: " in front. */
+void diag_text(struct diag *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void diag_text_at(struct diag *d, const struct diag_pos *pos, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/** They as expressions with the value @err, to pass on.  Macros, so that whoever reads a caller, a static
+ * analyzer too, sees that the error comes back. */
+#define diag_set(d, err, ...) diag_err((diag_text((d), __VA_ARGS__), (err)))
+#define diag_at(d, pos, err, ...) diag_err((diag_text_at((d), (pos), __VA_ARGS__), (err)))
+static inline int diag_err(int err) { return err; }
 
 /** @text made fit for a message in @buf: control characters as '?', cut with "..." . */
 const char *diag_quote(const char *text, char *buf, size_t len);

@@ -32,10 +32,9 @@ bool hv_feature(const struct hv_partition *p, unsigned feature)
     (void)p;
     return feature != hidden_feature;
 }
-int hv_fail(int err, const char *fmt, ...)
+void hv_fail_text(const char *fmt, ...)
 {
     (void)fmt;
-    return err;
 }
 void hv_log(struct hv_partition *p, int level, const char *fmt, ...)
 {

@@ -19,9 +19,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "rate: %s\n", f ? hv_last_error() : "cannot open the blob");
         return 2;
     }
-    if (!fread(h.ram + HARNESS_CODE, 1, 1 << 20, f))
-        return 2;
+    size_t len = fread(h.ram + HARNESS_CODE, 1, 1 << 20, f);
     fclose(f);
+    if (!len)
+        return 2;
     harness_long_mode(&h, 0, 0);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
     r = harness_run(&h, 300000, &e);

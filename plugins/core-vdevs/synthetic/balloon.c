@@ -460,13 +460,13 @@ static int bl_save(void *self, struct mobo_writer *out)
         if (n == cap) {
             uint8_t *more = realloc(list, 8 * (cap = cap ? 2 * cap : 64));
 
-            if (!more)
-                err = b->host->fail(b->dev, -ENOMEM, "out of memory");
-            else
-                list = more;
+            if (!more) {
+                free(list);
+                return b->host->fail(b->dev, -ENOMEM, "out of memory");
+            }
+            list = more;
         }
-        if (!err)
-            wire_put(list + 8 * n++, r, 8);
+        wire_put(list + 8 * n++, r, 8);
     }
     if (!err)
         err = b->host->save_bytes(out, TAG_PAGES, 0, list, (uint32_t)(8 * n));

@@ -556,12 +556,14 @@ static int op_ok(const struct op *o)
 static int kvp_restore(void *self, struct mobo_reader *in)
 {
     struct kvp *k = self;
-    struct kvp_state s;
+    struct kvp_state s = { 0 };
     struct ic_saved saved;
     struct op *ops = calloc(OPS_MAX, sizeof(*ops));
-    int err = ops ? k->host->load_fields(in, MOBO_ARRAY(kvp_fields), &s)
-                  : k->host->fail(k->dev, -ENOMEM, "out of memory");
+    int err;
 
+    if (!ops)
+        return k->host->fail(k->dev, -ENOMEM, "out of memory");
+    err = k->host->load_fields(in, MOBO_ARRAY(kvp_fields), &s);
     if (!err && s.nops > OPS_MAX)
         err = k->host->fail(k->dev, -EINVAL, "the saved state makes no sense");
     for (uint32_t i = 0; !err && i < s.nops; i++) {

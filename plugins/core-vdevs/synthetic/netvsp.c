@@ -640,8 +640,8 @@ static uint32_t sub_channels(struct netvsp *v, uint32_t op, uint32_t count, uint
         return NVSP_FAIL;
     if (count > v->rndis.channels - 1)
         count = v->rndis.channels - 1;
-    for (uint16_t i = 1; i <= count; i++) {
-        if (channel_offer(v, i))
+    for (uint32_t i = 1; i <= count; i++) {
+        if (channel_offer(v, (uint16_t)i))
             break;
         v->s.sub_channels = i;
     }

@@ -163,7 +163,7 @@ static uint32_t set(uint32_t oid, const void *val, uint32_t len)
 
 static void connect_nvsp(uint32_t version)
 {
-    uint8_t r[40];
+    uint8_t r[40] = { 0 };
 
     assert_int_equal(mobo_fake_vmbus_open(dev, 0, NULL), 0);
     mobo_fake_vmbus_gpadl(dev, 0, RECV_GPADL, RECV_AT, RECV_LEN);

@@ -1133,9 +1133,9 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
 {
     struct storvsp *v = self;
     const struct mobo_host *h = v->host;
-    struct mobo_block_info info;
+    struct mobo_block_info info = { 0 };
     struct scsi_lun *l;
-    mobo_block_t block;
+    mobo_block_t block = NULL;
     const char *rest;
     unsigned long n;
     char *end;

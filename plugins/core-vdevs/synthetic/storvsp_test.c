@@ -743,7 +743,7 @@ static void test_disc(void **state)
     a = CMD(9, 1, 255, 0x46, 0, 0, 0, 0, 0, 0, 0, 255, 0);
     assert_int_equal(a.len, be32(data()) + 4);
     assert_int_equal(data()[7], 0x08); /* a CD */
-    a = CMD(9, 1, 8, 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8, 0);
+    CMD(9, 1, 8, 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8, 0);
     assert_int_equal(data()[5], 2);
     SENSE(5, 0x2400, 9, 1, 8, 0x4a, 0, 0, 0, 0x10, 0, 0, 0, 8, 0);
     GOOD(9, 1, 34, 0x51, 0, 0, 0, 0, 0, 0, 0, 34, 0);
