@@ -45,7 +45,8 @@ static void half_close(struct ring *r)
     memset(r, 0, sizeof(*r));
 }
 
-int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t down)
+/* Both rings and the packet buffer; the indices are the caller's. */
+static int ring_map(struct vmbus_channel *ch, const struct gpadl *g, uint32_t down)
 {
     int err;
 
@@ -55,20 +56,48 @@ int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t down)
     if (!err)
         err = half_open(ch, &ch->out, g, down, g->npages - down);
     if (!err) {
-        /* Both start where the guest says, if that makes sense: a reopened channel has zeroes. */
-        ch->in.index = atomic_load(&ch->in.page->read_index);
-        ch->out.index = atomic_load(&ch->out.page->write_index);
-        if (ch->in.index >= ch->in.size || ch->in.index % 8 || ch->out.index >= ch->out.size || ch->out.index % 8)
-            err = -EINVAL;
-    }
-    if (!err) {
         ch->buf_len = ch->in.size < VMBUS_MAX_PACKET ? ch->in.size : VMBUS_MAX_PACKET;
-        ch->room_wanted = false;
         ch->buf = malloc(ch->buf_len);
         if (!ch->buf)
             err = -ENOMEM;
-        else
-            atomic_store(&ch->out.page->feature_bits, 1); /* we use pending_send_size */
+    }
+    return err;
+}
+
+static bool indices_fit(const struct vmbus_channel *ch)
+{
+    return ch->in.index < ch->in.size && !(ch->in.index % 8) && ch->out.index < ch->out.size && !(ch->out.index % 8);
+}
+
+int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t down)
+{
+    int err = ring_map(ch, g, down);
+
+    if (!err) {
+        /* Both start where the guest says, if that makes sense: a reopened channel has zeroes. */
+        ch->in.index = atomic_load(&ch->in.page->read_index);
+        ch->out.index = atomic_load(&ch->out.page->write_index);
+        if (!indices_fit(ch))
+            err = -EINVAL;
+    }
+    if (!err) {
+        ch->room_wanted = false;
+        atomic_store(&ch->out.page->feature_bits, 1); /* we use pending_send_size */
+    } else {
+        ring_close(ch);
+    }
+    return err;
+}
+
+int ring_restore(struct vmbus_channel *ch, const struct gpadl *g, uint32_t down, uint32_t in, uint32_t out)
+{
+    int err = ring_map(ch, g, down);
+
+    if (!err) {
+        ch->in.index = in;
+        ch->out.index = out;
+        if (!indices_fit(ch))
+            err = -EINVAL;
     }
     if (err)
         ring_close(ch);

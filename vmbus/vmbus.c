@@ -24,6 +24,15 @@ static const uint32_t versions[] = { V2_4, V3_0, V4_0, V4_1, V5_0, 0x50001, 0x50
 enum { STATUS_SUCCESS = 0, STATUS_INVALID_CONNECTION_ID = 18, STATUS_INSUFFICIENT_BUFFERS = 19 };
 #define NT_UNSUCCESSFUL 0xc0000001u
 
+bool vmbus_known_version(uint32_t version)
+{
+    bool known = false;
+
+    for (unsigned i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
+        known = known || versions[i] == version;
+    return known;
+}
+
 void vmbus_logf(struct vmbus *v, int level, const char *fmt, ...)
 {
     char line[256];
@@ -87,7 +96,7 @@ static void gpadl_free(struct vmbus *v, struct gpadl *g)
     free(g);
 }
 
-static bool gpadl_complete(const struct gpadl *g) { return g->nranges == g->want_ranges && g->have == g->npages; }
+bool vmbus_gpadl_complete(const struct gpadl *g) { return g->nranges == g->want_ranges && g->have == g->npages; }
 
 static void gpadl_result(struct vmbus *v, uint32_t relid, uint32_t id, uint32_t status)
 {
@@ -103,7 +112,7 @@ static void gpadl_result(struct vmbus *v, uint32_t relid, uint32_t id, uint32_t 
  * offset, then its page numbers (HV struct gpa_range).  @return false: malformed. */
 static bool gpadl_words(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsigned len)
 {
-    for (; len >= 8 && !gpadl_complete(g); p += 8, len -= 8) {
+    for (; len >= 8 && !vmbus_gpadl_complete(g); p += 8, len -= 8) {
         struct gpadl_range *r;
         uint64_t word, pages;
 
@@ -141,7 +150,7 @@ static void gpadl_take(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsig
         vmbus_logf(v, 1, "GPADL 0x%x of channel %u is malformed or too big", g->id, g->relid);
         gpadl_result(v, g->relid, g->id, NT_UNSUCCESSFUL);
         gpadl_free(v, g);
-    } else if (gpadl_complete(g)) {
+    } else if (vmbus_gpadl_complete(g)) {
         /* Whether a page is RAM is asked at each use. */
         g->created = true;
         gpadl_result(v, g->relid, g->id, 0);
@@ -208,7 +217,7 @@ static void gpadls_drop(struct vmbus *v, uint32_t relid)
 
 /* ---- channels ------------------------------------------------------------------------------------------ */
 
-static void offer_send(struct vmbus *v, struct vmbus_channel *ch)
+void vmbus_offer_send(struct vmbus *v, struct vmbus_channel *ch)
 {
     uint8_t m[196] = { MSG_OFFER };
     uint16_t w;
@@ -229,6 +238,14 @@ static void offer_send(struct vmbus *v, struct vmbus_channel *ch)
     m[190] = 1;
     put32(m, 192, VMBUS_CONNECTION_BASE + ch->relid);
     ch->offered = true;
+    post(v, m, sizeof(m));
+}
+
+void vmbus_rescind_send(struct vmbus *v, struct vmbus_channel *ch)
+{
+    uint8_t m[12] = { MSG_RESCIND };
+
+    put32(m, 8, ch->relid);
     post(v, m, sizeof(m));
 }
 
@@ -410,7 +427,7 @@ static void initiate_contact(struct vmbus *v, const uint8_t *m)
 {
     uint32_t want = u32_at(m, 8), vp = u32_at(m, 12);
     uint8_t r[20] = { MSG_VERSION_RESPONSE };
-    bool ok = false;
+    bool ok;
 
     if (v->version)
         disconnect(v);
@@ -418,8 +435,7 @@ static void initiate_contact(struct vmbus *v, const uint8_t *m)
         vmbus_logf(v, 1, "the guest wants messages at SINT %u, which is not %d", m[16], VMBUS_SINT);
         want = 0;
     }
-    for (unsigned i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
-        ok = ok || versions[i] == want;
+    ok = vmbus_known_version(want);
     v->target_vp = vp < v->vps ? vp : 0;
     if (ok)
         v->version = want;
@@ -436,7 +452,7 @@ static void request_offers(struct vmbus *v)
     v->offers_wanted = true;
     for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++)
         if (v->channel[i] && !v->channel[i]->rescinded && !v->channel[i]->offered)
-            offer_send(v, v->channel[i]);
+            vmbus_offer_send(v, v->channel[i]);
     post(v, m, sizeof(m));
 }
 
@@ -627,7 +643,7 @@ int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct v
         ch->relid = relid;
         v->channel[relid] = ch;
         if (v->offers_wanted)
-            offer_send(v, ch);
+            vmbus_offer_send(v, ch);
     }
     pthread_mutex_unlock(&v->lock);
     if (!relid) {
@@ -642,7 +658,6 @@ int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct v
 void vmbus_rescind(struct vmbus_channel *ch)
 {
     struct vmbus *v = ch->bus;
-    uint8_t m[12] = { MSG_RESCIND };
 
     pthread_mutex_lock(&v->lock);
     if (!ch->rescinded) {
@@ -651,12 +666,10 @@ void vmbus_rescind(struct vmbus_channel *ch)
         ch->state = CH_CLOSED;
         ring_close(ch);
         pthread_mutex_unlock(&ch->lock);
-        if (ch->offered) {
-            put32(m, 8, ch->relid);
-            post(v, m, sizeof(m));
-        } else {
+        if (ch->offered)
+            vmbus_rescind_send(v, ch);
+        else
             channel_free(ch);
-        }
     }
     pthread_mutex_unlock(&v->lock);
 }

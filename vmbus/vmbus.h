@@ -79,6 +79,26 @@ void vmbus_tl_listen(struct vmbus *v, void (*connect)(void *ctx, const uint8_t e
                      void *ctx);
 void vmbus_tl_result(struct vmbus *v, const uint8_t endpoint[16], const uint8_t service[16], int32_t status);
 
+/* ---- saved state ---------------------------------------------------------------------------------------
+ * Connection, offers by instance, GPADLs, rings with the host's indices.  Guest memory, the hypervisor's state and
+ * the owners' are saved by others.  To restore: guest memory, then vmbus_load(), which checks everything and changes
+ * nothing; then the owners, which offer their sub-channels again; then vmbus_commit().  An owner whose channel was open
+ * gets no open() for it: its own state says so.  Owners look at their rings after that (ops.signal).  Connections of
+ * hvsocket do not outlive their host side: they are rescinded. */
+
+struct mobo_writer;
+struct mobo_reader;
+struct vmbus_saved;
+
+/** Into the present group.  Handles what waits first.  No VP runs.  Service thread.  @return 0, -errno. */
+int vmbus_save(struct vmbus *v, struct mobo_writer *w);
+/** The present group.  @return 0; -EINVAL, -ENOMEM with a sentence. */
+int vmbus_load(struct vmbus *v, struct mobo_reader *r, struct vmbus_saved **ret, char *msg, size_t len);
+/** Takes over and frees @s.  The bus has had no guest since it was created or reset.
+ * @return 0; -ENOENT, -EINVAL, -ENOMEM with a sentence, then nothing has changed. */
+int vmbus_commit(struct vmbus *v, struct vmbus_saved *s, char *msg, size_t len);
+void vmbus_saved_free(struct vmbus_saved *s);
+
 /* ---- rings ------------------------------------------------------------------------------------------ */
 
 enum {

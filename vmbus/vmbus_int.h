@@ -13,6 +13,8 @@ enum {
     VMBUS_QUEUE = 64, VMBUS_CONNECTION_BASE = 0x10000, VMBUS_COMPLAINTS = 100, VMBUS_MAX_PACKET = 0xffff * 8
 };
 
+enum { VMBUS_CHANNEL_TLNPI = 0x2000 }; /* offer flag: a connection of hvsocket */
+
 struct gpadl_range {
     uint64_t start;        /* offset of its first byte in the GPADL */
     uint32_t len, offset;  /* bytes; in its first page */
@@ -93,6 +95,13 @@ void vmbus_logf(struct vmbus *v, int level, const char *fmt, ...) __attribute__(
 struct gpadl *vmbus_gpadl_find(struct vmbus *v, uint32_t relid, uint32_t id);
 /* ring.c: lock of the channel held. */
 int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t downstream_page);
+/** With the host's indices as they were; leaves the pages alone. */
+int ring_restore(struct vmbus_channel *ch, const struct gpadl *g, uint32_t down, uint32_t in, uint32_t out);
 void ring_close(struct vmbus_channel *ch);
+/* vmbus.c: lock of the bus held. */
+bool vmbus_known_version(uint32_t version);
+bool vmbus_gpadl_complete(const struct gpadl *g);
+void vmbus_offer_send(struct vmbus *v, struct vmbus_channel *ch);
+void vmbus_rescind_send(struct vmbus *v, struct vmbus_channel *ch);
 
 #endif

@@ -5,9 +5,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
+#include "sdk/lib/state.h"
 #include "vmbus/vmbus_guest.h"
 
 static struct guest *g;
@@ -369,11 +371,211 @@ static void tl_connect(void **state)
     assert_true(g_word(g, 0, 40) == 0xc0000236u);
 }
 
+/* ---- saved state ------------------------------------------------------------------------------------- */
+
+static void save(struct guest *from, struct mobo_writer *w)
+{
+    mobo_writer_init(w);
+    assert_int_equal(vmbus_save(from->v, w), 0);
+    assert_int_equal(w->depth, 0);
+}
+
+static int load(struct guest *to, const void *buf, size_t len, struct vmbus_saved **ret, char *msg)
+{
+    static struct mobo_reader r;
+    int err;
+
+    memset(&r, 0, sizeof(r));
+    err = mobo_reader_init(&r, buf, len);
+    snprintf(msg, 200, "%s", r.msg);
+    if (!err)
+        err = vmbus_load(to->v, &r, ret, msg, 200);
+    if (!err && mobo_load_done(&r)) {
+        vmbus_saved_free(*ret);
+        err = -EINVAL;
+    }
+    return err;
+}
+
+static int restore(struct guest *to, const struct mobo_writer *w)
+{
+    struct vmbus_saved *s;
+    char msg[200] = "";
+    int err = load(to, w->buf, w->len, &s, msg);
+
+    return err ? err : vmbus_commit(to->v, s, msg, sizeof(msg));
+}
+
+/* A guest's board, as another one that is to take its place sees it. */
+static struct guest *twin(const struct guest *of)
+{
+    struct guest *t = g_new();
+
+    memcpy(t->mem, of->mem, G_PAGES * 4096);
+    return t;
+}
+
+static void state_round_trip(void **state)
+{
+    struct guest *t;
+    struct mobo_writer w, again;
+    struct vmbus_channel *two, *moved, *first;
+    struct vmbus_packet pkt;
+    uint8_t buf[24] = "hello", got[8];
+    uint64_t len = 0;
+
+    (void)state;
+    two = g_offer(g, 2);
+    (void)g_offer(g, 3);
+    opened();
+    g_gpadl(g, 2, 9, 20, 3);
+    /* one that waits for its body: 30 pages announced, 20 there */
+    {
+        uint32_t m[58] = { 8, 0, 2, 10, 1u << 16, 30 * 4096, 0 };
+
+        for (uint64_t i = 0; i < 20; i++)
+            memcpy(&m[7 + 2 * i], &i, 8);
+        g_send(g, m, 28 + 160);
+    }
+    vmbus_rescind(two);
+    g_ring(g, false)->write_index = 0;
+    assert_int_equal(vmbus_send(ch, 6, 0, 1, NULL, 0, buf, 16), 0);
+    save(g, &w);
+
+    t = twin(g);
+    first = g_offer(t, 3); /* in another order */
+    moved = g_offer(t, 1);
+    assert_int_equal(restore(t, &w), 0);
+    assert_int_equal(moved->relid, 1);
+    assert_int_equal(first->relid, 3);
+    assert_true(vmbus_is_open(moved));
+    assert_int_equal(vmbus_version(t->v), 0x50003);
+    assert_int_equal(t->nreplies, 0);
+    save(t, &again);
+    assert_int_equal(w.len, again.len);
+    assert_memory_equal(w.buf, again.buf, w.len);
+    mobo_writer_fini(&again);
+
+    /* it goes on: rings, the GPADL whose body comes, the rescinded channel that is released */
+    assert_int_equal(vmbus_send(moved, 6, 0, 2, NULL, 0, buf, 16), 0);
+    assert_int_equal(g_ring(t, true)->write_index, 80);
+    assert_int_equal(vmbus_receive(moved, &pkt), -EAGAIN);
+    {
+        uint32_t m[58] = { 9, 0, 5, 10 };
+
+        for (uint64_t i = 0; i < 10; i++)
+            memcpy(&m[4 + 2 * i], &i, 8);
+        g_send(t, m, 16 + 80);
+        assert_int_equal(g_word(t, 0, 0), 10);
+        assert_int_equal(g_word(t, 0, 16), 0);
+    }
+    assert_int_equal(vmbus_gpadl_len(t->v->channel[2], 9, &len), 0);
+    assert_int_equal(len, 3 * 4096);
+    assert_int_equal(vmbus_gpadl_read(t->v->channel[2], 9, 0, got, 8), 0);
+    G_MSG(t, 12, 13, 2); /* released */
+    assert_null(t->v->channel[2]);
+    assert_int_equal(t->released, 0); /* nobody's */
+    (void)g_offer(t, 7); /* its number is free again */
+    assert_non_null(t->v->channel[2]);
+    G_MSG(t, 12, 7, 1);
+    assert_int_equal(t->closes, 1);
+    g_free(t);
+
+    /* a channel that the board does not have is refused, and nothing changes */
+    t = twin(g);
+    (void)g_offer(t, 1);
+    assert_int_equal(restore(t, &w), -ENOENT);
+    assert_int_equal(vmbus_version(t->v), 0);
+    assert_null(t->v->gpadls);
+    g_free(t);
+
+    /* one more than there were is offered */
+    t = twin(g);
+    (void)g_offer(t, 1);
+    (void)g_offer(t, 3);
+    (void)g_offer(t, 4);
+    assert_int_equal(restore(t, &w), 0);
+    assert_int_equal(g_word(t, 0, 0), 1);
+    assert_int_equal(g_word(t, 0, 184), 4);
+    g_free(t);
+    mobo_writer_fini(&w);
+}
+
+/* A connection of hvsocket is rescinded; so is nothing else. */
+static void state_hvsocket(void **state)
+{
+    struct vmbus_offer o = { .name = "socket", .flags = VMBUS_CHANNEL_TLNPI, .instance_id = { 0x55 } };
+    struct vmbus_channel *socket;
+    struct mobo_writer w;
+    struct guest *t;
+
+    (void)state;
+    opened();
+    assert_int_equal(vmbus_offer(g->v, &o, &g_ops, g, &socket), 0);
+    save(g, &w);
+    t = twin(g);
+    (void)g_offer(t, 1);
+    assert_int_equal(restore(t, &w), 0);
+    assert_int_equal(t->nreplies, 1);
+    assert_int_equal(g_word(t, 0, 0), 2);
+    assert_int_equal(g_word(t, 0, 8), 2);
+    G_MSG(t, 12, 13, 2);
+    assert_null(t->v->channel[2]);
+    g_free(t);
+    mobo_writer_fini(&w);
+}
+
+/* Each byte of a state broken in turn, and each length: no crash, and refused before anything changes or sound. */
+static void state_hostile(void **state)
+{
+    struct mobo_writer w;
+    char msg[200];
+    unsigned good = 0, bad = 0;
+
+    (void)state;
+    (void)g_offer(g, 2);
+    opened();
+    g_gpadl(g, 2, 9, 20, 3);
+    save(g, &w);
+    for (size_t i = 0; i < 2 * w.len; i++) {
+        struct guest *t = twin(g);
+        uint8_t *copy = malloc(w.len);
+        size_t len = i < w.len ? w.len : i - w.len;
+        struct vmbus_saved *s = NULL;
+        struct vmbus_channel *a = g_offer(t, 1);
+
+        (void)g_offer(t, 2);
+        memcpy(copy, w.buf, w.len);
+        if (i < w.len)
+            copy[i] ^= (uint8_t)(1u << i % 8);
+        msg[0] = 0;
+        if (load(t, copy, len, &s, msg)) {
+            bad++;
+            assert_true(msg[0] != 0);
+            assert_int_equal(vmbus_version(t->v), 0);
+            assert_false(vmbus_is_open(a));
+        } else if (!vmbus_commit(t->v, s, msg, sizeof(msg))) {
+            struct vmbus_packet pkt;
+
+            good++;
+            vmbus_service(t->v);
+            vmbus_send(a, 6, 0, 2, NULL, 0, "x", 1);
+            vmbus_receive(a, &pkt);
+            g_connect(t, 0x50003);
+        }
+        free(copy);
+        g_free(t);
+    }
+    assert_true(bad > w.len && good > 10);
+    mobo_writer_fini(&w);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(open_close),
-                                        T(rescind),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect) };
+                                        T(rescind),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect),
+                                        T(state_round_trip), T(state_hvsocket), T(state_hostile) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
