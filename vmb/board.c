@@ -362,7 +362,7 @@ void board_block_signals(void *old)
     pthread_sigmask(SIG_BLOCK, &set, old);
 }
 
-int board_start(struct vmb *v, const void *state, size_t state_len, char *msg, size_t len)
+int board_start(struct vmb *v, const struct board_state *state, char *msg, size_t len)
 {
     int err;
 
@@ -395,8 +395,10 @@ int board_start(struct vmb *v, const void *state, size_t state_len, char *msg, s
     v->powered = true;
     vp_release(v);
     err = hard_reset(v, msg, len);
+    if (!err && state && state->load_ram)
+        err = state->load_ram(state->ctx, msg, len);
     if (!err && state)
-        err = vmb_restore_state(v, state, state_len, msg, len);
+        err = vmb_restore_state(v, state->buf, state->len, msg, len);
     else if (!err)
         err = boot(v, msg, len);
     if (!err) {
@@ -409,12 +411,13 @@ int board_start(struct vmb *v, const void *state, size_t state_len, char *msg, s
         return err;
     }
     v->paused = true;
+    v->restored = state != NULL;
     return state ? 0 : vmb_resume(v);
 }
 
 int vmb_power_on(struct vmb *v, char *msg, size_t len)
 {
-    return board_start(v, NULL, 0, msg, len);
+    return board_start(v, NULL, msg, len);
 }
 
 int vmb_pause(struct vmb *v)
@@ -441,14 +444,14 @@ int vmb_pause(struct vmb *v)
 
 int vmb_resume(struct vmb *v)
 {
-    bool first = !v->ran; /* power-on or restore: nothing was paused */
+    bool first = !v->ran && !v->restored; /* power-on: nothing was paused */
 
     if (!v->powered)
         return -EINVAL;
     if (!v->paused)
         return 0;
     v->ran = true;
-    v->paused = false;
+    v->paused = v->restored = false;
     for (struct mobo_vdev *d = v->devs; d && !first; d = d->next)
         if (d->ops.resume) {
             struct vdev_enter e = vdev_enter(d);
@@ -488,7 +491,7 @@ void vmb_power_off(struct vmb *v)
     vp_join(v);
     clock_stop(v, true);
     io_stop(v);
-    v->powered = v->paused = v->ran = false;
+    v->powered = v->paused = v->ran = v->restored = false;
 }
 
 void vmb_event(struct vmb *v, unsigned kind)

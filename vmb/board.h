@@ -500,6 +500,10 @@ struct mobo_vmbus {
 int bus_init(struct vmb *v); /* enlightened boards */
 void bus_fini(struct vmb *v);
 void bus_reset(struct vmb *v);
+void bus_settle(struct vmb *v); /* handle what the guest sent; no VP runs */
+int bus_save(struct vmb *v, struct mobo_writer *w);
+/* After the devices; takes over @s. */
+int bus_commit(struct vmb *v, struct vmbus_saved *s, char *msg, size_t len);
 uint16_t bus_post_message(void *ctx, unsigned vp, uint32_t connection, uint32_t type,
                           const void *payload, unsigned len);
 uint16_t bus_signal_event(void *ctx, unsigned vp, uint32_t connection, uint16_t flag);
@@ -568,6 +572,7 @@ struct vmb {
     pthread_mutex_t a20_lock, msg_lock;
     bool powered, paused; /* control thread's */
     bool ran;             /* since power-on */
+    bool restored;        /* and has not run since */
 };
 
 extern const struct mobo_host vmb_host; /* host.c */
@@ -579,6 +584,13 @@ int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, siz
  * causes itself, and those that wake a VP, stay open.  Start with *old, restore it afterwards. */
 void board_block_signals(void *old);
 
-int board_start(struct vmb *v, const void *state, size_t state_len, char *msg, size_t len);
+/* What vmb_restore() starts from. */
+struct board_state {
+    const void *buf;
+    size_t len;
+    int (*load_ram)(void *ctx, char *msg, size_t msg_len);
+    void *ctx;
+};
+int board_start(struct vmb *v, const struct board_state *state, char *msg, size_t len);
 
 #endif

@@ -724,7 +724,7 @@ static void save_restore(void **state)
     vmb_destroy(v);
 
     v = make(full, 4, 8 * MiB, NULL);
-    assert_int_equal(vmb_restore(v, buf, len, msg, sizeof(msg)), 0);
+    assert_int_equal(vmb_restore(v, buf, len, NULL, NULL, msg, sizeof(msg)), 0);
     assert_int_equal(nboot, 0);
     assert_int_equal(vmb_save(v, &buf2, &len2, msg, sizeof(msg)), 0);
     assert_int_equal(len, len2);
@@ -743,10 +743,10 @@ static void save_restore(void **state)
 
     /* another board, cut and changed states: refused with a line */
     v = make(full, 3, 8 * MiB, NULL);
-    assert_int_equal(vmb_restore(v, buf, len, msg, sizeof(msg)), -EINVAL);
+    assert_int_equal(vmb_restore(v, buf, len, NULL, NULL, msg, sizeof(msg)), -EINVAL);
     vmb_destroy(v);
     v = make(full, 4, 16 * MiB, NULL);
-    assert_int_equal(vmb_restore(v, buf, len, msg, sizeof(msg)), -EINVAL);
+    assert_int_equal(vmb_restore(v, buf, len, NULL, NULL, msg, sizeof(msg)), -EINVAL);
     assert_string_equal(msg, "the state is of a VM with 2 processors and 8 MiB, this one has 2 and "
                              "16 MiB");
     vmb_destroy(v);
@@ -755,7 +755,7 @@ static void save_restore(void **state)
         memcpy(copy, buf, cut);
         v = make(full, 4, 8 * MiB, NULL);
         msg[0] = 0;
-        assert_true(vmb_restore(v, copy, cut, msg, sizeof(msg)) < 0);
+        assert_true(vmb_restore(v, copy, cut, NULL, NULL, msg, sizeof(msg)) < 0);
         assert_true(strlen(msg) > 5);
         vmb_destroy(v);
         free(copy);
@@ -767,7 +767,7 @@ static void save_restore(void **state)
             ((uint8_t *)buf)[i + 8] = 0xee;
     }
     v = make(full, 4, 8 * MiB, NULL);
-    assert_true(vmb_restore(v, buf, len, msg, sizeof(msg)) < 0);
+    assert_true(vmb_restore(v, buf, len, NULL, NULL, msg, sizeof(msg)) < 0);
     assert_string_equal(msg, "[vdev dev0] cannot be restored: saved reg is 0xee");
     vmb_destroy(v);
     free(buf);

@@ -93,6 +93,55 @@ void bus_reset(struct vmb *v)
         io_call(v, reset, v);
 }
 
+static void settle(void *ctx)
+{
+    struct vmb *v = ctx;
+
+    vmbus_service(v->bus);
+}
+
+void bus_settle(struct vmb *v)
+{
+    if (v->bus)
+        io_call(v, settle, v);
+}
+
+struct save {
+    struct vmb *v;
+    struct mobo_writer *w;
+    int err;
+};
+
+static void save(void *ctx)
+{
+    struct save *s = ctx;
+
+    s->err = vmbus_save(s->v->bus, s->w);
+}
+
+int bus_save(struct vmb *v, struct mobo_writer *w)
+{
+    struct save s = { v, w, 0 };
+
+    io_call(v, save, &s);
+    return s.err;
+}
+
+static void channel_signal(void *ctx);
+
+int bus_commit(struct vmb *v, struct vmbus_saved *s, char *msg, size_t len)
+{
+    int err = vmbus_commit(v->bus, s, msg, len);
+
+    /* Packets may wait, room may have come: all look, once the board goes on. */
+    for (struct mobo_vmbus *m = v->bus_channels; m && !err; m = m->next)
+        if (m->ch && vmbus_is_open(m->ch))
+            channel_signal(m);
+    if (!err)
+        service_wanted(v);
+    return err;
+}
+
 uint16_t bus_post_message(void *ctx, unsigned vp, uint32_t connection, uint32_t type,
                           const void *payload, unsigned len)
 {

@@ -154,6 +154,19 @@ unsigned vmb_ram_map(struct vmb *v, struct vmb_ram_range *ret, unsigned max)
     return n;
 }
 
+unsigned vmb_ram_blocks(struct vmb *v, struct vmb_ram_block *ret, unsigned max)
+{
+    const struct vmb_ram_block all[] = {
+        { v->ram_low_off, v->ram_low, hv_ram_hva(v->part, v->ram_low_off, v->ram_low) },
+        { v->ram_high_off, v->ram_high, v->ram_high ? hv_ram_hva(v->part, v->ram_high_off, v->ram_high) : NULL },
+    };
+    unsigned n = v->ram_high ? 2 : 1;
+
+    for (unsigned i = 0; i < n && i < max; i++)
+        ret[i] = all[i];
+    return n;
+}
+
 uint64_t vmb_ram_below_4g(const struct vmb *v)
 {
     return v->ram_low;

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Saved state of the whole board but guest RAM.
  *
- * Outermost group: 1 board, 2 VPs, 3 interrupt lines, 4 devices.  A device: 1 name, 2 type,
- * 3 plug-in version (for messages), 4 its own fields, 5 PCI functions, 6.. its RAM in order of
- * creation (name, place, contents). */
+ * Outermost group: 1 board, 2 VPs, 3 interrupt lines, 4 devices, 5 Hyper-V interface, 6 VMBus (the
+ * last two of enlightened boards).  A device: 1 name, 2 type, 3 plug-in version (for messages),
+ * 4 its own fields, 5 PCI functions, 6.. its RAM in order of creation (name, place, contents),
+ * 0x1000 the settings that the guest can tell. */
 #include "vmb/board.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { T_BOARD = 1, T_VPS, T_IRQ, T_DEVS };
-enum { D_NAME = 1, D_TYPE, D_VERSION, D_FIELDS, D_PCI, D_RAM };
-enum { B_TIME = 1, B_LAYOUT, B_ENGINE };
+enum { T_BOARD = 1, T_VPS, T_IRQ, T_DEVS, T_HYPERV, T_BUS };
+enum { D_NAME = 1, D_TYPE, D_VERSION, D_FIELDS, D_PCI, D_RAM, D_SETTINGS = 0x1000 };
+enum { B_TIME = 1, B_LAYOUT, B_ENGINE, B_FEATURES };
+enum { H_PARTITION = 1, H_VP = 0x10 };
 
 struct layout { /* what has to be the same on the board that restores */
-    uint64_t ram_low, ram_high;
-    uint32_t vps, generation;
+    uint64_t ram_low, ram_high, tsc_hz;
+    uint32_t vps, generation, enlightened;
 };
 
 static const struct mobo_field layout_fields[] = {
@@ -25,6 +28,8 @@ static const struct mobo_field layout_fields[] = {
     MOBO_FIELD(2, struct layout, ram_high),
     MOBO_FIELD(3, struct layout, vps),
     MOBO_FIELD(4, struct layout, generation),
+    MOBO_FIELD(5, struct layout, enlightened),
+    MOBO_FIELD(6, struct layout, tsc_hz), /* may differ, with a warning */
 };
 
 /* ---- save ---------------------------------------------------------------------------------------- */
@@ -47,6 +52,34 @@ static struct mobo_ram *ram_nth(struct mobo_vdev *d, unsigned n)
     return NULL;
 }
 
+/* Numbers, choices and switches are the guest's to see; paths, backends and texts are the host's. */
+static bool is_setting(const struct vdev_param *p)
+{
+    return p->kind == MOBO_UINT || p->kind == MOBO_SIZE || p->kind == MOBO_BOOL || p->kind == MOBO_CHOICE;
+}
+
+static void setting(const struct vdev_param *p, char *buf, size_t len)
+{
+    if (p->kind == MOBO_CHOICE)
+        snprintf(buf, len, "%s=%s", p->name, p->text ? p->text : "");
+    else
+        snprintf(buf, len, "%s=%" PRIu64, p->name, p->val.num);
+}
+
+static void save_settings(const struct mobo_vdev *d, struct mobo_writer *w)
+{
+    char text[256];
+    uint32_t tag = 1;
+
+    mobo_save_begin(w, D_SETTINGS, 0);
+    for (unsigned i = 0; i < d->nparams; i++)
+        if (is_setting(&d->params[i])) {
+            setting(&d->params[i], text, sizeof(text));
+            save_str(w, tag++, text);
+        }
+    mobo_save_end(w);
+}
+
 static int save_dev(struct mobo_vdev *d, struct mobo_writer *w, char *msg, size_t len)
 {
     struct vdev_enter e;
@@ -56,6 +89,7 @@ static int save_dev(struct mobo_vdev *d, struct mobo_writer *w, char *msg, size_
     save_str(w, D_NAME, d->name);
     save_str(w, D_TYPE, d->plugin->desc.type);
     save_str(w, D_VERSION, d->plugin->desc.version);
+    save_settings(d, w);
     mobo_save_begin(w, D_FIELDS, 0);
     unsigned depth = w->depth;
     e = vdev_enter(d);
@@ -91,46 +125,87 @@ static int save_dev(struct mobo_vdev *d, struct mobo_writer *w, char *msg, size_
     return 0;
 }
 
-int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t len)
+static int save_vps(struct vmb *v, struct mobo_writer *w, char *msg, size_t len)
 {
-    const struct layout lay = { v->ram_low, v->ram_high, v->vps, v->generation };
-    struct hv_vp_state *vs = NULL;
-    struct mobo_writer w;
-    uint64_t now = hv_time_ns(v->part);
-    uint32_t tag = 1;
-    int err = 0;
+    struct hv_vp_state *vs = malloc(sizeof(*vs));
+    int err = vs ? 0 : -ENOMEM;
 
-    if (!v->powered || !v->paused) {
-        snprintf(msg, len, "only a paused VM can be saved");
-        return -EINVAL;
-    }
-    if (hv_enlightenments_used(v->part)) {
-        snprintf(msg, len, "the guest uses the Hyper-V interface, whose state cannot be saved yet "
-                           "(set enlightened = no)");
-        return -ENOTSUP;
-    }
-    mobo_writer_init(&w);
-    mobo_save_begin(&w, T_BOARD, 0);
-    mobo_save_bytes(&w, B_TIME, 0, &now, sizeof(now));
-    mobo_save_begin(&w, B_LAYOUT, 0);
-    mobo_save_fields(&w, MOBO_ARRAY(layout_fields), &lay);
-    mobo_save_end(&w);
-    mobo_save_bytes(&w, B_ENGINE, MOBO_FIELD_IGNORABLE, hv_partition_engine(v->part),
-                    (uint32_t)strlen(hv_partition_engine(v->part)));
-    mobo_save_end(&w);
-    vs = malloc(sizeof(*vs));
-    if (!vs)
-        err = -ENOMEM;
-    mobo_save_begin(&w, T_VPS, 0);
     for (unsigned i = 0; i < v->vps && !err; i++) {
         memset(vs, 0, sizeof(*vs));
         err = hv_vp_get_state(v->part, i, vs);
         if (err)
             snprintf(msg, len, "processor %u cannot be saved: %s", i, hv_last_error());
         else
-            mobo_save_bytes(&w, i + 1, 0, vs, sizeof(*vs));
+            mobo_save_bytes(w, i + 1, 0, vs, sizeof(*vs));
     }
     free(vs);
+    return err;
+}
+
+static int save_hyperv(struct vmb *v, struct mobo_writer *w, char *msg, size_t len)
+{
+    struct hv_hyperv_vp_state *vs = malloc(sizeof(*vs));
+    struct hv_message *m = NULL;
+    struct hv_hyperv_state s;
+    int err = vs ? hv_hyperv_get(v->part, &s) : -ENOMEM;
+
+    if (!err)
+        mobo_save_bytes(w, H_PARTITION, 0, &s, sizeof(s));
+    for (unsigned i = 0; i < v->vps && !err; i++) {
+        unsigned n = hv_hyperv_messages(v->part, i, NULL, 0);
+
+        free(m);
+        m = calloc(n + 1u, sizeof(*m));
+        err = m ? hv_hyperv_vp_get(v->part, i, vs) : -ENOMEM;
+        if (err)
+            break;
+        hv_hyperv_messages(v->part, i, m, n);
+        mobo_save_begin(w, H_VP + i, 0);
+        mobo_save_bytes(w, 1, 0, vs, sizeof(*vs));
+        mobo_save_bytes(w, 2, 0, m, (uint32_t)(n * sizeof(*m)));
+        mobo_save_end(w);
+    }
+    if (err)
+        snprintf(msg, len, "the Hyper-V interface cannot be saved: %s",
+                 err == -ENOMEM ? strerror(ENOMEM) : hv_last_error());
+    free(m);
+    free(vs);
+    return err;
+}
+
+static void save_board(struct vmb *v, struct mobo_writer *w)
+{
+    const struct layout lay = { v->ram_low, v->ram_high, hv_tsc_hz(v->part), v->vps, v->generation, v->bus != NULL };
+    uint64_t now = hv_time_ns(v->part);
+    struct hv_cpu_features f;
+
+    mobo_save_bytes(w, B_TIME, 0, &now, sizeof(now));
+    mobo_save_begin(w, B_LAYOUT, 0);
+    mobo_save_fields(w, MOBO_ARRAY(layout_fields), &lay);
+    mobo_save_end(w);
+    mobo_save_bytes(w, B_ENGINE, MOBO_FIELD_IGNORABLE, hv_partition_engine(v->part),
+                    (uint32_t)strlen(hv_partition_engine(v->part)));
+    hv_features_get(v->part, &f);
+    mobo_save_bytes(w, B_FEATURES, 0, &f, sizeof(f));
+}
+
+int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t len)
+{
+    struct mobo_writer w;
+    uint32_t tag = 1;
+    int err;
+
+    if (!v->powered || !v->paused) {
+        snprintf(msg, len, "only a paused VM can be saved");
+        return -EINVAL;
+    }
+    bus_settle(v); /* what the guest asked of the bus is done, also where that concerns devices */
+    mobo_writer_init(&w);
+    mobo_save_begin(&w, T_BOARD, 0);
+    save_board(v, &w);
+    mobo_save_end(&w);
+    mobo_save_begin(&w, T_VPS, 0);
+    err = save_vps(v, &w, msg, len);
     mobo_save_end(&w);
     mobo_save_begin(&w, T_IRQ, 0);
     irq_save(v, &w);
@@ -142,6 +217,18 @@ int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t l
         mobo_save_end(&w);
     }
     mobo_save_end(&w);
+    if (v->bus && !err) {
+        mobo_save_begin(&w, T_HYPERV, 0);
+        err = save_hyperv(v, &w, msg, len);
+        mobo_save_end(&w);
+    }
+    if (v->bus && !err) {
+        mobo_save_begin(&w, T_BUS, 0);
+        err = bus_save(v, &w);
+        if (err)
+            snprintf(msg, len, "the VMBus cannot be saved: %s", strerror(-err));
+        mobo_save_end(&w);
+    }
     if (!err && w.err) {
         err = w.err;
         snprintf(msg, len, "the state cannot be saved: %s", strerror(-err));
@@ -254,6 +341,39 @@ static int begin_dev(struct mobo_vdev *d, struct mobo_reader *r, uint32_t tag, c
     return 0;
 }
 
+/* A setting of the present board against the saved ones; one that the state does not know is new. */
+static int check_settings(struct mobo_vdev *d, struct mobo_reader *r, char *msg, size_t len)
+{
+    const uint8_t *p;
+    uint32_t n;
+
+    if (mobo_load_begin(r, D_SETTINGS)) {
+        snprintf(msg, len, "saved settings of [vdev %s] are missing", d->name);
+        return -EINVAL;
+    }
+    for (unsigned i = 0; i < d->nparams; i++) {
+        char text[256];
+        size_t key = strlen(d->params[i].name) + 1;
+
+        if (!is_setting(&d->params[i]))
+            continue;
+        setting(&d->params[i], text, sizeof(text));
+        for (uint32_t tag = 1; !mobo_load_view(r, tag, &p, &n); tag++)
+            if (n >= key && !memcmp(p, text, key) && (n != strlen(text) || memcmp(p, text, n))) {
+                snprintf(msg, len, "[vdev %s] has another '%s' than when the state was made: %.*s was saved, %s is here",
+                         d->name, d->params[i].name, (int)(n - key > 64 ? 64 : n - key), (const char *)p + key,
+                         text + key);
+                for (char *c = msg; *c; c++)
+                    if ((unsigned char)*c < ' ' || (unsigned char)*c > '~')
+                        *c = '?';
+                return -EINVAL;
+            }
+    }
+    for (uint32_t tag = 1; !mobo_load_view(r, tag, &p, &n);) /* all are read: none is unknown */
+        tag++;
+    return mobo_load_end(r) ? snprintf(msg, len, "saved settings of [vdev %s] make no sense", d->name), -EINVAL : 0;
+}
+
 /* PCI first, for all: where a device's registers are may matter to others. */
 static int restore_devs(struct vmb *v, struct mobo_reader *r, struct mobo_vdev **cur, char *msg,
                         size_t len)
@@ -266,6 +386,8 @@ static int restore_devs(struct vmb *v, struct mobo_reader *r, struct mobo_vdev *
         unsigned depth = r->depth;
 
         err = begin_dev(d, r, tag, msg, len);
+        if (!err)
+            err = check_settings(d, r, msg, len);
         if (!err && mobo_load_begin(r, D_PCI)) {
             snprintf(msg, len, "saved PCI state of [vdev %s] is missing", d->name);
             err = -EINVAL;
@@ -281,6 +403,8 @@ static int restore_devs(struct vmb *v, struct mobo_reader *r, struct mobo_vdev *
         *cur = d;
         err = begin_dev(d, r, tag, msg, len);
         if (!err && mobo_load_begin(r, D_PCI) == 0)
+            r->depth--;
+        if (!err && mobo_load_begin(r, D_SETTINGS) == 0)
             r->depth--;
         if (!err)
             err = restore_ram(d, r, msg, len);
@@ -318,15 +442,59 @@ static int restore_vps(struct vmb *v, struct mobo_reader *r, char *msg, size_t l
     return err;
 }
 
+static int restore_hyperv(struct vmb *v, struct mobo_reader *r, char *msg, size_t len)
+{
+    struct hv_hyperv_vp_state *vs = malloc(sizeof(*vs));
+    struct hv_hyperv_state s;
+    struct hv_message *m = NULL;
+    uint32_t n = 0;
+    int err = 0;
+
+    if (!vs || mobo_load_bytes(r, H_PARTITION, &s, sizeof(s), &n) || n != sizeof(s)) {
+        snprintf(msg, len, "the saved Hyper-V interface is missing or has a wrong length");
+        err = -EINVAL;
+    } else {
+        err = hv_hyperv_set(v->part, &s);
+        if (err)
+            snprintf(msg, len, "the Hyper-V interface cannot be restored: %s", hv_last_error());
+    }
+    for (unsigned i = 0; i < v->vps && !err; i++) {
+        const uint8_t *list;
+        uint32_t nlist = 0;
+
+        if (mobo_load_begin(r, H_VP + i) || mobo_load_bytes(r, 1, vs, sizeof(*vs), &n) || n != sizeof(*vs) ||
+            mobo_load_view(r, 2, &list, &nlist) || nlist % sizeof(*m) || mobo_load_end(r)) {
+            snprintf(msg, len, "the saved Hyper-V interface of processor %u is missing or has a wrong length", i);
+            err = -EINVAL;
+            break;
+        }
+        free(m);
+        m = malloc(nlist + 1u);
+        if (m) {
+            memcpy(m, list, nlist); /* the buffer knows no alignment */
+            err = hv_hyperv_vp_set(v->part, i, vs, m, (unsigned)(nlist / sizeof(*m)));
+        } else {
+            err = -ENOMEM;
+        }
+        if (err)
+            snprintf(msg, len, "the Hyper-V interface cannot be restored: %s",
+                     m ? hv_last_error() : strerror(ENOMEM));
+    }
+    free(m);
+    free(vs);
+    return err;
+}
+
 static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t len)
 {
-    struct layout lay = { 0, 0, 0, 0 };
+    struct layout lay = { 0 };
+    struct hv_cpu_features f;
     uint64_t now = 0;
     uint32_t n = 0;
 
     if (mobo_load_bytes(r, B_TIME, &now, sizeof(now), &n) || n != sizeof(now) ||
         mobo_load_begin(r, B_LAYOUT) || mobo_load_fields(r, MOBO_ARRAY(layout_fields), &lay) ||
-        mobo_load_end(r)) {
+        mobo_load_end(r) || mobo_load_bytes(r, B_FEATURES, &f, sizeof(f), &n) || n != sizeof(f)) {
         snprintf(msg, len, "saved board: %s", r->msg[0] ? r->msg : "a field is missing");
         return -EINVAL;
     }
@@ -339,13 +507,42 @@ static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t
                  (unsigned long long)((v->ram_low + v->ram_high) >> 20));
         return -EINVAL;
     }
+    if (lay.enlightened != (v->bus != NULL)) {
+        snprintf(msg, len, "the state is of a VM with enlightened = %s", lay.enlightened ? "yes" : "no");
+        return -EINVAL;
+    }
+    if (hv_features_check(v->part, &f)) {
+        snprintf(msg, len, "%s", hv_last_error());
+        return -ENOTSUP;
+    }
+    if (lay.tsc_hz != hv_tsc_hz(v->part))
+        vmb_log(v, MOBO_WARNING, "vmb", "the time-stamp counter ran at %" PRIu64 " Hz when the VM was saved and runs "
+                "at %" PRIu64 " Hz here: a guest that uses it without the reference TSC page will see time run at "
+                "another pace", lay.tsc_hz, hv_tsc_hz(v->part));
     hv_time_set_ns(v->part, now);
     return 0;
 }
 
+/* The parts in the order in which they are restored. */
+static int restore_part(struct vmb *v, uint32_t tag, struct mobo_reader *r, struct mobo_vdev **cur,
+                        struct vmbus_saved **bus, char *msg, size_t len)
+{
+    switch (tag) {
+    case T_BOARD: return restore_board(v, r, msg, len);
+    case T_VPS: return restore_vps(v, r, msg, len);
+    case T_HYPERV: return restore_hyperv(v, r, msg, len);
+    case T_BUS: return vmbus_load(v->bus, r, bus, msg, len);
+    case T_IRQ: return irq_restore(v, r, msg, len);
+    default: return restore_devs(v, r, cur, msg, len);
+    }
+}
+
 int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len)
 {
-    static const char *const names[] = { "board", "processors", "interrupt lines", "devices" };
+    static const char *const names[] = { "board",   "processors",        "interrupt lines",
+                                         "devices", "Hyper-V interface", "VMBus" };
+    static const uint8_t order[] = { T_BOARD, T_VPS, T_HYPERV, T_BUS, T_IRQ, T_DEVS };
+    struct vmbus_saved *bus = NULL;
     struct mobo_vdev *cur = NULL;
     struct mobo_reader *r = calloc(1, sizeof(*r));
     int err = r ? 0 : -ENOMEM;
@@ -357,19 +554,18 @@ int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, siz
         if (err)
             snprintf(msg, msg_len, "%s", r->msg);
     }
-    for (uint32_t tag = T_BOARD; tag <= T_DEVS && !err; tag++) {
+    for (unsigned i = 0; i < COUNT(order) && !err; i++) {
+        uint32_t tag = order[i];
+
+        if (!v->bus && (tag == T_HYPERV || tag == T_BUS))
+            continue;
         r->msg[0] = 0;
         if (mobo_load_begin(r, tag)) {
             snprintf(msg, msg_len, "saved %s are missing", names[tag - 1]);
             err = -EINVAL;
             break;
         }
-        switch (tag) {
-        case T_BOARD: err = restore_board(v, r, msg, msg_len); break;
-        case T_VPS: err = restore_vps(v, r, msg, msg_len); break;
-        case T_IRQ: err = irq_restore(v, r, msg, msg_len); break;
-        default: err = restore_devs(v, r, &cur, msg, msg_len); break;
-        }
+        err = restore_part(v, tag, r, &cur, &bus, msg, msg_len);
         if (!err && mobo_load_end(r)) {
             snprintf(msg, msg_len, "saved %s: %s", names[tag - 1], r->msg);
             err = -EINVAL;
@@ -379,13 +575,21 @@ int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, siz
         snprintf(msg, msg_len, "%s", r->msg);
         err = -EINVAL;
     }
+    if (!err && bus) {
+        err = bus_commit(v, bus, msg, msg_len);
+        bus = NULL;
+    }
+    vmbus_saved_free(bus);
     if (!err)
         irq_restored(v);
     free(r);
     return err;
 }
 
-int vmb_restore(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len)
+int vmb_restore(struct vmb *v, const void *buf, size_t len, int (*load_ram)(void *ctx, char *msg, size_t msg_len),
+                void *ctx, char *msg, size_t msg_len)
 {
-    return board_start(v, buf, len, msg, msg_len);
+    const struct board_state s = { buf, len, load_ram, ctx };
+
+    return board_start(v, &s, msg, msg_len);
 }

@@ -200,9 +200,21 @@ int vmb_command(struct vmb *v, const char *dev, const char *type, const char *ve
 /** Everything but guest RAM: time, VPs, interrupt lines, PCI, every device.  While paused.
  * @param ret_buf  malloc()ed */
 int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t msg_len);
-/** In place of vmb_power_on(): start as the state says (RAM must have its contents), paused.  The
- * board must have the same devices.  On failure the VM is unusable and only good for vmb_destroy(). */
-int vmb_restore(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len);
+/** In place of vmb_power_on(): start as the state says, paused.  The board must have the same devices
+ * with the same settings, the host the processor features that the guest has seen.
+ * @param load_ram  fills guest RAM (vmb_ram_blocks()) when devices are on and reset and before the
+ *                  state is looked at; NULL: it has its contents
+ * On failure the VM is unusable and only good for vmb_destroy(). */
+int vmb_restore(struct vmb *v, const void *buf, size_t len, int (*load_ram)(void *ctx, char *msg, size_t msg_len),
+                void *ctx, char *msg, size_t msg_len);
+
+/** Guest RAM as it lies in hv_ram_fd(): what a saved state has to hold.  Memory of devices and overlay
+ * pages are elsewhere and part of vmb_save().  @return number of blocks (fills @max). */
+struct vmb_ram_block {
+    uint64_t offset, len; /* in hv_ram_fd() */
+    uint8_t *hva;         /* the same memory; valid as long as the VM */
+};
+unsigned vmb_ram_blocks(struct vmb *v, struct vmb_ram_block *ret, unsigned max);
 
 /* ---- looking around ---------------------------------------------------------------------------------- */
 

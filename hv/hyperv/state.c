@@ -17,16 +17,6 @@ static const char *const names[] = { "vp_runtime", "reference_tsc", "synic", "st
                                      "tsc_invariant", "extended_hypercalls" };
 _Static_assert(1 << COUNT(names) == HV_ENL_ALL + 1, "a name each");
 
-bool hv_enlightenments_used(struct hv_partition *p)
-{
-    if (!p->hyperv)
-        return false;
-    for (unsigned i = 0; i < p->nvps; i++)
-        if (p->vps[i]->hyperv.scontrol || p->vps[i]->hyperv.simp || p->vps[i]->hyperv.assist)
-            return true;
-    return atomic_load(&p->hyperv->guest_os_id) || p->hyperv->reference_tsc;
-}
-
 static int vp_of(struct hv_partition *p, unsigned index)
 {
     if (!p->hyperv)

@@ -271,9 +271,6 @@ struct hv_vp_state {
 HV_API int hv_vp_get_state(struct hv_partition *p, unsigned vp, struct hv_vp_state *ret);
 HV_API int hv_vp_set_state(struct hv_partition *p, unsigned vp, const struct hv_vp_state *state);
 
-/** Has the guest of an enlightened partition made itself known? */
-HV_API bool hv_enlightenments_used(struct hv_partition *p);
-
 /* ---- state of the Hyper-V interface --------------------------------------------------------------
  * What an enlightened partition has besides the registers of its VPs: one structure for the partition and one for each
  * VP, the same for all engines, and the messages that wait for a slot.  The contents of overlay pages belong to it,

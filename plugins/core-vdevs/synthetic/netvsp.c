@@ -104,6 +104,7 @@ struct nv_saved {
     /* while saving and restoring only */
     uint32_t answers; /* how many wait */
     uint64_t owing;   /* bit n: channel n owes a completion */
+    uint64_t open;    /* bit n: channel n is open */
 };
 
 struct netvsp {
@@ -153,6 +154,7 @@ static const struct mobo_field nv_fields[] = {
     MOBO_FIELD(14, struct nv_saved, table_due),
     MOBO_FIELD_FLAGS(15, struct nv_saved, answers, MOBO_FIELD_HIDDEN),
     MOBO_FIELD_FLAGS(16, struct nv_saved, owing, MOBO_FIELD_HIDDEN),
+    MOBO_FIELD_FLAGS(17, struct nv_saved, open, MOBO_FIELD_HIDDEN),
 };
 enum { TAG_RNDIS = 0x100, TAG_LENT = 0x101, TAG_ANSWER = 0x200, TAG_OWED = 0x300 };
 
@@ -1112,9 +1114,11 @@ static int nv_save(void *self, struct mobo_writer *out)
     int err;
 
     s.answers = v->nanswers;
-    s.owing = 0;
-    for (unsigned i = 0; i <= v->s.sub_channels; i++)
+    s.owing = s.open = 0;
+    for (unsigned i = 0; i <= v->s.sub_channels; i++) {
         s.owing |= (uint64_t)v->ch[i].owes << i;
+        s.open |= (uint64_t)v->ch[i].open << i;
+    }
     err = v->host->save_fields(out, MOBO_ARRAY(nv_fields), &s);
     if (!err)
         err = v->host->save_begin(out, TAG_RNDIS, 0);
@@ -1148,7 +1152,7 @@ static bool valid(const struct netvsp *v, const struct nv_saved *s)
            (!s->recv_count ||
             (s->recv_section >= RECV_SECTION && s->recv_section <= 65535 + 14 + RECV_SLACK + 8)) &&
            s->send_count <= 0xffff && s->sub_channels < v->rndis.channels && s->link <= 1 &&
-           s->table_due <= 1;
+           s->table_due <= 1 && !(s->open >> 1 >> s->sub_channels) && !(s->owing & ~s->open);
 }
 
 static int nv_restore(void *self, struct mobo_reader *in)
@@ -1241,7 +1245,9 @@ static int nv_restore(void *self, struct mobo_reader *in)
     v->answers = answers;
     v->answers_tail = answers ? tail : &v->answers;
     v->nanswers = count;
-    for (unsigned i = 0; i <= s.sub_channels; i++)
+    for (unsigned i = 0; i <= v->s.sub_channels; i++) /* the bus has its half of it */
+        v->ch[i].open = s.open >> i & 1;
+    for (unsigned i = 0; i <= v->s.sub_channels; i++)
         if (owes[i]) {
             v->ch[i].owes = true;
             v->ch[i].owed_transaction = wire_get(owed[i], 8);

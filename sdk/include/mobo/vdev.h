@@ -11,8 +11,8 @@
  * No callback may block.  "Thread: dev" marks a service for use inside the vdev's own callbacks
  * (from create() to destroy()); "Thread: any" one that may be called from every thread.
  *
- * Lifetime.  create, [power_on, reset] ... [pause, save, resume] ... destroy.  restore comes in
- * place of the first power_on, after reset.  Every handle belongs to the host and goes
+ * Lifetime.  create, [power_on, reset] ... [pause, save, resume] ... destroy.  restore comes once,
+ * after the first reset and before the guest runs; resume() follows when it does.  Every handle belongs to the host and goes
  * away after destroy() returns or create() failed: a vdev releases only what it got elsewhere.
  *
  * Errors are negative errno values; fail() keeps the sentence that goes with one.
