@@ -36,7 +36,8 @@ struct hv_engine {
     /* Run until vp->attention has HV_ATT_EXIT or HV_ATT_CANCEL; see hv_vp_events. */
     void (*run)(struct hv_vp *vp);
     void (*reset)(struct hv_vp *vp);         /* drop everything derived from state */
-    void (*code_drop)(struct hv_vp *vp, uint64_t ram_page); /* forget translations of a RAM page */
+    /* Forget translations that were made from the 64-byte lines @lines of a RAM page (more may go). */
+    void (*code_drop)(struct hv_vp *vp, uint64_t ram_page, uint64_t lines);
     void (*stop_block)(struct hv_vp *vp);    /* leave the current block after this instruction */
     /* hva-based engines (KVM) learn of map changes here; NULL for software engines. */
     int (*map_changed)(struct hv_partition *p);

@@ -61,9 +61,11 @@ static void block_drop(struct interp *it, struct block *b)
     block_kill(b);
 }
 
-static void interp_code_drop(struct hv_vp *vp, uint64_t ram_page)
+static void interp_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
 {
     struct interp *it = interp_of(vp);
+
+    (void)lines;
     struct block *b = it->page[page_bucket(ram_page)], *next;
 
     for (; b; b = next) {

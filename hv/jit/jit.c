@@ -53,6 +53,23 @@ static void patch_jmp(struct jit *j, uint32_t at, uint32_t to)
     memcpy(j->rw + at + 1, &d, 4);
 }
 
+/* Whoever leads to @b goes through C again. */
+static void unlink_all(struct jit *j, struct jblock *b)
+{
+    for (uint32_t at = b->links; at;) {
+        struct jsite *s = (struct jsite *)(j->rw + at);
+
+        at = s->next;
+        memcpy(j->rw + s->arg, &s->retry, 4);
+    }
+    b->links = 0;
+    for (uint32_t n = b->heirs_of; n; n = j->blocks[n].heir_next)
+        patch_jmp(j, j->blocks[n].main, j->blocks[n].drop);
+    b->heirs_of = 0;
+    if (j->jc[b->cls][b->rip & (JIT_JC - 1)] == j->rx + b->ind)
+        j->jc[b->cls][b->rip & (JIT_JC - 1)] = j->t_dispatch;
+}
+
 static void block_drop(struct jit *j, struct jblock *b)
 {
     uint32_t n = (uint32_t)(b - j->blocks), *pp = &j->hash[hash_bucket(b->phys)];
@@ -62,13 +79,14 @@ static void block_drop(struct jit *j, struct jblock *b)
     if (*pp)
         *pp = b->hash_next;
     b->dead = 1;
+    unlink_all(j, b);
     /* Whoever still jumps in leaves at once.  Nobody returns into these bytes: see leave. */
     patch_jmp(j, b->main, b->drop);
     if (b == j->cur)
         j->leave = true;
 }
 
-static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page)
+static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
 {
     struct jit *j = jit_of(vp);
     uint32_t *pp = &j->page[page_bucket(ram_page)];
@@ -76,7 +94,7 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page)
     while (*pp) {
         struct jblock *b = &j->blocks[*pp];
 
-        if (b->phys >> 12 == ram_page) {
+        if (b->phys >> 12 == ram_page && (b->lines & lines)) {
             block_drop(j, b);
             *pp = b->page_next;
         } else {
@@ -87,7 +105,7 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page)
     while (*pp) {
         struct jblock *b = &j->blocks[*pp];
 
-        if (b->page2 == ram_page || b->dead) {
+        if ((b->page2 == ram_page && (lines & 1)) || b->dead) {
             if (!b->dead)
                 block_drop(j, b);
             *pp = b->cross_next;
@@ -95,7 +113,7 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page)
             pp = &b->cross_next;
         }
     }
-    hv_engine_interp.code_drop(vp, ram_page);
+    hv_engine_interp.code_drop(vp, ram_page, lines);
 }
 
 static void fsig_clear(struct hv_vp *vp)
@@ -158,6 +176,7 @@ static void reset_now(struct hv_vp *vp)
     memset(j->page, 0, sizeof(j->page));
     memset(j->cross, 0, sizeof(j->cross));
     memset(j->sigs, 0, sizeof(j->sigs));
+    memset(j->slow, 0, sizeof(j->slow));
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         for (unsigned i = 0; i < JIT_JC; i++)
             j->jc[c][i] = j->t_dispatch;
@@ -299,11 +318,10 @@ static void exec_any(struct hv_vp *vp, const struct x86_insn *in)
     x86_raise(vp, X86_EXC_UD);
 }
 
-/* Decode what is at cpu.rip now and execute it by the shared semantics. */
-static void exec_at_rip(struct hv_vp *vp)
+/* Decode what is at cpu.rip now. */
+static void decode_at_rip(struct hv_vp *vp, struct x86_insn *in)
 {
     struct x86_cpu *c = &vp->cpu;
-    struct x86_insn *in = &vp->scratch_insn;
     uint64_t lin = c->rip, rp;
     unsigned avail = 4096 - (unsigned)(lin & 4095);
     uint8_t buf[X86_MAX_INSN];
@@ -327,7 +345,29 @@ static void exec_at_rip(struct hv_vp *vp)
             x86_raise_err(vp, X86_EXC_GP, 0);
         x86_raise(vp, X86_EXC_UD);
     }
-    exec_any(vp, in);
+}
+
+/* ... and execute it by the shared semantics. */
+static void exec_at_rip(struct hv_vp *vp)
+{
+    decode_at_rip(vp, &vp->scratch_insn);
+    exec_any(vp, &vp->scratch_insn);
+}
+
+/* The same for a site's instruction: as long as its block lives the bytes are those that it was made from.
+ * @return the operation. */
+static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
+{
+    struct jslow *w = &jit_of(vp)->slow[((uintptr_t)s >> 3) & (JIT_SLOW - 1)];
+
+    if (unlikely(w->site != s)) {
+        w->site = NULL;
+        decode_at_rip(vp, &w->in);
+        w->site = s;
+    }
+    vp->scratch_insn = w->in; /* it may be somebody else's before the end */
+    exec_any(vp, &vp->scratch_insn);
+    return vp->scratch_insn.op;
 }
 
 /* Before going back into translated code: what it believes to be in host registers is there.  @was: x87_live
@@ -425,8 +465,11 @@ const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
     b = find(vp);
     if (unlikely(!b))
         return j->t_exit;
-    if (old->dead && b->phys == old->phys && b->key == old->key && b->page2 == old->page2)
+    if (old->dead && b->phys == old->phys && b->key == old->key && b->page2 == old->page2) {
         patch_jmp(j, old->main, b->main);
+        old->heir_next = b->heirs_of;
+        b->heirs_of = (uint32_t)(old - j->blocks);
+    }
     relive(vp, 0);
     return j->rx + b->main;
 }
@@ -448,6 +491,12 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
     if (unlikely(!b))
         return j->t_exit;
     if (!from->dead) {
+        uint32_t at = (uint32_t)((const uint8_t *)s - j->rx);
+        struct jsite *site = (struct jsite *)(j->rw + at);
+
+        memcpy(&site->retry, j->rw + s->arg, 4);
+        site->next = b->links;
+        b->links = at;
         to = (s->flags & JS_SAMEPAGE) && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
         d = (int32_t)(to - (s->arg + 4));
         memcpy(j->rw + s->arg, &d, 4);
@@ -476,6 +525,8 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
+    if ((s->acc & X86_ACC_WRITE) && (e->info & X86_TLB_CODE) && ea + e->nrd <= 4096u - s->n)
+        goto exec; /* no walk gives a write tag */
     if ((s->flags & (JS_GROUP | JS_SECOND)) == JS_GROUP) {
         uint64_t lo = ea + (uint64_t)(int64_t)s->glo;
 
@@ -495,8 +546,8 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
         x86_lin_hva(vp, ea, s->n, s->acc) &&
         likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n))
         return b->groups && gen != vp->mmu.tlb_gen ? dispatch(vp) : j->rx + s->retry;
-    exec_at_rip(vp);
-    if (vp->scratch_insn.op >= X86_OP_X87 && !j->vdead)
+exec:
+    if (exec_site(vp, s) >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)
         j->vdead = 1;

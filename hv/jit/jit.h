@@ -53,6 +53,9 @@ struct jblock {
     uint32_t ind, sigent, main, end; /* offsets into the cache: entries, end of all */
     uint32_t drop;                  /* cold code that main is redirected to when the block is dropped */
     uint32_t hash_next, page_next, cross_next; /* block numbers, 0 none */
+    uint32_t links;                 /* sites (offsets into the cache, 0 none) of branches that lead here */
+    uint32_t heirs_of, heir_next;   /* dropped blocks whose main leads here, and their list */
+    uint64_t lines;                 /* of phys's page: what it was made from */
     uint32_t sig2;                  /* of page2 */
     uint16_t len, ninsns;
     uint8_t dead, live_in, cls;
@@ -63,7 +66,8 @@ struct jblock {
 struct jsite {
     uint32_t block;
     uint32_t arg;                   /* exec: number in the pool; link: offset of the rel32 to patch */
-    uint32_t retry, next;           /* host code: before the check; the next guest instruction */
+    uint32_t retry, next;           /* host code: before the check; the next guest instruction; link: the rel32 as it
+                                     * was, the next site in the target's list */
     uint16_t off;                   /* guest instruction, from the block's start */
     uint8_t n, acc;                 /* miss: bytes, X86_ACC_* */
     uint8_t flags, len;             /* JS_*; length of the instruction */
@@ -76,6 +80,10 @@ enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2
 
 struct jsig { uint64_t va_page, phys_page; uint32_t key, id; };
 enum { JIT_SIGS = 16384 };
+
+/* Decoded instructions of sites whose accesses need C again and again. */
+enum { JIT_SLOW = 256 };
+struct jslow { const struct jsite *site; struct x86_insn in; };
 
 struct jit {
     /* Addressed by translated code with 32 bits. */
@@ -110,6 +118,7 @@ struct jit {
     struct x86_insn *pool;
     uint32_t hash[JIT_HASH], page[JIT_PAGES], cross[JIT_CROSS];
     struct jsig sigs[JIT_SIGS];
+    struct jslow slow[JIT_SLOW];
 };
 
 static inline struct jit *jit_of(struct hv_vp *vp) { return vp->jit; }

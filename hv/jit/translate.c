@@ -2170,6 +2170,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     b->sig2 = sig2;
     b->groups = t->ngroups > 0;
     b->page2 = page2;
+    b->lines = t->claimed;
     t->cur = 0;
     emit_entries(t, b, &sigmiss);
     if (page2 != ~0ull) {

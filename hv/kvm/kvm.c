@@ -461,7 +461,7 @@ static void kvm_nmi_all(struct hv_partition *p)
 
 static uint64_t kvm_tsc_hz(const struct hv_partition *p) { return kvm_part(p)->tsc_khz * 1000; }
 
-static void kvm_code_drop(struct hv_vp *vp, uint64_t ram_page) { (void)vp, (void)ram_page; }
+static void kvm_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines) { (void)vp, (void)ram_page, (void)lines; }
 static void kvm_stop_block(struct hv_vp *vp) { (void)vp; }
 
 const struct hv_engine hv_engine_kvm = {

@@ -117,6 +117,7 @@ static uint64_t mem_rmw(struct hv_vp *vp, uint64_t lin, unsigned op, unsigned si
             f = *fl;
             val = cmp ? (old == *cmp ? b : old) : compute(op, size, old, b, count, &f);
         } while (!cas(p, size, old, val));
+        x86_lin_rmw_done(vp, lin, size);
         *fl = f;
         return old;
     }
@@ -233,6 +234,7 @@ static void exec_cmpxchg16b(struct hv_vp *vp, const struct x86_insn *in)
         __asm__ volatile("lock cmpxchg16b %[m]\n\tsetz %[z]"
                          : [m] "+m"(*(__uint128_t *)p), "+a"(lo), "+d"(hi), [z] "=q"(eq)
                          : "b"(GPR(RBX)), "c"(GPR(RCX)) : "cc", "memory");
+        x86_lin_rmw_done(vp, lin, 16);
         mem[0] = lo;
         mem[1] = hi;
     } else {
@@ -709,6 +711,34 @@ static void exec_leave(struct hv_vp *vp, const struct x86_insn *in)
 
 /* ---- strings ------------------------------------------------------------------------------------------------------- */
 
+static void fill(uint8_t *dp, uint64_t v, unsigned size, uint64_t n)
+{
+    switch (size) {
+    case 1: memset(dp, (int)(uint8_t)v, n); break;
+    case 2: for (uint64_t i = 0; i < n; i++) memcpy(dp + 2 * i, &v, 2); break;
+    case 4: for (uint64_t i = 0; i < n; i++) memcpy(dp + 4 * i, &v, 4); break;
+    default: for (uint64_t i = 0; i < n; i++) memcpy(dp + 8 * i, &v, 8); break;
+    }
+}
+
+/* A piece within a page that needs attention: it holds code.  @sp: source, NULL: @v.  @return false: element by
+ * element. */
+static bool store_piece(struct hv_vp *vp, uint64_t lin, const uint8_t *sp, uint64_t v, unsigned size, uint64_t n)
+{
+    unsigned bytes = (unsigned)(n * size);
+    uint8_t buf[4096], *dp;
+
+    if (vp->cpu.key & X86_KEY_AC) /* each element has an alignment of its own */
+        return false;
+    x86_lin_probe(vp, lin, bytes, X86_ACC_WRITE);
+    dp = x86_lin_hva(vp, lin, bytes, X86_ACC_READ);
+    if (!dp || (sp && dp < sp + bytes && sp < dp + bytes))
+        return false;
+    if (!sp)
+        fill(buf, v, size, n);
+    return x86_lin_store_ram(vp, lin, sp ? sp : buf, bytes);
+}
+
 /* One string instruction: runs until it is complete, a fault, or something asks for attention, in which case
  * RIP stays and the registers say how far it came. */
 static void exec_string(struct hv_vp *vp, const struct x86_insn *in)
@@ -761,14 +791,7 @@ static void exec_string(struct hv_vp *vp, const struct x86_insn *in)
                     dp = x86_lin_hva(vp, dlin, (unsigned)bytes, X86_ACC_WRITE);
                     if (dp) {
                         if (!src) {
-                            uint64_t v = c->gpr[X86_RAX];
-
-                            switch (size) {
-                            case 1: memset(dp, (int)(uint8_t)v, bytes); break;
-                            case 2: for (uint64_t i = 0; i < n; i++) memcpy(dp + 2 * i, &v, 2); break;
-                            case 4: for (uint64_t i = 0; i < n; i++) memcpy(dp + 4 * i, &v, 4); break;
-                            default: for (uint64_t i = 0; i < n; i++) memcpy(dp + 8 * i, &v, 8); break;
-                            }
+                            fill(dp, c->gpr[X86_RAX], size, n);
                         } else if (dp <= sp || dp >= sp + bytes) {
                             memmove(dp, sp, bytes);
                         } else {
@@ -781,6 +804,8 @@ static void exec_string(struct hv_vp *vp, const struct x86_insn *in)
                         }
                         goto advance;
                     }
+                    if (store_piece(vp, dlin, sp, c->gpr[X86_RAX], size, n))
+                        goto advance;
                 }
             }
             n = 1;

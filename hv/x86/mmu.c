@@ -178,6 +178,12 @@ static void tlb_log(struct x86_mmu *m, unsigned view, unsigned slot, bool global
         m->log[global][m->nlog[global]++] = (uint16_t)(view << X86_TLB_BITS | slot);
 }
 
+static void revoke_slot(struct x86_tlb_entry *e, unsigned slot)
+{
+    e->nwr = x86_tlb_never(slot);
+    e->info &= ~(uint64_t)X86_TLB_CODE;
+}
+
 /* Take away this VP's write tags of a RAM page, under whatever linear addresses it is mapped. */
 static void tlb_revoke_write(struct hv_vp *vp, uint64_t ram_page)
 {
@@ -188,7 +194,7 @@ static void tlb_revoke_write(struct hv_vp *vp, uint64_t ram_page)
         for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
             for (unsigned i = 0; i < X86_TLB_SIZE; i++)
                 if (m->views[v].e[i].info >> 12 == ram_page)
-                    m->views[v].e[i].nwr = x86_tlb_never(i);
+                    revoke_slot(&m->views[v].e[i], i);
         return;
     }
     for (unsigned g = 0; g < 2; g++)
@@ -196,7 +202,7 @@ static void tlb_revoke_write(struct hv_vp *vp, uint64_t ram_page)
             unsigned v = m->log[g][i] >> X86_TLB_BITS, s = m->log[g][i] & (X86_TLB_SIZE - 1);
 
             if (m->views[v].e[s].info >> 12 == ram_page)
-                m->views[v].e[s].nwr = x86_tlb_never(s);
+                revoke_slot(&m->views[v].e[s], s);
         }
 }
 
@@ -219,7 +225,7 @@ static void backoff(unsigned *spins)
 static void mailbox(struct hv_vp *vp, bool boundary)
 {
     struct x86_mmu *m = &vp->mmu;
-    uint64_t drop[X86_REQ_PAGES];
+    uint64_t drop[X86_REQ_PAGES], lines[X86_REQ_PAGES];
     unsigned ndrop = 0;
     bool drop_all = false;
 
@@ -243,6 +249,7 @@ static void mailbox(struct hv_vp *vp, bool boundary)
         drop_all = m->ndrop > X86_REQ_PAGES;
         ndrop = drop_all ? 0 : m->ndrop;
         memcpy(drop, m->drop, ndrop * sizeof(drop[0]));
+        memcpy(lines, m->drop_lines, ndrop * sizeof(lines[0]));
         m->ndrop = 0;
         req = 0;
     }
@@ -252,12 +259,13 @@ static void mailbox(struct hv_vp *vp, bool boundary)
     if (drop_all)
         vp->p->engine->reset(vp);
     for (unsigned i = 0; i < ndrop; i++)
-        vp->p->engine->code_drop(vp, drop[i]);
+        vp->p->engine->code_drop(vp, drop[i], lines[i]);
 }
 
-static void request(struct hv_vp *to, uint32_t what, uint64_t ram_page)
+static void request(struct hv_vp *to, uint32_t what, uint64_t ram_page, uint64_t lines)
 {
     struct x86_mmu *m = &to->mmu;
+    unsigned i;
 
     pthread_mutex_lock(&m->req_lock);
     if (what == REQ_REVOKE && m->nrevoke <= X86_REQ_PAGES) {
@@ -265,9 +273,17 @@ static void request(struct hv_vp *to, uint32_t what, uint64_t ram_page)
             m->revoke[m->nrevoke] = ram_page;
         m->nrevoke++;
     } else if (what == REQ_DROP && m->ndrop <= X86_REQ_PAGES) {
-        if (m->ndrop < X86_REQ_PAGES)
-            m->drop[m->ndrop] = ram_page;
-        m->ndrop++;
+        for (i = 0; i < m->ndrop && i < X86_REQ_PAGES && m->drop[i] != ram_page; i++)
+            ;
+        if (i < m->ndrop && i < X86_REQ_PAGES) {
+            m->drop_lines[i] |= lines;
+        } else {
+            if (i < X86_REQ_PAGES) {
+                m->drop[i] = ram_page;
+                m->drop_lines[i] = lines;
+            }
+            m->ndrop++;
+        }
     }
     atomic_fetch_or(&m->requests, what);
     pthread_mutex_unlock(&m->req_lock);
@@ -351,7 +367,7 @@ void x86_tlb_flush_vps(struct hv_vp *self, uint64_t mask)
     x86_mmu_leave(self);
     for (unsigned i = 0; i < p->nvps; i++)
         if (mask & (1ull << i))
-            request(p->vps[i], REQ_FLUSH, 0);
+            request(p->vps[i], REQ_FLUSH, 0, 0);
     for (unsigned i = 0; i < p->nvps; i++)
         if (mask & (1ull << i))
             wait_taken(p->vps[i]);
@@ -362,7 +378,7 @@ void x86_tlb_shootdown(struct hv_partition *p)
 {
     for (unsigned i = 0; i < p->nvps; i++)
         if (p->vps[i])
-            request(p->vps[i], REQ_FLUSH, 0);
+            request(p->vps[i], REQ_FLUSH, 0, 0);
     for (unsigned i = 0; i < p->nvps; i++)
         if (p->vps[i])
             wait_taken(p->vps[i]);
@@ -377,9 +393,13 @@ void x86_code_claim(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
 
     if ((atomic_load(&pg->lines) & lines) == lines && (atomic_load(&pg->code_vps) & self))
         return;
-    atomic_fetch_or(&pg->code_vps, self);
+    atomic_fetch_or(&pg->code_vps, self); /* never taken back: a store that finds the lines must find the VP */
     atomic_fetch_or(&pg->lines, lines);
+    atomic_store_explicit(&pg->stores, 0, memory_order_relaxed);
     writers = atomic_exchange(&pg->write_vps, 0);
+    /* Others may be between their look at the lines and their store.  This VP is not. */
+    if (atomic_load(&pg->line_vps) & ~self)
+        writers |= atomic_fetch_and(&pg->line_vps, self) & ~self;
     if (likely(!writers))
         return;
     if (writers & self)
@@ -390,7 +410,7 @@ void x86_code_claim(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
     x86_mmu_leave(vp);
     for (unsigned i = 0; i < vp->p->nvps; i++)
         if (writers & (1ull << i))
-            request(vp->p->vps[i], REQ_REVOKE, ram_page);
+            request(vp->p->vps[i], REQ_REVOKE, ram_page, 0);
     for (unsigned i = 0; i < vp->p->nvps; i++)
         if (writers & (1ull << i))
             wait_taken(vp->p->vps[i]);
@@ -404,24 +424,50 @@ static uint64_t line_mask(unsigned first, unsigned last)
     return (~0ull >> (63 - (b - a))) << a;
 }
 
+/* Between a store by somebody whom claims do not wait for and the look at the lines. */
+static void store_fence(const struct hv_partition *p)
+{
+    if (p->nvps > 1)
+        atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Each store to a page with code takes the slow path.  A page that gets many of them, and no new code meanwhile, is
+ * better off without its code: it may be data now, or a buffer that is filled anew.  Where the code comes back each
+ * time it is borne with longer. */
+static bool too_many_stores(struct x86_page *pg)
+{
+    uint32_t n = atomic_load_explicit(&pg->stores, memory_order_relaxed) + 1;
+    uint32_t patience = atomic_load_explicit(&pg->patience, memory_order_relaxed);
+
+    atomic_store_explicit(&pg->stores, n, memory_order_relaxed);
+    if (likely(n < 32u << patience) || !atomic_load_explicit(&pg->lines, memory_order_relaxed))
+        return false;
+    if (patience < 8)
+        atomic_store_explicit(&pg->patience, patience + 1, memory_order_relaxed);
+    atomic_store_explicit(&pg->stores, 0, memory_order_relaxed);
+    return true;
+}
+
 /* Bytes of a RAM page have been stored to: drop code that was made from them.  @self may be NULL. */
 static void code_stored(struct hv_partition *p, struct hv_vp *self, uint64_t ram_page, unsigned off, unsigned len)
 {
     struct x86_page *pg = &p->pages[ram_page];
-    uint64_t vps;
+    uint64_t vps, lines = atomic_load(&pg->lines) & line_mask(off, off + len - 1);
 
-    if (!(atomic_load(&pg->lines) & line_mask(off, off + len - 1)))
+    if (self && too_many_stores(pg))
+        lines = ~0ull;
+    if (!lines)
         return;
-    atomic_store(&pg->lines, 0);
-    vps = atomic_exchange(&pg->code_vps, 0);
+    lines &= atomic_fetch_and(&pg->lines, ~lines);
+    vps = atomic_load(&pg->code_vps);
     for (unsigned i = 0; i < p->nvps; i++) {
         if (!(vps & (1ull << i)))
             continue;
         p->vps[i]->counters[HV_CTR_CODE_WRITES]++;
         if (p->vps[i] == self)
-            p->engine->code_drop(self, ram_page);
+            p->engine->code_drop(self, ram_page, lines);
         else
-            request(p->vps[i], REQ_DROP, ram_page);
+            request(p->vps[i], REQ_DROP, ram_page, lines);
     }
 }
 
@@ -429,6 +475,7 @@ void x86_code_dirty(struct hv_partition *p, uint64_t gpa, uint64_t len)
 {
     struct hv_gpa_ref ref;
 
+    atomic_thread_fence(memory_order_seq_cst);
     while (len) {
         uint64_t n = 4096 - (gpa & 4095);
 
@@ -771,18 +818,24 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     if (!(acc & X86_ACC_WRITE) && !rights_allow(vp, w.rights, X86_ACC_WRITE, user))
         return;
 
-    /* The write tag: first say that this VP may write, then look whether the page holds code. */
-    struct x86_page *pg = &vp->p->pages[ref.ram_page];
-
-    if (atomic_load_explicit(&pg->lines, memory_order_relaxed))
-        return;
-    if (!(atomic_load_explicit(&pg->write_vps, memory_order_relaxed) & (1ull << vp->index)))
-        atomic_fetch_or(&pg->write_vps, 1ull << vp->index);
-    if (atomic_load(&pg->lines))
-        return;
     if (ref.flags & HV_MAP_DIRTY_LOG)
         hv_gpa_mark_dirty(vp->p, w.gpa & ~4095ull);
-    e->nwr = 0 - page;
+
+    /* The write tag: first say that this VP may write, then look whether the page holds code. */
+    struct x86_page *pg = &vp->p->pages[ref.ram_page];
+    uint64_t self = 1ull << vp->index;
+
+    if (likely(!atomic_load_explicit(&pg->lines, memory_order_relaxed))) {
+        if (!(atomic_load_explicit(&pg->write_vps, memory_order_relaxed) & self))
+            atomic_fetch_or(&pg->write_vps, self);
+        if (likely(!atomic_load(&pg->lines))) {
+            e->nwr = 0 - page;
+            return;
+        }
+    }
+    if (!(atomic_load_explicit(&pg->line_vps, memory_order_relaxed) & self))
+        atomic_fetch_or(&pg->line_vps, self);
+    e->info |= X86_TLB_CODE;
 }
 
 static uint64_t lin_wrap(const struct hv_vp *vp, uint64_t lin)
@@ -887,6 +940,7 @@ static void phys_write(struct hv_vp *vp, const struct xlat *x, const void *buf, 
         store_small(x->hva, buf, len);
         if (x->flags & HV_MAP_DIRTY_LOG)
             hv_gpa_mark_dirty(vp->p, gpa & ~4095ull);
+        store_fence(vp->p);
         if (atomic_load(&vp->p->pages[x->ram_page].lines))
             code_stored(vp->p, vp, x->ram_page, gpa & 4095, len);
         return;
@@ -917,6 +971,17 @@ static void *tlb_hit(const struct hv_vp *vp, uint64_t lin, unsigned len, unsigne
 
     if (unlikely(acc & (X86_ACC_SYS | X86_ACC_EXEC)) || len > 4096 || lin + tag > 4096 - len)
         return NULL;
+    return (void *)(uintptr_t)(lin + e->add);
+}
+
+/* The same for stores to a page that is writable but for its code: the caller calls code_stored afterwards. */
+static void *code_page_hit(const struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc, uint64_t *ret_ram_page)
+{
+    const struct x86_tlb_entry *e = &vp->mmu.tlb->e[(lin >> 12) & (X86_TLB_SIZE - 1)];
+
+    if (likely(!(e->info & X86_TLB_CODE)) || (acc & X86_ACC_SYS) || len > 4096 || lin + e->nrd > 4096 - len)
+        return NULL;
+    *ret_ram_page = e->info >> 12;
     return (void *)(uintptr_t)(lin + e->add);
 }
 
@@ -951,10 +1016,17 @@ void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len
 {
     unsigned n = 4096 - (unsigned)(lin & 4095);
     struct xlat a, b;
+    uint64_t ram_page;
     void *hit = tlb_hit(vp, lin, len, acc |= X86_ACC_WRITE);
 
     if (likely(hit != NULL)) {
         store_small(hit, buf, len);
+        return;
+    }
+    hit = code_page_hit(vp, lin, len, acc, &ram_page);
+    if (hit) {
+        store_small(hit, buf, len);
+        code_stored(vp->p, vp, ram_page, lin & 4095, len);
         return;
     }
     lin_canonical(vp, lin, len);
@@ -976,6 +1048,10 @@ void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len
 void x86_lin_probe(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
 {
     struct xlat x;
+    uint64_t ram_page;
+
+    if (tlb_hit(vp, lin, len, acc) || code_page_hit(vp, lin, len, acc, &ram_page))
+        return;
 
     lin_canonical(vp, lin, len);
     check_align(vp, lin, len, acc);
@@ -1013,6 +1089,7 @@ void *x86_lin_hva_rmw(struct hv_vp *vp, uint64_t lin, unsigned len)
     struct xlat x;
     void *hit = tlb_hit(vp, lin, len, X86_ACC_WRITE);
 
+    vp->mmu.rmw_page = 0;
     if (likely(hit != NULL))
         return hit;
     lin_canonical(vp, lin, len);
@@ -1026,11 +1103,29 @@ void *x86_lin_hva_rmw(struct hv_vp *vp, uint64_t lin, unsigned len)
         return NULL;
     if (x.flags & HV_MAP_DIRTY_LOG)
         hv_gpa_mark_dirty(vp->p, x.gpa & ~4095ull);
-    /* The store is about to happen; dropping first is enough for this VP, which is inside one instruction,
-     * and others see the drop no later than they could see the store as code. */
-    if (atomic_load(&vp->p->pages[x.ram_page].lines))
-        code_stored(vp->p, vp, x.ram_page, x.gpa & 4095, len);
+    if (vp->mmu.tlb->e[(lin >> 12) & (X86_TLB_SIZE - 1)].nwr != 0 - (lin & ~4095ull))
+        vp->mmu.rmw_page = x.ram_page + 1; /* it holds code, or may come to hold some before the store */
     return x.hva;
+}
+
+void x86_lin_rmw_done(struct hv_vp *vp, uint64_t lin, unsigned len)
+{
+    if (unlikely(vp->mmu.rmw_page))
+        code_stored(vp->p, vp, vp->mmu.rmw_page - 1, lin & 4095, len);
+}
+
+bool x86_lin_store_ram(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len)
+{
+    struct xlat x;
+
+    lin_canonical(vp, lin, len);
+    if (unlikely(vp->mmu.watch) || vp->mmu.tlb == &vp->mmu.views[X86_VIEW_CHECKED])
+        return false;
+    translate(vp, lin, X86_ACC_WRITE, &x);
+    if (!x.hva || !(x.flags & HV_MAP_WRITE))
+        return false;
+    phys_write(vp, &x, buf, len);
+    return true;
 }
 
 /* ---- instruction fetch ---------------------------------------------------------------------------------- */

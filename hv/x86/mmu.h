@@ -23,9 +23,12 @@ struct x86_tlb_entry {
     uint64_t nrd;  /* - page, or never */
     uint64_t nwr;
     uint64_t add;  /* host address - linear address */
-    uint64_t info; /* RAM page number << 12 | X86_TLB_GLOBAL | X86_TLB_LARGE */
+    uint64_t info; /* RAM page number << 12 | X86_TLB_GLOBAL | X86_TLB_LARGE | X86_TLB_CODE */
 };
-enum { X86_TLB_GLOBAL = 1, X86_TLB_LARGE = 2 };
+enum {
+    X86_TLB_GLOBAL = 1, X86_TLB_LARGE = 2,
+    X86_TLB_CODE = 4 /* writable but for the lines that hold code: no write tag, stores look at the lines */
+};
 
 static inline uint64_t x86_tlb_never(unsigned slot) { return 0 - ((uint64_t)(slot ^ (X86_TLB_SIZE / 2)) << 12); }
 
@@ -77,7 +80,8 @@ struct x86_mmu {
     _Atomic uint32_t requests;      /* X86_REQ_* */
     pthread_mutex_t req_lock;
     unsigned nrevoke, ndrop;        /* guarded by req_lock */
-    uint64_t revoke[X86_REQ_PAGES], drop[X86_REQ_PAGES];
+    uint64_t revoke[X86_REQ_PAGES], drop[X86_REQ_PAGES], drop_lines[X86_REQ_PAGES];
+    uint64_t rmw_page;              /* page that x86_lin_hva_rmw gave out, plus one, if it holds code */
 };
 
 /* Access kinds of the linear functions. */
@@ -99,8 +103,13 @@ void *x86_lin_hva(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc);
 
 /** A locked read-modify-write: host address of the naturally usable bytes for an atomic operation.  When the
  * bytes cross a page or are MMIO returns NULL (the caller then uses x86_mmu_exclusive_*).  Raises write faults.
- * After an atomic store through it to a page that holds code the call has already dropped the code. */
+ * After the store x86_lin_rmw_done drops the code that it has changed. */
 void *x86_lin_hva_rmw(struct hv_vp *vp, uint64_t lin, unsigned len);
+void x86_lin_rmw_done(struct hv_vp *vp, uint64_t lin, unsigned len);
+
+/** Store @len bytes within one page to RAM, whatever attention the page needs.  @return false: it is no RAM or a
+ * breakpoint watches it, nothing was done.  Raises faults. */
+bool x86_lin_store_ram(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len);
 
 /** Stop all other VPs (they are at instruction boundaries) / let them go.  For split locks. */
 void x86_mmu_exclusive_begin(struct hv_vp *vp);
@@ -147,9 +156,12 @@ void x86_fetch_bytes(struct hv_vp *vp, uint64_t lin, uint8_t *buf, unsigned len)
  * noticed, and the engine's code_drop is called.  Call before reading the bytes. */
 void x86_code_claim(struct hv_vp *vp, uint64_t ram_page, uint64_t lines);
 
-/* What is known of a RAM page: which VPs have code from it, which may store to it without notice. */
+/* What is known of a RAM page: which lines hold code, which VPs may have some of it, which may store to it without
+ * notice, which may store without notice to lines that held no code when they looked. */
 struct x86_page {
-    _Atomic uint64_t lines, code_vps, write_vps;
+    _Atomic uint64_t lines, code_vps, write_vps, line_vps;
+    _Atomic uint32_t stores;    /* slow ones since code was last made from it */
+    _Atomic uint32_t patience;  /* how many of them are borne before all code goes, as a power of two */
 };
 
 int x86_mmu_init(struct hv_vp *vp);

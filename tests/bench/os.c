@@ -495,8 +495,8 @@ const struct bench_kernel os_kernels[] = {
     { "files", os_files, 8000 },
     { "futex", os_futex, 15000 },
     { "code-jit", code_jit, 10000 },
-    { "code-smc", code_smc, 100000 },
-    { "code-data", code_data, 1000000 },
+    { "code-smc", code_smc, 1000000 },
+    { "code-data", code_data, 5000000 },
     { NULL, NULL, 0 },
 };
 

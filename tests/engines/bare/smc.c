@@ -91,6 +91,86 @@ static void pages(void)
     check("data beside code", bad, 0);
 }
 
+/* Many functions in one page: one changes, the others stay, and all callers find the new one. */
+static void neighbours(void)
+{
+    fn_t f[32];
+    unsigned bad = 0;
+
+    for (unsigned i = 0; i < 32; i++) {
+        f[i] = (fn_t)(ulong)(code + 100 * i + 50);
+        emit(code + 100 * i + 50, i);
+    }
+    for (unsigned i = 0; i < 32; i++)
+        bad += f[i]() != i;
+    for (unsigned round = 1; round < 200; round++) {
+        unsigned which = round * 7 % 32;
+
+        emit(code + 100 * which + 50, round * 100 + which);
+        for (unsigned i = 0; i < 32; i++) {
+            unsigned v = f[i]();
+
+            bad += v % 100 != i || (i == which && v != round * 100 + which);
+        }
+        if (round % 3 == 0)
+            emit(code + 100 * which + 50, which);
+    }
+    check("one of many functions in a page", bad, 0);
+    /* A function across two lines: either half changes. */
+    bad = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        emit(code + 128 - 3, 0);
+        code[127] = (uint8_t)i;
+        bad += ((fn_t)(ulong)(code + 128 - 3))() != (i & 0xff) << 8;
+        code[128] = (uint8_t)i;
+        bad += ((fn_t)(ulong)(code + 128 - 3))() != (i & 0xff) * 0x10100;
+    }
+    check("function across two lines", bad, 0);
+}
+
+/* A buffer filled with code again and again, by each kind of store. */
+static void refill(void)
+{
+    static uint8_t image[4096];
+    unsigned bad = 0;
+
+    for (uint32_t round = 0; round < 200; round++) {
+        for (unsigned i = 0; i < 4096; i += 16)
+            emit(image + i, round * 1000 + i / 16);
+        switch (round % 4) {
+        case 0: {
+            void *d = code, *s = image;
+            ulong n = 4096;
+
+            __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n)::"memory");
+            break;
+        }
+        case 1:
+            for (unsigned i = 0; i < 4096; i += 8)
+                *(volatile uint64_t *)(code + i) = *(uint64_t *)(image + i);
+            break;
+        case 2:
+            for (unsigned i = 0; i < 4096; i += 8)
+                __atomic_exchange_n((uint64_t *)(code + i), *(uint64_t *)(image + i), __ATOMIC_SEQ_CST);
+            break;
+        default:
+            for (unsigned i = 0; i < 4096; i += 16)
+                __asm__ volatile("movups (%0), %%xmm0; movups %%xmm0, (%1)" ::"r"(image + i), "r"(code + i) : "memory");
+        }
+        for (unsigned i = round % 3; i < 256; i += 3)
+            bad += ((fn_t)(ulong)(code + 16 * i))() != round * 1000 + i;
+    }
+    check("buffer filled with code again and again", bad, 0);
+    /* REP STOS over code that has run: RET in each byte. */
+    void *d = code;
+    ulong n = 512;
+
+    __asm__ volatile("rep stosq" : "+D"(d), "+c"(n) : "a"(0xc3c3c3c3c3c3c3c3ul) : "memory");
+    for (unsigned i = 0; i < 4096; i += 16)
+        __asm__ volatile("call *%0" ::"r"(code + i) : "memory");
+    check("rep stosq over code", code[4095], 0xc3);
+}
+
 static void alias(void)
 {
     /* Page 1 of code[] seen at 4 GB - 2 MB as well: 4 KB table in place of the large page. */
@@ -194,6 +274,8 @@ int main(void)
     rt_init();
     inline_tests();
     pages();
+    neighbours();
+    refill();
     alias();
     cross();
     rt_exit();
