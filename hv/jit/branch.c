@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The translator: branches, the ways out of a block and its entries. */
+#include "hv/jit/tr.h"
+
+/* jmp or jcc (rel32 at @rel) to guest address @target. */
+void tr_link_to(struct tr *t, uint8_t *rel, uint64_t target)
+{
+    struct cold *c = tr_cold_new(t, COLD_LINK, rel);
+
+    c->target = target;
+    c->flags = !((target ^ t->rip) >> 12) ? JS_SAMEPAGE : 0;
+}
+
+/* Leave when vp->attention asks; @live: flags are. */
+void tr_poll(struct tr *t, uint64_t target, unsigned live)
+{
+    struct hop att = h_abs(&t->vp->attention);
+    uint8_t *rel;
+
+    if (!live) {
+        e_alu_imm(E, 0, 7, att, 0);
+        rel = e_jcc(E, CC_NE);
+    } else {
+        uint8_t *ok;
+
+        e_mov_load32(E, T0, att);
+        ok = e_jrcxz(E);
+        rel = e_jmp(E);
+        e_bind8(E, ok);
+    }
+    tr_cold_new(t, COLD_EXIT, rel)->target = target;
+}
+
+void tr_goto_guest(struct tr *t, uint64_t target, uint64_t from, unsigned live)
+{
+    if (target <= from)
+        tr_poll(t, target, live);
+    tr_link_to(t, e_jmp(E), target);
+}
+
+/* Target in rcx. */
+static void jmp_indirect(struct tr *t)
+{
+    struct hop m = h_reg(T0);
+
+    e_op(E, 0, 1, 0xb7, T1, &m); /* movzx r11d, cx */
+    m = h_sib(NOREG, T1, 3, (int32_t)(uintptr_t)t->j->jc[t->cls]);
+    e_op(E, 0, 0, 0xff, 4, &m);
+}
+
+/* Push the return address; rcx is used up. */
+static bool push_imm64(struct tr *t, uint64_t v, bool second)
+{
+    unsigned n = t->m64 ? 8 : 4;
+    struct hop m;
+    bool imm = !t->m64 || fits32((int64_t)v);
+
+    if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, second, !imm, &m))
+        return false;
+    if (imm) {
+        e_op(E, t->m64 ? E_W : 0, 0, 0xc7, 0, &m);
+        e4(E, (uint32_t)v);
+    } else {
+        e_mov_imm(E, T0, v);
+        e_mov_store(E, m, T0);
+    }
+    return true;
+}
+
+/* Branches.  @return 0 not done, 1 done, the block goes on; 2 done, it ends. */
+int tr_emit_branch(struct tr *t, const struct x86_insn *in)
+{
+    const struct ti *ti = &t->ti[t->cur];
+    uint64_t at = t->rip + ti->off, next = trunc_rip(t, at + in->len), target = trunc_rip(t, next + (uint64_t)in->imm);
+    const struct x86_operand *a = &in->o[0];
+    unsigned n = t->m64 ? 8 : 4, fl = t->m64 ? E_W : 0;
+    struct hop m;
+
+    if (in->osize != n)
+        return 0;
+    switch (in->op) {
+    case X86_OP_JCC: case X86_OP_JMP_NEAR: case X86_OP_CALL_NEAR: case X86_OP_JCXZ: case X86_OP_LOOP:
+        if (t->m64 && (!x86_canonical(target) || !x86_canonical(next)))
+            return 0;
+        break;
+    case X86_OP_CALL_IND: case X86_OP_JMP_IND: case X86_OP_RET_NEAR:
+        break;
+    default:
+        return 0;
+    }
+    switch (in->op) {
+    case X86_OP_JCC:
+        if (target <= at) {
+            uint8_t *skip = e_jcc(E, in->cond ^ 1);
+
+            tr_goto_guest(t, target, at, tr_peek(t, target));
+            e_bind(skip, E->p);
+        } else {
+            tr_link_to(t, e_jcc(E, in->cond), target);
+        }
+        return 1;
+    case X86_OP_JMP_NEAR:
+        tr_goto_guest(t, target, at, ti->live_out);
+        return 2;
+    case X86_OP_JCXZ: {
+        uint8_t *yes, *no;
+
+        if (in->asize == 8)
+            e_mov_rr(E, T0, G_CX);
+        else if (in->asize == 4)
+            e_mov_rr32(E, T0, G_CX);
+        else
+            return 0;
+        yes = e_jrcxz(E);
+        no = e_jmp(E);
+        e_bind8(E, yes);
+        tr_goto_guest(t, target, at, F_ALL);
+        e_bind(no, E->p);
+        return 1;
+    }
+    case X86_OP_LOOP: {
+        uint8_t *no;
+
+        if (in->asize == 8)
+            e_lea(E, G_CX, h_mem(G_CX, -1));
+        else if (in->asize == 4)
+            e_lea32(E, G_CX, h_mem(G_CX, -1));
+        else
+            return 0;
+        e_mov_rr(E, T0, G_CX);
+        no = e_jrcxz(E);
+        tr_goto_guest(t, target, at, F_ALL);
+        e_bind8(E, no);
+        return 1;
+    }
+    case X86_OP_CALL_NEAR:
+        if (!push_imm64(t, next, false))
+            return 0;
+        sp_add(t, -(int32_t)n);
+        tr_goto_guest(t, target, at, ti->live_out);
+        return 2;
+    case X86_OP_CALL_IND:
+        if (a->kind == X86_O_MEM) {
+            if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &m))
+                return 0;
+            e_op(E, fl, 0, 0x8b, T0, &m);
+            e_mov_store(E, h_abs(&t->j->ea), T0);
+            if (!push_imm64(t, next, true))
+                return 0;
+            e_mov_load(E, T0, h_abs(&t->j->ea));
+        } else {
+            if (!push_imm64(t, next, false))
+                return 0;
+            if (is_home(a->reg))
+                e_mov_load(E, T0, HOME(a->reg));
+            else if (t->m64)
+                e_mov_rr(E, T0, host_of[a->reg]);
+            else
+                e_mov_rr32(E, T0, host_of[a->reg]);
+        }
+        sp_add(t, -(int32_t)n);
+        jmp_indirect(t);
+        return 2;
+    case X86_OP_JMP_IND:
+        if (a->kind == X86_O_MEM) {
+            if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &m))
+                return 0;
+            e_op(E, fl, 0, 0x8b, T0, &m);
+        } else if (is_home(a->reg)) {
+            e_mov_load(E, T0, HOME(a->reg));
+        } else if (t->m64) {
+            e_mov_rr(E, T0, host_of[a->reg]);
+        } else {
+            e_mov_rr32(E, T0, host_of[a->reg]);
+        }
+        jmp_indirect(t);
+        return 2;
+    case X86_OP_RET_NEAR:
+        if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &m))
+            return 0;
+        e_op(E, fl, 0, 0x8b, T0, &m);
+        sp_add(t, (int32_t)(n + (uint16_t)in->imm));
+        jmp_indirect(t);
+        return 2;
+    default:
+        return 0;
+    }
+}
+
+/* The entries of a block, in front of its body. */
+void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
+{
+    struct hop rcx = h_reg(T0);
+    unsigned live = t->ti[0].live_in;
+    uint8_t *ok;
+
+    /* From an indirect branch: rcx is where the guest goes. */
+    b->ind = off_of(t, E->p);
+    if (!live) {
+        if (fits32((int64_t)t->rip)) {
+            e_alu_imm(E, 1, 7, rcx, (int32_t)t->rip);
+        } else {
+            e_mov_imm(E, T1, t->rip);
+            e_alu_load(E, 1, 7, T0, h_reg(T1));
+        }
+        e_bind(e_jcc(E, CC_NE), thunk_rw(t, t->j->t_dispatch));
+    } else {
+        e_mov_imm(E, T1, 0 - t->rip);
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+        ok = e_jrcxz(E);
+        e_mov_imm(E, T1, t->rip);
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+        e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
+        e_bind8(E, ok);
+    }
+    tr_poll(t, t->rip, live);
+    /* From another page by a direct branch. */
+    b->sigent = off_of(t, E->p);
+    if (!live) {
+        e_op(E, 0, 0, 0x81, 7, &(struct hop){ .mem = true, .base = NOREG, .index = NOREG,
+             .disp = (int32_t)(uintptr_t)&t->j->fsig[t->cls][jit_fsig_slot(t->rip)] });
+        e4(E, b->sig);
+        *ret_sigmiss = e_jcc(E, CC_NE);
+    } else {
+        e_mov_load32(E, T0, h_abs(&t->j->fsig[t->cls][jit_fsig_slot(t->rip)]));
+        e_lea32(E, T0, h_mem(T0, -(int32_t)b->sig));
+        ok = e_jrcxz(E);
+        *ret_sigmiss = e_jmp(E);
+        e_bind8(E, ok);
+    }
+    b->main = off_of(t, E->p);
+}

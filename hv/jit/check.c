@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The translator: effective addresses, and accesses through the software TLB's check; which share one. */
+#include "hv/jit/tr.h"
+
+bool tr_ea_of(const struct tr *t, const struct x86_insn *in, unsigned off, struct ea *ret)
+{
+    if (in->asize == 2 || in->vsib)
+        return false;
+    *ret = (struct ea){ in->base, in->index, in->scale, X86_SEG_NONE, in->asize == 4, in->disp };
+    if (in->base == X86_REG_RIP) {
+        ret->base = X86_REG_NONE;
+        ret->disp = (int64_t)(t->rip + off + in->len + (uint64_t)in->disp);
+    }
+    if (ret->a32 && ret->base == X86_REG_NONE && ret->index == X86_REG_NONE)
+        ret->disp = (uint32_t)ret->disp;
+    if (in->seg == X86_FS || in->seg == X86_GS) {
+        if (!t->m64 && !(t->key & (in->seg == X86_FS ? JKEY_FS_FLAT : JKEY_GS_FLAT)))
+            return false;
+        ret->seg = in->seg;
+        if (!t->m64 && ret->base == X86_REG_NONE && ret->index == X86_REG_NONE)
+            ret->disp = (int32_t)ret->disp;
+    }
+    if (!t->m64 && in->seg == X86_CS)
+        return false;
+    return true;
+}
+
+/* Effective address into @d; @u is another scratch register or NOREG.  Keeps flags.  @return false: it takes @u. */
+bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
+{
+    bool hb = is_home(a->base), hi = is_home(a->index);
+    unsigned b = h_or_none(a->base), x = h_or_none(a->index);
+    bool big = !fits32(a->disp);
+
+    if (d == T1 || u == T1)
+        t->r11 = -1;
+
+    if (a->base == X86_REG_NONE && a->index == X86_REG_NONE) {
+        if (a->seg != X86_SEG_NONE && !big) {
+            e_mov_load(E, d, CPU(seg[a->seg].base));
+            if (t->m64 && a->a32 && a->disp < 0)
+                return false;
+            if (a->disp)
+                lea_any(t, !t->m64, d, h_mem(d, (int32_t)a->disp));
+            return true;
+        }
+        if (a->seg != X86_SEG_NONE)
+            return false;
+        e_mov_imm(E, d, (uint64_t)a->disp);
+        return true;
+    }
+    if (big)
+        return false;
+    if (a->seg != X86_SEG_NONE && !a->a32 && !hb && !hi && (b == NOREG || x == NOREG)) {
+        e_mov_load(E, d, CPU(seg[a->seg].base));
+        e_lea(E, d, b != NOREG ? h_sib(d, b, 0, (int32_t)a->disp) : h_sib(d, x, a->scale, (int32_t)a->disp));
+        return true;
+    }
+    if (hb && hi) {
+        if (u == NOREG)
+            return false;
+        e_mov_load(E, d, HOME(a->base));
+        e_mov_load(E, u, HOME(a->index));
+        lea_any(t, a->a32, d, h_sib(d, u, a->scale, (int32_t)a->disp));
+    } else if (hb) {
+        e_mov_load(E, d, HOME(a->base));
+        if (x != NOREG || a->disp || a->a32)
+            lea_any(t, a->a32, d, h_sib(d, x, a->scale, (int32_t)a->disp));
+    } else if (hi) {
+        e_mov_load(E, d, HOME(a->index));
+        lea_any(t, a->a32, d, h_sib(b, d, a->scale, (int32_t)a->disp));
+    } else if (x == NOREG && !a->disp) {
+        if (a->a32)
+            e_mov_rr32(E, d, b);
+        else
+            e_mov_rr(E, d, b);
+    } else {
+        lea_any(t, a->a32, d, h_sib(b, x, a->scale, (int32_t)a->disp));
+    }
+    if (a->seg != X86_SEG_NONE) {
+        if (u == NOREG)
+            return false;
+        e_mov_load(E, u, CPU(seg[a->seg].base));
+        lea_any(t, !t->m64, d, h_sib(d, u, 0, 0));
+    }
+    return true;
+}
+
+/* Can emit_ea do it with one register? */
+bool tr_ea_one_reg(const struct ea *a)
+{
+    bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
+
+    if (none)
+        return a->seg == X86_SEG_NONE || (fits32(a->disp) && !(a->a32 && a->disp < 0));
+    if (a->seg != X86_SEG_NONE)
+        return !a->a32 && !is_home(a->base) && !is_home(a->index) && (a->base == X86_REG_NONE || a->index == X86_REG_NONE);
+    return !(is_home(a->base) && is_home(a->index));
+}
+
+struct cold *tr_cold_new(struct tr *t, unsigned kind, uint8_t *from)
+{
+    struct cold *c = &t->cold[t->ncold++];
+
+    *c = (struct cold){ .kind = (uint8_t)kind, .from = from, .ti = (uint8_t)t->cur };
+    return c;
+}
+
+/* r11 := what leads from the base register to host memory, for a member of group @grp; @off: where that register
+ * is from the group's root. */
+static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, int grp, int64_t off)
+{
+    struct group *g = &t->g[grp];
+    struct x86_tlb_entry *e0 = t->tlb->e;
+    int32_t tag = (int32_t)(uintptr_t)((g->acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
+    int32_t lo = (int32_t)(g->lo - off), w = (int32_t)(g->hi - g->lo);
+    unsigned b = host_of[a->base];
+    uint8_t *jb, *ok, *retry = E->p;
+    struct hop m, slot = h_abs(&t->j->group[grp]);
+    struct cold *c;
+
+    if (g->done) {
+        if (t->r11 != grp)
+            e_mov_load(E, T1, slot);
+        t->r11 = grp;
+        return;
+    }
+    if (!t->ti[t->cur].live_in) {
+        if (lo)
+            e_lea(E, T0, h_mem(b, lo));
+        else
+            e_mov_rr(E, T0, b);
+        e_rorx(E, T1, T0, 7);
+        e_op(E, 0, 0, 0x81, 4, (m = h_reg(T1), &m));
+        e4(E, (X86_TLB_SIZE - 1) << 5);
+        e_alu_load(E, 1, 0, T0, h_mem(T1, tag));
+        e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
+        e4(E, 4096 - (uint32_t)w);
+        jb = e_jcc(E, CC_A);
+        e_mov_load(E, T1, h_mem(T1, add));
+    } else {
+        e_lea(E, T1, h_mem(b, lo));
+        e_pext(E, T1, T1, h_abs(&t->j->mask_idx));
+        e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
+        e_mov_load(E, T0, h_sib(NOREG, T1, 2, tag));
+        e_lea(E, T0, h_sib(T0, b, 0, lo + w - 1));
+        e_pext(E, T0, T0, h_abs(&t->j->mask_page));
+        e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
+        ok = e_jrcxz(E);
+        jb = e_jmp(E);
+        e_bind8(E, ok);
+    }
+    e_mov_store(E, slot, T1);
+    c = tr_cold_new(t, COLD_MISS, jb);
+    c->n = (uint8_t)n;
+    c->acc = (uint8_t)acc;
+    c->flags = JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
+    c->retry = retry;
+    c->glo = (int16_t)(lo - (int32_t)a->disp);
+    c->gn = (uint16_t)w;
+    g->done = true;
+    t->r11 = grp;
+}
+
+/* After the check of @n bytes at @a, r11 (or r11 and rcx) lead to the host address: the returned operand.
+ * @keep_t0: the operand must not use rcx. */
+bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, bool keep_t0,
+                       int grp, int64_t off, struct hop *ret)
+{
+    const struct ti *ti = &t->ti[t->cur];
+    struct x86_tlb_entry *e0 = t->tlb->e;
+    int32_t tag = (int32_t)(uintptr_t)((acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
+    bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
+    bool simple = !a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && a->index == X86_REG_NONE && fits32(a->disp);
+    bool direct = simple;       /* [base + r11 + disp] */
+    uint8_t *jb, *jb2 = NULL, *retry = E->p;
+    /* An aligned operand cannot cross a page: its first byte is looked at. */
+    int32_t lastb = t->align ? 0 : (int32_t)n - 1;
+    struct hop mask = h_abs(t->align == 31 ? &t->j->mask_page32 : t->align ? &t->j->mask_page16 : &t->j->mask_page);
+    struct cold *c;
+    struct hop m;
+
+    if (!fits32(a->disp) && !(none && a->seg == X86_SEG_NONE))
+        return false;
+    if (grp >= 0 && direct && !none && !t->align) {
+        group_access(t, a, n, acc, second, grp, off);
+        *ret = h_sib(host_of[a->base], T1, 0, (int32_t)a->disp);
+        return true;
+    }
+    t->r11 = -1;
+    if (!ti->live_in) {
+        if (!tr_emit_ea(t, a, T0, T1))
+            return false;
+        e_rorx(E, T1, T0, 7);
+        m = h_reg(T1);
+        e_op(E, 0, 0, 0x81, 4, &m); /* and r11d, imm32 */
+        e4(E, (X86_TLB_SIZE - 1) << 5);
+        e_alu_load(E, 1, 0, T0, h_mem(T1, tag));
+        e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
+        e4(E, 4096 - n);
+        jb = e_jcc(E, CC_A);
+        if (t->align) {
+            e1(E, 0xf6), e1(E, 0xc1), e1(E, t->align); /* test cl, imm8 */
+            jb2 = e_jcc(E, CC_NE);
+        }
+        if (!direct) {
+            if (tr_ea_one_reg(a))
+                tr_emit_ea(t, a, T0, NOREG);
+            else
+                e_alu_load(E, 1, 5, T0, h_mem(T1, tag)); /* sub rcx: the address again */
+        }
+        e_mov_load(E, T1, h_mem(T1, add));
+    } else if (simple || (!a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && !is_home(a->index) && fits32(a->disp) && !none)) {
+        /* Flags are live: index from the first byte, tag from the last one. */
+        unsigned b = h_or_none(a->base), x = h_or_none(a->index);
+        uint8_t *ok;
+
+        tr_emit_ea(t, a, T1, T0);
+        e_pext(E, T1, T1, h_abs(&t->j->mask_idx));
+        e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
+        e_mov_load(E, T0, h_sib(NOREG, T1, 2, tag));
+        if (!fits32(a->disp + lastb))
+            return false;
+        if (b != NOREG)
+            e_lea(E, T0, h_sib(T0, b, 0, (int32_t)(a->disp + lastb)));
+        else
+            e_lea(E, T0, h_mem(T0, (int32_t)(a->disp + lastb)));
+        if (x != NOREG)
+            e_lea(E, T0, h_sib(T0, x, a->scale, 0));
+        e_pext(E, T0, T0, mask);
+        e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
+        ok = e_jrcxz(E);
+        jb = e_jmp(E);
+        e_bind8(E, ok);
+        if (!direct)
+            tr_emit_ea(t, a, T0, NOREG);
+    } else {
+        uint8_t *ok;
+
+        /* A third register is needed: rax, put away.  Here r11 becomes the host address. */
+        e_mov_store(E, h_abs(&t->j->a), RAX);
+        if (!tr_emit_ea(t, a, T0, T1))
+            return false;
+        e_pext(E, T1, T0, h_abs(&t->j->mask_idx));
+        e_lea(E, T1, h_sib(NOREG, T1, 3, 0));
+        e_mov_load(E, RAX, h_sib(NOREG, T1, 2, tag));
+        e_lea(E, RAX, h_sib(RAX, T0, 0, lastb));
+        e_pext(E, RAX, RAX, mask);
+        e_mov_load(E, T1, h_sib(NOREG, T1, 2, add));
+        e_lea(E, T1, h_sib(T1, T0, 0, 0));
+        e_mov_rr(E, T0, RAX);
+        e_mov_load(E, RAX, h_abs(&t->j->a));
+        ok = e_jrcxz(E);
+        jb = e_jmp(E);
+        e_bind8(E, ok);
+        c = tr_cold_new(t, COLD_MISS, jb);
+        c->n = (uint8_t)n;
+        c->acc = (uint8_t)acc;
+        c->flags = second ? JS_SECOND : 0;
+        c->align = (uint8_t)t->align;
+        c->retry = retry;
+        *ret = h_mem(T1, 0);
+        return true;
+    }
+    c = tr_cold_new(t, COLD_MISS, jb);
+    c->from2 = jb2;
+    c->n = (uint8_t)n;
+    c->acc = (uint8_t)acc;
+    c->flags = second ? JS_SECOND : 0;
+    c->align = (uint8_t)t->align;
+    c->retry = retry;
+    if (none && !direct) {
+        *ret = h_sib(T0, T1, 0, 0);
+    } else if (direct) {
+        unsigned b = h_or_none(a->base);
+
+        *ret = b == NOREG ? h_mem(T1, (int32_t)a->disp) : h_sib(b, T1, 0, (int32_t)a->disp);
+    } else {
+        *ret = h_sib(T0, T1, 0, 0);
+    }
+    if (keep_t0 && (ret->base == T0 || ret->index == T0)) {
+        e_lea(E, T1, *ret);
+        *ret = h_mem(T1, 0);
+    }
+    return true;
+}
+
+bool tr_insn_ea(struct tr *t, const struct x86_insn *in, unsigned n, unsigned acc, bool keep_t0, struct hop *ret)
+{
+    struct ea a;
+
+    const struct ti *ti = &t->ti[t->cur];
+
+    return tr_ea_of(t, in, ti->off, &a) && tr_mem_access(t, &a, n, acc, false, keep_t0, ti->gmem, ti->omem, ret);
+}
+
+/* The stack at rsp + @disp. */
+bool tr_stack_access(struct tr *t, int32_t disp, unsigned n, unsigned acc, bool second, bool keep_t0, struct hop *ret)
+{
+    struct ea a = { X86_RSP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, disp };
+    unsigned first = t->ncold;
+
+    if (!tr_mem_access(t, &a, n, acc, second, keep_t0, t->ti[t->cur].gstack, t->ti[t->cur].ostack, ret))
+        return false;
+    for (unsigned i = first; i < t->ncold; i++)
+        if (t->cold[i].kind == COLD_MISS) {
+            t->cold[i].stack = true;
+            t->cold[i].disp = disp;
+        }
+    return true;
+}
+
+/* ---- which accesses share a check ------------------------------------------------------------------------ */
+
+struct roots { uint16_t root[16]; int64_t off[16]; uint16_t next; };
+
+static void root_new(struct roots *r, unsigned g)
+{
+    r->root[g] = r->next++;
+    r->off[g] = 0;
+}
+
+static int group_join(struct tr *t, const struct roots *r, unsigned g, int64_t disp, unsigned n, unsigned acc)
+{
+    int64_t lo = r->off[g] + disp, hi = lo + n;
+
+    for (unsigned i = t->ngroups; i-- > 0;) {
+        struct group *x = &t->g[i];
+        int64_t nlo = lo < x->lo ? lo : x->lo, nhi = hi > x->hi ? hi : x->hi;
+
+        if (x->root != r->root[g] || !x->open || nhi - nlo > GROUP_SPAN)
+            continue;
+        x->lo = nlo;
+        x->hi = nhi;
+        x->acc |= (uint8_t)acc;
+        x->members++;
+        return (int)i;
+    }
+    if (t->ngroups == MAX_GROUPS)
+        return -1;
+    t->g[t->ngroups] = (struct group){ r->root[g], (uint8_t)acc, 1, true, false, lo, hi };
+    return (int)t->ngroups++;
+}
+
+/* The explicit operand, when it is a base register and a constant. */
+static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
+{
+    const struct x86_insn *in = &ti->in;
+
+    if (in->asize != 8 || in->base >= 16 || is_home(in->base) || in->index != X86_REG_NONE || in->vsib || in->seg == X86_FS ||
+        in->seg == X86_GS || in->disp > 1 << 30 || in->disp < -(1 << 30) || (in->attr & X86_A_ALIGN) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
+        return;
+    if (in->op >= X86_OP_BT && in->op <= X86_OP_BTC && in->o[1].kind != X86_O_IMM)
+        return;
+    for (unsigned i = 0; i < in->nops; i++) {
+        const struct x86_operand *o = &in->o[i];
+
+        if (o->kind != X86_O_MEM || !o->size || o->size > 32 || !(o->flags & X86_RW))
+            continue;
+        ti->gmem = (int8_t)group_join(t, r, in->base, in->disp, o->size, o->flags & X86_WR ? X86_ACC_WRITE : X86_ACC_READ);
+        ti->omem = r->off[in->base];
+        return;
+    }
+}
+
+static void group_stack(struct tr *t, struct ti *ti, const struct roots *r, int64_t disp, unsigned acc)
+{
+    ti->gstack = (int8_t)group_join(t, r, X86_RSP, disp, 8, acc);
+    ti->ostack = r->off[X86_RSP];
+}
+
+/* What @in does to registers as far as bases go.  Memory safety stands on this: an operation that is not known to
+ * change nothing but its operands makes every base a new one. */
+static void root_step(struct roots *r, const struct x86_insn *in)
+{
+    const struct x86_operand *a = &in->o[0], *b = &in->o[1];
+    bool r64 = a->kind == X86_O_GPR && a->size == 8;
+
+    switch (in->op) {
+    case X86_OP_ADD: case X86_OP_SUB:
+        if (r64 && b->kind == X86_O_IMM && fits32(in->imm)) {
+            r->off[a->reg] += in->op == X86_OP_ADD ? in->imm : -in->imm;
+            return;
+        }
+        break;
+    case X86_OP_INC: case X86_OP_DEC:
+        if (r64) {
+            r->off[a->reg] += in->op == X86_OP_INC ? 1 : -1;
+            return;
+        }
+        break;
+    case X86_OP_MOV:
+        if (r64 && b->kind == X86_O_GPR) {
+            r->root[a->reg] = r->root[b->reg];
+            r->off[a->reg] = r->off[b->reg];
+            return;
+        }
+        break;
+    case X86_OP_LEA:
+        if (r64 && in->asize == 8 && in->base < 16 && in->index == X86_REG_NONE) {
+            int64_t off = r->off[in->base] + in->disp;
+
+            r->root[a->reg] = r->root[in->base];
+            r->off[a->reg] = off;
+            return;
+        }
+        break;
+    case X86_OP_PUSH: case X86_OP_PUSHF:
+        if (in->osize == 8)
+            r->off[X86_RSP] -= 8;
+        else
+            root_new(r, X86_RSP);
+        return;
+    case X86_OP_POP:
+        if (in->osize == 8)
+            r->off[X86_RSP] += 8;
+        else
+            root_new(r, X86_RSP);
+        break;
+    case X86_OP_LEAVE:
+        if (in->osize != 8) {
+            root_new(r, X86_RSP);
+            root_new(r, X86_RBP);
+            return;
+        }
+        r->root[X86_RSP] = r->root[X86_RBP];
+        r->off[X86_RSP] = r->off[X86_RBP] + 8;
+        root_new(r, X86_RBP);
+        return;
+    case X86_OP_OR: case X86_OP_ADC: case X86_OP_SBB: case X86_OP_AND: case X86_OP_XOR: case X86_OP_CMP: case X86_OP_TEST:
+    case X86_OP_NOT: case X86_OP_NEG: case X86_OP_IMUL2: case X86_OP_IMUL3:
+    case X86_OP_ROL: case X86_OP_ROR: case X86_OP_RCL: case X86_OP_RCR: case X86_OP_SHL: case X86_OP_SHR: case X86_OP_SAR:
+    case X86_OP_SHLD: case X86_OP_SHRD: case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC:
+    case X86_OP_BSF: case X86_OP_BSR: case X86_OP_POPCNT: case X86_OP_LZCNT: case X86_OP_TZCNT: case X86_OP_ANDN:
+    case X86_OP_BEXTR: case X86_OP_BLSI: case X86_OP_BLSMSK: case X86_OP_BLSR: case X86_OP_BZHI: case X86_OP_MULX:
+    case X86_OP_PDEP: case X86_OP_PEXT: case X86_OP_RORX: case X86_OP_SARX: case X86_OP_SHLX: case X86_OP_SHRX:
+    case X86_OP_ADCX: case X86_OP_ADOX: case X86_OP_CRC32: case X86_OP_SETCC: case X86_OP_CMOVCC:
+    case X86_OP_MOVSX: case X86_OP_MOVZX: case X86_OP_MOVSXD: case X86_OP_MOVBE: case X86_OP_MOVNTI: case X86_OP_BSWAP:
+    case X86_OP_XCHG: case X86_OP_XADD: case X86_OP_CMC: case X86_OP_CLC: case X86_OP_STC: case X86_OP_CLD:
+    case X86_OP_NOP: case X86_OP_PAUSE: case X86_OP_JCC: case X86_OP_CLI: case X86_OP_STI: case X86_OP_SAHF:
+    case X86_OP_VEC: case X86_OP_VEC_FLAGS: case X86_OP_VEC_XMM0: case X86_OP_VZEROUPPER: case X86_OP_X87:
+    case X86_OP_LFENCE: case X86_OP_MFENCE: case X86_OP_SFENCE: case X86_OP_STMXCSR: case X86_OP_LDMXCSR:
+        break; /* nothing but their operands */
+    case X86_OP_CMPXCHG: case X86_OP_CBW: case X86_OP_LAHF:
+        root_new(r, X86_RAX);
+        break;
+    case X86_OP_MUL: case X86_OP_IMUL1: case X86_OP_DIV: case X86_OP_IDIV: case X86_OP_CWD: case X86_OP_CMPXCHG8B:
+    case X86_OP_CMPXCHG16B:
+        root_new(r, X86_RAX);
+        root_new(r, X86_RDX);
+        break;
+    default:
+        for (unsigned g = 0; g < 16; g++)
+            root_new(r, g);
+        return;
+    }
+    for (unsigned i = 0; i < in->nops; i++)
+        if (in->o[i].kind == X86_O_GPR && (in->o[i].flags & X86_WR))
+            root_new(r, in->o[i].flags & X86_F_HIGH8 ? in->o[i].reg - 4u : in->o[i].reg);
+}
+
+void tr_find_groups(struct tr *t)
+{
+    struct roots r = { .next = 0 };
+
+    t->ngroups = 0;
+    t->r11 = -1;
+    for (unsigned g = 0; g < 16; g++)
+        root_new(&r, g);
+    for (unsigned i = 0; i < t->n; i++) {
+        struct ti *ti = &t->ti[i];
+        const struct x86_insn *in = &ti->in;
+
+        ti->gmem = ti->gstack = -1;
+        if (!t->m64 || (t->key & JKEY_NOGROUP))
+            continue;
+        group_operand(t, ti, &r);
+        switch (in->op) {
+        case X86_OP_PUSH: case X86_OP_PUSHF: case X86_OP_CALL_NEAR: case X86_OP_CALL_IND:
+            if (in->osize == 8)
+                group_stack(t, ti, &r, -8, X86_ACC_WRITE);
+            break;
+        case X86_OP_POP: case X86_OP_RET_NEAR:
+            if (in->osize == 8)
+                group_stack(t, ti, &r, 0, X86_ACC_READ);
+            break;
+        case X86_OP_LEAVE:
+            if (in->osize == 8) {
+                ti->gmem = (int8_t)group_join(t, &r, X86_RBP, 0, 8, X86_ACC_READ);
+                ti->omem = r.off[X86_RBP];
+            }
+            break;
+        case X86_OP_STAC: case X86_OP_CLAC:
+            for (unsigned k = 0; k < t->ngroups; k++)
+                t->g[k].open = false;
+            break;
+        }
+        root_step(&r, in);
+    }
+    /* Alone, an access is better off with its own check. */
+    for (unsigned i = 0; i < t->n; i++) {
+        struct ti *ti = &t->ti[i];
+
+        if (ti->gmem >= 0 && t->g[ti->gmem].members < 2)
+            ti->gmem = -1;
+        if (ti->gstack >= 0 && t->g[ti->gstack].members < 2)
+            ti->gstack = -1;
+    }
+}
