@@ -242,6 +242,63 @@ int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t l
     return 0;
 }
 
+static const char *const names[] = { "board",   "processors",        "interrupt lines",
+                                     "devices", "Hyper-V interface", "VMBus" };
+
+/* The record at @at of our own state: its tag, and the length of its contents. */
+static uint32_t record(const uint8_t *p, size_t at, size_t *ret_len)
+{
+    uint16_t tag;
+    uint32_t n;
+
+    memcpy(&tag, p + at, 2);
+    memcpy(&n, p + at + 4, 4);
+    *ret_len = n;
+    return tag;
+}
+
+unsigned vmb_state_parts(const void *buf, size_t len, struct vmb_state_part *ret, unsigned max)
+{
+    enum { HEAD = 8 };
+    const uint8_t *p = buf;
+    struct vmb_state_part part;
+    size_t start = 0, n, inner;
+    unsigned count = 0;
+
+    for (size_t at = 0; at + HEAD <= len; at += HEAD + n) {
+        uint32_t tag = record(p, at, &n);
+        size_t end = at + HEAD + n, dev = at + HEAD;
+
+        if (!tag || tag > COUNT(names) || n > len - at - HEAD)
+            return 0;
+        /* a device: begins with the record of its name; the group's own header goes with the first */
+        for (; tag == T_DEVS && dev + 2 * HEAD <= end; dev += HEAD + n) {
+            record(p, dev, &n);
+            if (record(p, dev + HEAD, &inner) != D_NAME || n > end - dev - HEAD || inner + HEAD > n)
+                return 0;
+            snprintf(part.name, sizeof(part.name), "device %.*s", inner > 40 ? 40 : (int)inner,
+                     (const char *)p + dev + 2 * HEAD);
+            part.data = p + start;
+            part.len = dev + HEAD + n - start;
+            start = dev + HEAD + n;
+            if (count < max)
+                ret[count] = part;
+            count++;
+        }
+        n = end - at - HEAD;
+        if (start == end)
+            continue;
+        snprintf(part.name, sizeof(part.name), "%s", names[tag - 1]);
+        part.data = p + start;
+        part.len = end - start;
+        start = end;
+        if (count < max)
+            ret[count] = part;
+        count++;
+    }
+    return count;
+}
+
 /* ---- restore ------------------------------------------------------------------------------------- */
 
 static void reader_failed(void *ctx, const char *msg)
@@ -539,8 +596,6 @@ static int restore_part(struct vmb *v, uint32_t tag, struct mobo_reader *r, stru
 
 int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len)
 {
-    static const char *const names[] = { "board",   "processors",        "interrupt lines",
-                                         "devices", "Hyper-V interface", "VMBus" };
     static const uint8_t order[] = { T_BOARD, T_VPS, T_HYPERV, T_BUS, T_IRQ, T_DEVS };
     struct vmbus_saved *bus = NULL;
     struct mobo_vdev *cur = NULL;

@@ -200,6 +200,14 @@ int vmb_command(struct vmb *v, const char *dev, const char *type, const char *ve
 /** Everything but guest RAM: time, VPs, interrupt lines, PCI, every device.  While paused.
  * @param ret_buf  malloc()ed */
 int vmb_save(struct vmb *v, void **ret_buf, size_t *ret_len, char *msg, size_t msg_len);
+/** The components of what vmb_save() made: pieces that follow each other and are all of it, with a name
+ * for messages.  @return their number (fills @max). */
+struct vmb_state_part {
+    char name[48]; /* "board", "processors", "device com1" */
+    const void *data;
+    size_t len;
+};
+unsigned vmb_state_parts(const void *buf, size_t len, struct vmb_state_part *ret, unsigned max);
 /** In place of vmb_power_on(): start as the state says, paused.  The board must have the same devices
  * with the same settings, the host the processor features that the guest has seen.
  * @param load_ram  fills guest RAM (vmb_ram_blocks()) when devices are on and reset and before the

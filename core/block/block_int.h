@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/block/block.h"
+#include "core/util/crc32c.h"
 #include "core/block/file.h"
 
 #define MIB (1ULL << 20)
@@ -91,7 +92,6 @@ char *block_utf8(const uint8_t *utf16, size_t bytes, bool big);
 /** @return bytes written, or -1: not UTF-8, or it does not fit. */
 int block_utf16(const char *utf8, uint8_t *out, size_t room, bool big);
 
-uint32_t block_crc32c(uint32_t crc, const void *buf, size_t len);
 
 /* ---- bytes in files ---------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Checksums, identities, text and paths of disk images. */
+/* Identities, text and paths of disk images. */
 #include "core/block/block_int.h"
 
 #include <errno.h>
@@ -11,34 +11,6 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
-
-/* ---- CRC-32C (polynomial 0x1edc6f41, reflected) -------------------------------------------------- */
-
-__attribute__((target("sse4.2"))) static uint32_t crc_hw(uint32_t crc, const uint8_t *p, size_t n)
-{
-    uint64_t c = crc;
-
-    for (; n >= 8; n -= 8, p += 8)
-        c = __builtin_ia32_crc32di(c, get_le64(p));
-    for (; n; n--)
-        c = __builtin_ia32_crc32qi((uint32_t)c, *p++);
-    return (uint32_t)c;
-}
-
-static uint32_t crc_sw(uint32_t crc, const uint8_t *p, size_t n)
-{
-    while (n--) {
-        crc ^= *p++;
-        for (int i = 0; i < 8; i++)
-            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
-    }
-    return crc;
-}
-
-uint32_t block_crc32c(uint32_t crc, const void *buf, size_t len)
-{
-    return ~(__builtin_cpu_supports("sse4.2") ? crc_hw(~crc, buf, len) : crc_sw(~crc, buf, len));
-}
 
 /* ---- identities ------------------------------------------------------------------------------------ */
 

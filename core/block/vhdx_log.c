@@ -67,9 +67,9 @@ static uint32_t entry_crc(const struct log *l, uint32_t off, uint32_t len)
 
     memcpy(first, sector(l, off), SECTOR);
     put_le32(first + LE_CHECKSUM, 0);
-    crc = block_crc32c(0, first, SECTOR);
+    crc = crc32c(0, first, SECTOR);
     for (uint32_t i = SECTOR; i < len; i += SECTOR)
-        crc = block_crc32c(crc, sector(l, (uint64_t)off + i), SECTOR);
+        crc = crc32c(crc, sector(l, (uint64_t)off + i), SECTOR);
     return crc;
 }
 
@@ -290,7 +290,7 @@ int vhdx_log_write(struct vhdx *v, struct vhdx_page *const *pages, unsigned n, u
         memcpy(s + LS_DATA, p + 8, LS_DATA_LEN);
         put_le32(s + LS_SEQ_LOW, (uint32_t)seq);
     }
-    put_le32(e + LE_CHECKSUM, block_crc32c(0, e, len));
+    put_le32(e + LE_CHECKSUM, crc32c(0, e, len));
     err = bfile_write(f, e, len, v->log_off + at);
     free(e);
     if (err)

@@ -106,7 +106,7 @@ static void encode_header(const struct vhdx *v, uint8_t h[VHDX_HEADER_LEN])
     put_le16(h + H_VERSION, 1);
     put_le32(h + H_LOG_LENGTH, v->log_len);
     put_le64(h + H_LOG_OFFSET, v->log_off);
-    put_le32(h + H_CHECKSUM, block_crc32c(0, h, VHDX_HEADER_LEN));
+    put_le32(h + H_CHECKSUM, crc32c(0, h, VHDX_HEADER_LEN));
 }
 
 /* The one that is not current is written; torn, the current one still counts (2.2.2). */
@@ -133,7 +133,7 @@ static bool checksum_good(uint8_t *p, size_t len, size_t at)
     uint32_t want = get_le32(p + at), is;
 
     put_le32(p + at, 0);
-    is = block_crc32c(0, p, len);
+    is = crc32c(0, p, len);
     put_le32(p + at, want);
     return is == want;
 }
@@ -897,7 +897,7 @@ static int write_regions(struct bfile *f, uint32_t bat_len)
     put_le64(t + 64, META_OFF);
     put_le32(t + 72, META_LEN);
     put_le32(t + 76, 1);
-    put_le32(t + 4, block_crc32c(0, t, VHDX_REGION_LEN));
+    put_le32(t + 4, crc32c(0, t, VHDX_REGION_LEN));
     err = bfile_write(f, t, VHDX_REGION_LEN, VHDX_REGION_OFF1);
     if (!err)
         err = bfile_write(f, t, VHDX_REGION_LEN, VHDX_REGION_OFF2);

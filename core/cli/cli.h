@@ -11,6 +11,7 @@
 
 /* A command; argv[0] is its name.  @return exit status. */
 int cmd_run(int argc, char **argv);
+int cmd_save(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_vdev(int argc, char **argv);
 int cmd_engines(int argc, char **argv);

@@ -26,7 +26,7 @@ static const struct command {
     { "pause", NULL, NULL },
     { "resume", NULL, NULL },
     { "reset", NULL, NULL },
-    { "save", NULL, NULL },
+    { "save", cmd_save, "write a running VM to a file and end it" },
     { "checkpoint", NULL, NULL },
     { "console", NULL, NULL },
     { "events", NULL, NULL },

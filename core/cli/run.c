@@ -21,6 +21,7 @@ enum {
     OPT_VDEV_PATH,
     OPT_ENGINE,
     OPT_CONTROL,
+    OPT_RESTORE,
     OPT_STATS,
     OPT_JSON,
     OPT_DUMP,
@@ -37,6 +38,7 @@ static const struct option run_options[] = {
     { "vdev-path", required_argument, NULL, OPT_VDEV_PATH },
     { "engine", required_argument, NULL, OPT_ENGINE },
     { "control", required_argument, NULL, OPT_CONTROL },
+    { "restore", required_argument, NULL, OPT_RESTORE },
     { "stats", no_argument, NULL, OPT_STATS },
     { "help", no_argument, NULL, OPT_HELP },
     { NULL, 0, NULL, 0 },
@@ -69,9 +71,10 @@ static void run_help(void)
            "  --timeout SEC            end with status 124 after so many seconds\n"
            "  --no-reboot              end with status 4 instead of resetting\n"
            "  --control PATH           JSON-RPC control socket\n"
+           "  --restore STATE          go on from a file that mobo save made\n"
            "  --stats                  print counters at the end\n\n"
            "Exit status: 0 power-off, 1 usage or configuration, 2 host error, 3 guest crash,\n"
-           "4 reset with --no-reboot, 124 timeout, 128 + N signal N, others by debug-exit.\n",
+           "4 reset with --no-reboot, 5 saved, 124 timeout, 128 + N signal N, others by debug-exit.\n",
            common_help);
 }
 
@@ -152,6 +155,7 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
             a->trace = optarg;
             break;
         case OPT_CONTROL: a->worker.control = optarg; break;
+        case OPT_RESTORE: a->worker.restore = optarg; break;
         case OPT_STATS: a->worker.stats = true; break;
         case OPT_JSON: a->json = true; break;
         case OPT_DUMP: a->dump = true; break;

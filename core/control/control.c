@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The worker's control socket: JSON-RPC 2.0 on a Unix socket, one object a line.
  *
- * Methods: status, inspect {device}, stats, pause, resume, reset, power-button, turn-off,
+ * Methods: status, inspect {device}, stats, pause, resume, reset, power-button, turn-off, save {file},
  * shutdown {reboot, force, text}, command {device or type, command, argument}.
  * Notifications to every client: {"method": "event", "params": {"event": "reset" ...}}.
  * Everything runs on the control thread.  Reference: JSON-RPC 2.0 Specification. */
@@ -302,6 +302,29 @@ static bool text_param(json_t *params, const char *key, const char *def, const c
     return false;
 }
 
+/* To a file, and then the end: a VM that went on would change its disks behind the state's back. */
+static json_t *do_save(struct worker *w, json_t *params, struct rpc_error *e)
+{
+    const char *file;
+
+    if (!text_param(params, "file", NULL, &file, e))
+        return NULL;
+    if (!file || !*file) {
+        e->code = RPC_PARAMS;
+        diag_set(&e->diag, 0, "'file' is missing");
+        return NULL;
+    }
+    if (worker_save(w, file, &e->diag)) {
+        e->code = RPC_FAILED;
+        log_write(LOGL_ERROR, NULL, "save: %s", e->diag.text);
+        return NULL;
+    }
+    log_write(LOGL_INFO, NULL, "saved to %s", DIAG_Q(file));
+    control_notify(w->control, "saved", 0);
+    worker_end(w, STATUS_SAVED);
+    return json_object();
+}
+
 static json_t *command(struct worker *w, const char *device, const char *type, const char *verb,
                        const char *arg, struct rpc_error *e)
 {
@@ -362,6 +385,7 @@ static const struct method {
     { "reset", do_reset, true },
     { "power-button", do_power_button, true },
     { "turn-off", do_turn_off, true },
+    { "save", do_save, true },
     { "shutdown", do_shutdown, true },
     { "command", do_command, true },
 };

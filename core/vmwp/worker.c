@@ -339,11 +339,19 @@ int worker_check(const struct worker_options *opt, struct diag *diag)
     return fini(&w, status);
 }
 
+static int power_on(struct worker *w, struct diag *diag)
+{
+    char msg[VMB_MSG_LEN] = "";
+    int err = vmb_power_on(w->vmb, msg, sizeof(msg));
+
+    return err ? diag_set(diag, err, "%s", msg[0] ? msg : strerror(-err)) : 0;
+}
+
 int worker_run(const struct worker_options *opt)
 {
     struct worker w;
     struct diag diag = { "" };
-    char msg[VMB_MSG_LEN] = "";
+    struct state_file *state = NULL;
     int err, status;
 
     tty_guard();
@@ -356,13 +364,14 @@ int worker_run(const struct worker_options *opt)
         return fini(&w, STATUS_HOST);
     }
     status = STATUS_HOST;
-    if (privilege_setup(&diag) == 0)
+    if (privilege_setup(&diag) == 0 && (!opt->restore || state_open(opt->restore, &state, &diag) == 0))
         status = worker_board_create(&w, false, &diag);
     if (status == STATUS_OK && opt->control && control_open(&w, opt->control, &w.control, &diag))
         status = STATUS_HOST;
     if (status == STATUS_OK && privilege_drop(&diag))
         status = STATUS_HOST;
     if (status != STATUS_OK) {
+        state_close(state);
         w.ended = true;
         fini(&w, status); /* the terminal first, then the message */
         log_write(LOGL_ERROR, NULL, "%s", diag.text);
@@ -376,16 +385,17 @@ int worker_run(const struct worker_options *opt)
         if (w.ev_timeout)
             event_add(w.ev_timeout, &tv);
     }
-    err = vmb_power_on(w.vmb, msg, sizeof(msg));
+    err = state ? worker_restore(&w, state, &diag) : power_on(&w, &diag);
+    state_close(state);
     if (err) {
         w.ended = true;
         fini(&w, STATUS_HOST);
-        log_write(LOGL_ERROR, NULL, "%s", msg[0] ? msg : strerror(-err));
+        log_write(LOGL_ERROR, NULL, "%s", diag.text);
         return STATUS_HOST;
     }
     w.running = true;
-    log_write(LOGL_INFO, NULL, "'%s' runs: %s, %u processor%s, engine %s", w.c->vm_name,
-              DIAG_SIZE(w.c->memory), w.c->processors, w.c->processors == 1 ? "" : "s",
+    log_write(LOGL_INFO, NULL, "'%s' %s: %s, %u processor%s, engine %s", w.c->vm_name,
+              opt->restore ? "goes on" : "runs", DIAG_SIZE(w.c->memory), w.c->processors, w.c->processors == 1 ? "" : "s",
               hv_partition_engine(vmb_partition(w.vmb)));
     while (!w.ended)
         if (event_base_loop(w.base, EVLOOP_NO_EXIT_ON_EMPTY) < 0)

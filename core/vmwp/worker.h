@@ -12,6 +12,7 @@ enum worker_status {
     STATUS_HOST = 2,   /* a file, memory, a plug-in */
     STATUS_CRASH = 3,  /* triple fault, or a crash that the guest reported */
     STATUS_RESET = 4,  /* the guest reset, and --no-reboot */
+    STATUS_SAVED = 5,  /* the VM is in a file now, and can be restored */
     STATUS_TIMEOUT = 124,
     STATUS_SIGNAL = 128 /* plus the number of the signal */
 };
@@ -20,6 +21,7 @@ struct worker_options {
     const struct config *config;
     const char *const *vdev_dirs; /* NULL-terminated */
     const char *control;          /* path of the control socket, or NULL */
+    const char *restore;          /* path of a saved state to start from, or NULL */
     double timeout_s;             /* 0: none */
     bool no_reboot;
     bool stats; /* counters at the end */

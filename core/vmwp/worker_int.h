@@ -7,6 +7,7 @@
 
 #include "core/backend/backend.h"
 #include "core/loader/loader.h"
+#include "core/state/state.h"
 #include "core/vmwp/worker.h"
 #include "vmb/vmb.h"
 
@@ -54,6 +55,13 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag);
 void worker_end(struct worker *w, int status);
 int worker_reset(struct worker *w, struct diag *diag);
 void worker_stats_log(struct worker *w);
+
+/* save.c; control thread */
+/** Pause and write the VM to @path.  After it the VM is to end: what it did later would be lost, but on
+ * its disks.  On failure it goes on as before.  @return 0, or -errno with a sentence. */
+int worker_save(struct worker *w, const char *path, struct diag *diag);
+/** In place of vmb_power_on(): from @f, and running. */
+int worker_restore(struct worker *w, struct state_file *f, struct diag *diag);
 
 /* privilege.c */
 /** Give up what setting up does not need; then, when all is open, the rest. */

@@ -21,7 +21,7 @@ static void crc(struct memfile *m, uint64_t at, uint64_t len)
     if (at + len > m->size)
         return;
     put_le32(m->map + at + 4, 0);
-    put_le32(m->map + at + 4, block_crc32c(0, m->map + at, (size_t)len));
+    put_le32(m->map + at + 4, crc32c(0, m->map + at, (size_t)len));
 }
 
 static void checksums(struct memfile *m)

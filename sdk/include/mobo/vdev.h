@@ -12,8 +12,9 @@
  * (from create() to destroy()); "Thread: any" one that may be called from every thread.
  *
  * Lifetime.  create, [power_on, reset] ... [pause, save, resume] ... destroy.  restore comes once,
- * after the first reset and before the guest runs; resume() follows when it does.  Every handle belongs to the host and goes
- * away after destroy() returns or create() failed: a vdev releases only what it got elsewhere.
+ * after the first reset and before the guest runs; resume() follows when it does.  VMBus channels
+ * that were open get signal() then, no open().  Every handle belongs to the host and goes away after
+ * destroy() returns or create() failed: a vdev releases only what it got elsewhere.
  *
  * Errors are negative errno values; fail() keeps the sentence that goes with one.
  *
