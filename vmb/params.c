@@ -56,7 +56,7 @@ static int parse_slot(struct mobo_vdev *dev, const char *text)
     return 0;
 }
 
-/* A MOBO_PATH relative to the VM file's folder. */
+/* A MOBO_PATH relative to @base, the VM file's folder; NULL: from the command line, relative to where we are. */
 static char *full_path(const char *base, const char *path)
 {
     char *full;
@@ -112,7 +112,8 @@ static int set_one(struct mobo_vdev *dev, const struct vmb_kv *kv, const char *b
         }
     }
     free(vp->text);
-    vp->text = vp->kind == MOBO_PATH ? full_path(base_dir, kv->value) : strdup(kv->value);
+    vp->text = vp->kind == MOBO_PATH ? full_path(kv->line ? base_dir : NULL, kv->value)
+                                         : strdup(kv->value);
     vp->file = kv->file;
     vp->line = kv->line;
     if (!vp->text) {

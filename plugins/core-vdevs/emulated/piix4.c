@@ -118,7 +118,7 @@ static void piix4_reset(void *self)
         p->s.pirq[i] = (uint8_t)p->host->pci_config_get(p->isa, CFG_PIRQRC + i, 1);
     piix4_pm_reset(p);
     route(p);
-    p->host->a20_set(p->dev, 0);
+    /* No opinion on A20 before the guest writes port 0x92: a board without a keyboard controller is open. */
 }
 
 #define F(tag, member) MOBO_FIELD(tag, struct piix4_state, member)
@@ -162,7 +162,8 @@ static int piix4_restore(void *self, struct mobo_reader *in)
         return err;
     p->s = s;
     route(p);
-    p->host->a20_set(p->dev, (s.port92 & P92_FAST_A20) != 0);
+    if (s.port92 & P92_FAST_A20)
+        p->host->a20_set(p->dev, 1);
     piix4_pm_restored(p);
     return 0;
 }

@@ -83,6 +83,7 @@ static void test_reset_ports(void **state)
 static void test_a20(void **state)
 {
     (void)state;
+    assert_int_not_equal(mobo_fake_a20(f), 0);
     out(0x92, 0x02);
     assert_int_equal(mobo_fake_a20(f), 1);
     assert_int_equal(in(0x92), 0x02);
