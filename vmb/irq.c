@@ -320,6 +320,9 @@ int irq_restore(struct vmb *v, struct mobo_reader *r, char *msg, size_t len)
     }
     pthread_mutex_lock(&q->lock);
     q->restoring = true;
+    for (struct mobo_irq *c = q->claims; c; c = c->next) /* a reset may have raised some: a timer's output */
+        c->level = false;
+    memset(q->claimed, 0, sizeof(q->claimed));
     for (unsigned i = 0; i < MOBO_IRQ_LINES; i++)
         q->level[i] = levels[i] != 0;
     pthread_mutex_unlock(&q->lock);

@@ -52,7 +52,8 @@ static int dial(void)
     return -1;
 }
 
-static void start(void)
+/* @restore: a saved state in dir, or NULL. */
+static void start_from(const char *restore)
 {
     /* multiboot header at 1 MiB; cli; hlt; jmp */
     static const uint8_t kernel[] = { 0x02, 0xb0, 0xad, 0x1b, 0x00, 0x00, 0x01, 0x00, 0xfe,
@@ -70,6 +71,12 @@ static void start(void)
     worker = fork();
     assert_true(worker >= 0);
     if (worker == 0) {
+        if (restore) {
+            char from[128];
+
+            snprintf(from, sizeof(from), "%s/%s", dir, restore);
+            execl(mobo, "mobo", "run", "--timeout", "60", "--control", sock, "--restore", from, path, (char *)NULL);
+        }
         execl(mobo, "mobo", "run", "--timeout", "60", "--control", sock, path, (char *)NULL);
         _exit(127);
     }
@@ -79,6 +86,11 @@ static void start(void)
     }
     assert_true(fd >= 0);
     have = 0;
+}
+
+static void start(void)
+{
+    start_from(NULL);
 }
 
 static int finish(void)
@@ -303,17 +315,63 @@ static void test_nonsense(void **state)
     assert_int_equal(finish(), 128 + SIGTERM);
 }
 
+/* Saved, it ends with a status of its own; restored, guest time goes on; a save that fails changes nothing. */
+static void test_save(void **state)
+{
+    char params[200];
+    uint64_t before;
+    json_t *o;
+
+    (void)state;
+    start();
+    do {
+        o = ask("status", NULL);
+        before = strcmp(json_string_value(json_object_get(json_object_get(o, "result"), "state")), "running") != 0;
+        json_decref(o);
+    } while (before);
+    expect_error("save", NULL, -32602);
+    expect_error("save", "{\"file\":7}", -32602);
+    expect_error("save", "{\"file\":\"/nonexistent/x\"}", -32000);
+    expect_state("running");
+    expect_ok("pause");
+    expect_error("save", "{\"file\":\"/nonexistent/x\"}", -32000);
+    expect_state("paused");
+    before = guest_time();
+    snprintf(params, sizeof(params), "{\"file\":\"%s/state\"}", dir);
+    o = ask("save", params);
+    assert_non_null(json_object_get(o, "result"));
+    json_decref(o);
+    do { /* "saved" came before the answer, "ended" says how */
+        o = line();
+        assert_non_null(o);
+    } while (strcmp(json_string_value(json_object_get(json_object_get(o, "params"), "event")), "ended") != 0);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(o, "params"), "status")), 5);
+    json_decref(o);
+    assert_null(line());
+    assert_int_equal(finish(), 5);
+
+    start_from("state");
+    while (guest_time() <= before)
+        usleep(1000);
+    assert_true(guest_time() < before + 60000000000ull);
+    expect_state("running");
+    expect_ok("reset"); /* the kernel is there for the next boot */
+    expect_state("running");
+    expect_ok("turn-off");
+    assert_int_equal(finish(), 0);
+}
+
 static int teardown(void **state)
 {
     char path[128];
-    static const char *const names[] = { "kernel", "vm.ini", "ctl" };
+    static const char *const names[] = { "kernel", "vm.ini", "ctl", "state" };
 
     (void)state;
     if (worker) {
         kill(worker, SIGKILL);
         waitpid(worker, NULL, 0);
     }
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
         unlink(path);
     }
@@ -326,6 +384,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_methods),
         cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_save),
     };
 
     mobo = getenv("MOBO");

@@ -30,7 +30,7 @@ holds() {   # TEXT ARGUMENTS: succeeds, and standard output has this line in it
     [ $r = 0 ] || printf '# status %s: %s\n' "$status" "$out" | head -5
 }
 
-echo 1..32
+echo 1..37
 says 1 'mobo: no command (see mobo --help)'
 says 1 "mobo: unknown command 'chekc' (did you mean 'check'?)" chekc
 says 1 "mobo: unknown command 'frobnicate' (see mobo --help)" frobnicate
@@ -59,6 +59,11 @@ says 1 'mobo: engines: takes no argument' engines all
 holds '^mobo [0-9]' --version
 holds '^  run ' --help
 holds '^usage: mobo run' run --help
+holds '^usage: mobo save' save --help
+says 1 "mobo: save: no --control SOCKET (see mobo save --help)" save x
+says 1 "mobo: save: no FILE (see mobo save --help)" save --control s
+says 1 "mobo: save: one FILE at a time, 'y' is too much" save --control s x y
+says 2 "mobo: save: --control /nonexistent: No such file or directory" save --control /nonexistent x
 holds '^uart16550 ' vdev list
 holds '^  port  ' vdev info uart16550
 holds '"type": "uart16550"' vdev list --json
