@@ -774,6 +774,12 @@ static bool watched_page(const struct hv_vp *vp, uint64_t lin)
     return false;
 }
 
+/* Implicit supervisor accesses: as those of a supervisor, EFLAGS.AC does not help against SMAP (4.6.1). */
+static unsigned sys_view(const struct hv_vp *vp)
+{
+    return (vp->cpu.cr4 & CR4_SMAP) ? X86_VIEW_SUPER : X86_VIEW_SUPER_AC;
+}
+
 /* Translate one page for an access by the current privilege; raises #PF.  Fills the TLB view of plain
  * accesses. */
 static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat *x)
@@ -796,12 +802,12 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     x->flags = ref.flags;
     x->ram_page = ref.ram_page;
     x->global = w.global;
-    if (acc & (X86_ACC_SYS | X86_ACC_EXEC))
+    if (acc & X86_ACC_EXEC)
         return;
 
-    unsigned slot = (lin >> 12) & (X86_TLB_SIZE - 1);
+    unsigned slot = (lin >> 12) & (X86_TLB_SIZE - 1), view = (acc & X86_ACC_SYS) ? sys_view(vp) : m->view;
     uint64_t page = lin & ~4095ull;
-    struct x86_tlb_entry *e = &m->views[m->view].e[slot];
+    struct x86_tlb_entry *e = &m->views[view].e[slot];
 
     vp->counters[HV_CTR_TLB_FILLS]++;
     if (unlikely(m->watch) && watched_page(vp, lin))
@@ -810,12 +816,12 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     e->info = ref.ram_page << 12 | (w.global ? X86_TLB_GLOBAL : 0) | (w.large ? X86_TLB_LARGE : 0);
     e->nrd = 0 - page;
     e->nwr = x86_tlb_never(slot);
-    tlb_log(m, m->view, slot, w.global);
+    tlb_log(m, view, slot, w.global);
     if (!(ref.flags & HV_MAP_WRITE) || !w.dirty)
         return;
     if ((ref.flags & HV_MAP_DIRTY_LOG) && !(acc & X86_ACC_WRITE))
         return;
-    if (!(acc & X86_ACC_WRITE) && !rights_allow(vp, w.rights, X86_ACC_WRITE, user))
+    if (!(acc & X86_ACC_WRITE) && !rights_allow(vp, w.rights, X86_ACC_WRITE | (acc & X86_ACC_SYS), user))
         return;
 
     if (ref.flags & HV_MAP_DIRTY_LOG)
@@ -963,13 +969,14 @@ static void lin_canonical(struct hv_vp *vp, uint64_t lin, unsigned len)
         x86_raise_err(vp, X86_EXC_GP, 0);
 }
 
-/* Host address by the TLB view in force, or NULL: miss, crossing, attention needed, or another privilege. */
+/* Host address by the TLB view in force, or NULL: miss, crossing, or attention needed. */
 static void *tlb_hit(const struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
 {
-    const struct x86_tlb_entry *e = &vp->mmu.tlb->e[(lin >> 12) & (X86_TLB_SIZE - 1)];
+    const struct x86_tlb *t = unlikely(acc & X86_ACC_SYS) ? &vp->mmu.views[sys_view(vp)] : vp->mmu.tlb;
+    const struct x86_tlb_entry *e = &t->e[(lin >> 12) & (X86_TLB_SIZE - 1)];
     uint64_t tag = (acc & X86_ACC_WRITE) ? e->nwr : e->nrd;
 
-    if (unlikely(acc & (X86_ACC_SYS | X86_ACC_EXEC)) || len > 4096 || lin + tag > 4096 - len)
+    if (unlikely(acc & X86_ACC_EXEC) || len > 4096 || lin + tag > 4096 - len)
         return NULL;
     return (void *)(uintptr_t)(lin + e->add);
 }

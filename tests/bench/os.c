@@ -481,19 +481,19 @@ static uint32_t code_data(unsigned n)
 }
 
 const struct bench_kernel os_kernels[] = {
-    { "syscall", os_syscall, 300000 },
+    { "syscall", os_syscall, 1000000 },
     { "pipe", os_pipe, 15000 },
-    { "switch", os_switch, 30000 },
-    { "fork", os_fork, 400 },
-    { "fork+exec", os_exec, 200 },
-    { "fault", os_fault, 150 },
-    { "mmap", os_mmap, 20000 },
-    { "mprotect", os_mprotect, 15000 },
-    { "signal", os_signal, 60000 },
+    { "switch", os_switch, 100000 },
+    { "fork", os_fork, 1000 },
+    { "fork+exec", os_exec, 500 },
+    { "fault", os_fault, 300 },
+    { "mmap", os_mmap, 10000 },
+    { "mprotect", os_mprotect, 60000 },
+    { "signal", os_signal, 40000 },
     { "segv", os_segv, 15000 },
-    { "tmpfs", os_file, 600 },
-    { "files", os_files, 8000 },
-    { "futex", os_futex, 15000 },
+    { "tmpfs", os_file, 4000 },
+    { "files", os_files, 6000 },
+    { "futex", os_futex, 60000 },
     { "code-jit", code_jit, 10000 },
     { "code-smc", code_smc, 1000000 },
     { "code-data", code_data, 5000000 },
@@ -501,7 +501,7 @@ const struct bench_kernel os_kernels[] = {
 };
 
 const struct bench_kernel smp_kernels[] = {
-    { "futex-2", smp_futex, 10000 },
+    { "futex-2", smp_futex, 30000 },
     { "shootdown", smp_shootdown, 10000 },
     { "lock-2", smp_lock, 3000000 },
     { "work-1", smp_one, 200 },
