@@ -573,7 +573,15 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
-    exec_any(vp, &j->pool[s->arg]);
+    if (unlikely(j->pool[s->arg].op == X86_OP_SYSCALL || j->pool[s->arg].op == X86_OP_SYSRET)) {
+        bool ret = j->pool[s->arg].op == X86_OP_SYSRET;
+
+        jit_fast_before(vp, &j->fast[ret]);
+        exec_any(vp, &j->pool[s->arg]);
+        jit_fast_after(vp, &j->fast[ret], ret);
+    } else {
+        exec_any(vp, &j->pool[s->arg]);
+    }
     if (j->pool[s->arg].op >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)

@@ -81,6 +81,19 @@ enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2
 struct jsig { uint64_t va_page, phys_page; uint32_t key, id; };
 enum { JIT_SIGS = 16384 };
 
+/* What SYSCALL or SYSRET came from and came to the last time; see events.c. */
+struct jfast {
+    uint64_t mode_in, star, sfmask, cr4, efer; /* must be so again; mode_in: cpu.mode to cpu.key */
+    uint32_t ef_in, r11_in;
+    uint64_t mode_out;
+    uint32_t ef_out, key_out;
+    struct x86_seg seg[2];          /* CS, SS */
+    struct x86_tlb *tlb;
+    const uint8_t *const *jc;
+    const uint32_t *last_key;
+    uint8_t view, valid;
+};
+
 /* Decoded instructions of sites whose accesses need C again and again. */
 enum { JIT_SLOW = 256 };
 struct jslow { const struct jsite *site; struct x86_insn in; };
@@ -96,11 +109,15 @@ struct jit {
     uint32_t fsig[JIT_CLASSES][JIT_FSIG];
     const uint8_t *jc[JIT_CLASSES][JIT_JC];
 
+    struct jfast fast[2];           /* SYSCALL, SYSRET */
+    uint64_t fast_fl, fast_rdx;     /* saved in their thunks */
+
     struct hv_vp *vp;
     uint8_t *rw;                    /* the cache, writable view */
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop;
+    const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
     uint16_t nonglobal[64];         /* slots of the supervisor classes that a write of CR3 clears */
@@ -151,6 +168,15 @@ static inline uint32_t jit_key(const struct hv_vp *vp)
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key);
 /** Make the thunks at the start of the cache. */
 void jit_make_thunks(struct jit *j);
+void jit_make_event_thunks(struct jit *j, struct emit *e);
+/** The thunk that may execute @in in a block of @key without C; it is called like t_exec, with the address behind
+ * the instruction in rcx.  @return NULL: none. */
+const uint8_t *jit_event_thunk(const struct jit *j, const struct x86_insn *in, uint32_t key);
+/** C is about to execute a SYSCALL or SYSRET, or has done so: remember. */
+void jit_fast_before(struct hv_vp *vp, struct jfast *f);
+void jit_fast_after(struct hv_vp *vp, struct jfast *f, bool ret);
+/** Code that puts live vector registers into struct x86_cpu; changes flags, rax, rcx, rdx. */
+void jit_emit_vec_spill(struct emit *e, struct jit *j);
 /** What fsig[] holds for a page. */
 uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key);
 

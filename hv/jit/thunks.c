@@ -24,7 +24,7 @@ static void vec_move(struct emit *e, struct hv_vp *vp, unsigned n, bool ymm, boo
 static struct hop abs_word(const void *p) { return h_abs(p); }
 
 /* Vector registers to memory, if they are the guest's.  Flags and rax, rcx, rdx are free. */
-static void vec_spill(struct emit *e, struct jit *j)
+void jit_emit_vec_spill(struct emit *e, struct jit *j)
 {
     static const uint8_t xgetbv1[] = { 0xb9, 1, 0, 0, 0, 0x0f, 0x01, 0xd0, 0x83, 0xe0, 0x04 }; /* ...; and eax, 4 */
     static const uint8_t xorps0[] = { 0x0f, 0x57, 0xc0 };
@@ -94,7 +94,7 @@ static void spill(struct emit *e, struct jit *j)
     struct hop m = h_abs(&vp->cpu.fl);
 
     e_op(e, 0, 0, 0x89, RAX, &m);
-    vec_spill(e, j);
+    jit_emit_vec_spill(e, j);
 }
 
 static void fill(struct emit *e, struct jit *j)
@@ -180,5 +180,6 @@ void jit_make_thunks(struct jit *j)
     j->t_drop = site_thunk(j, &e, (const void *)jit_c_drop);
     j->t_vload = site_thunk(j, &e, (const void *)jit_c_vload);
     j->t_x87load = site_thunk(j, &e, (const void *)jit_c_x87load);
+    jit_make_event_thunks(j, &e);
     j->first = j->used = (uint32_t)((e.p - j->rw + 63) & ~63);
 }

@@ -44,13 +44,16 @@ static bool pool_add(struct tr *t, const struct x86_insn *in, uint32_t *ret)
 static void emit_exec(struct tr *t, unsigned i)
 {
     struct jsite s = site_of(t, i);
+    const uint8_t *thunk = jit_event_thunk(t->j, &t->ti[i].in, t->key);
 
     t->r11 = -1;
+    if (thunk)
+        e_mov_imm(E, T0, t->rip + t->ti[i].off + t->ti[i].in.len);
 
     if (!pool_add(t, &t->ti[i].in, &s.arg))
         s.arg = 0;
     s.next = off_of(t, E->p) + 5 + sizeof(s);
-    emit_site(t, t->j->t_exec, &s);
+    emit_site(t, thunk ? thunk : t->j->t_exec, &s);
 }
 
 static void emit_cold(struct tr *t)

@@ -26,6 +26,11 @@ __asm__(".text\n"
         "k_compat: sysretl\n"
         "u_compat: mov $u_c32, %ecx; syscall\n"
         ".code32; u_c32: mov %cs, %eax; mov %esp, %ecx; push %eax; mov %esp, %edx; int $0x80; .code64\n"
+        "u_many: mov $many, %esi; mov $64, %ebx\n"
+        "1: push (%rsi); popfq; syscall; u_many_ret: pushfq; pop 8(%rsi); mov %r11, 16(%rsi); mov %rcx, 24(%rsi)\n"
+        "add $48, %rsi; dec %ebx; jnz 1b; int $0x80\n"
+        "k_many: pushfq; pop 32(%rsi); mov %cs, 40(%rsi); mov %ss, 44(%rsi); sysretq\n"
+        "k_other: pushfq; pop 32(%rsi); movq $0, 40(%rsi); mov %cs, 40(%rsi); mov %ss, 44(%rsi); nop; sysretq\n"
         "k_canon: movabs $0x800000000000, %rcx; sysretq\n"
         "u_sysenter: sysenter\n"
         "k_sysenter: mov %rsp, k_rcx; mov %cs, k_cs; mov $ustack + 4096, %ecx; lea u_sysret(%rip), %rdx; sysexitq\n"
@@ -46,6 +51,47 @@ __asm__(".text\n"
 extern char u_syscall[], u_sysret[], k_syscall[], k_compat[], u_compat[], u_c32[], k_canon[], u_sysenter[], k_sysenter[],
     u_far32[], c32[], u_gate[], k_gate[], u_conf[], k_conf[], u_swapgs[], u_inc_gs[], u_loadgs[], u_wrfs[];
 extern volatile ulong k_rcx, k_r11, k_flags, k_cs, k_ss;
+
+/* Many in a row, with all kinds of flags, while the registers that say where they go change. */
+struct many { ulong flags, after, r11, rcx, kernel; uint32_t cs, ss; };
+struct many many[64];
+extern char u_many[], u_many_ret[], k_many[], k_other[];
+
+static void syscalls_many(void)
+{
+    static const uint32_t masks[] = { 0x257fd5, 0x700, 0x257fd5, 0x47fd5, 0x257fd4 };
+    const ulong can = 0x240cd5; /* what POPF changes at level 3: arithmetic flags, DF, AC, ID */
+    unsigned bad_flags = 0, bad_kernel = 0, bad_rcx = 0, bad_sel = 0, ended = 0;
+
+    for (unsigned round = 0; round < 20; round++) {
+        uint64_t mask = masks[round / 2 % 5];
+        uint16_t sel = round % 4 == 3 ? SEL_FREE + 0x100 : SEL_C0;
+
+        wrmsr(0xc0000081, (uint64_t)0x1b << 48 | (uint64_t)sel << 32);
+        wrmsr(0xc0000082, (ulong)(round % 3 ? k_many : k_other));
+        wrmsr(0xc0000084, mask);
+        for (unsigned i = 0; i < 64; i++) {
+            ulong f = 0x202;
+
+            f |= round & 1 ? (i * 0x9e3779b9u >> 3 & can) : (i & 1 ? 0x8d5 : 0) | (i & 2 ? 0x10 : 0) | (i & 0x3c) << 4;
+            many[i] = (struct many){ .flags = f & (can | 0x202) };
+        }
+        ended += user(u_many) == 0x80;
+        for (unsigned i = 0; i < 64; i++) {
+            struct many *m = &many[i];
+
+            bad_flags += m->after != m->flags || m->r11 != m->flags;
+            bad_kernel += m->kernel != (m->flags & ~mask);
+            bad_rcx += m->rcx != (ulong)u_many_ret;
+            bad_sel += (m->cs & 0xffff) != sel || (m->ss & 0xffff) != sel + 8u;
+        }
+    }
+    check("many system calls", ended, 20);
+    check("many system calls: flags", bad_flags, 0);
+    check("many system calls: flags in the kernel", bad_kernel, 0);
+    check("many system calls: rcx", bad_rcx, 0);
+    check("many system calls: selectors", bad_sel, 0);
+}
 
 static void syscalls(void)
 {
@@ -256,6 +302,7 @@ int main(void)
 {
     rt_init();
     syscalls();
+    syscalls_many();
     transfers();
     returns();
     stacks();
