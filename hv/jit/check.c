@@ -106,6 +106,68 @@ struct cold *tr_cold_new(struct tr *t, unsigned kind, uint8_t *from)
     return c;
 }
 
+/* A slot for a site of the current instruction. */
+static uint32_t slot_new(struct tr *t, unsigned acc, bool host, bool stack)
+{
+    struct jit *j = t->j;
+    unsigned k = jit_slot_kind(t->cls, acc & X86_ACC_WRITE, host), n = 0;
+
+    if (!stack) {
+        n = j->slot_next[k];
+        j->slot_next[k] = (uint16_t)(n + 1 < (j->small ? 2 * JIT_MAX_INSNS + 2 : JIT_SLOTS) ? n + 1 : 1);
+    }
+    return k * JIT_SLOTS + n;
+}
+
+static bool by_slot(const struct tr *t, bool *save)
+{
+    const struct ti *ti = &t->ti[t->cur];
+
+    *save = ti->live_in && t->j->exact_slots;
+    return (!ti->live_in || *save) && !(*jit_hint(t->j, t->phys + ti->off) & JHINT_TLB);
+}
+
+static void flags_save(struct tr *t)
+{
+    struct hop m = h_abs(&t->j->xf);
+
+    e_mov_store(E, h_abs(&t->j->xa), RAX);
+    e1(E, 0x9f);                              /* lahf */
+    e1(E, 0x0f), e1(E, 0x90), e1(E, 0xc0);    /* seto al */
+    e_op(E, E_66, 0, 0x89, RAX, &m);
+    e_mov_load(E, RAX, h_abs(&t->j->xa));
+}
+
+static void flags_load(struct tr *t)
+{
+    e_mov_store(E, h_abs(&t->j->xa), RAX);
+    e_mov_load32(E, RAX, h_abs(&t->j->xf));
+    e1(E, 0x04), e1(E, 0x7f), e1(E, 0x9e);    /* add al, 127; sahf */
+    e_mov_load(E, RAX, h_abs(&t->j->xa));
+}
+
+/* rcx: the address; it becomes the offset in the page.  @return the slot's miss. */
+static struct cold *slot_check(struct tr *t, uint32_t slot, unsigned n, unsigned align, bool save)
+{
+    struct cold *c;
+    struct hop m;
+
+    e_alu_load(E, 1, 0, T0, h_abs(&t->j->slot[slot].tag));
+    e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
+    e4(E, 4096 - n);
+    c = tr_cold_new(t, COLD_SLOT, e_jcc(E, CC_A));
+    c->slot = slot;
+    c->host = (slot / JIT_SLOTS) & 1;
+    c->flags = save ? JS_XFLAGS : 0;
+    if (align) {
+        e1(E, 0xf6), e1(E, 0xc1), e1(E, align); /* test cl, imm8 */
+        tr_cold_new(t, COLD_MISS, e_jcc(E, CC_NE));
+    }
+    if (save)
+        flags_load(t);
+    return c;
+}
+
 /* r11 := what leads from the base register to host memory, for a member of group @grp; @off: where that register
  * is from the group's root. */
 static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, int grp, int64_t off)
@@ -115,15 +177,35 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
     int32_t tag = (int32_t)(uintptr_t)((g->acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
     int32_t lo = (int32_t)(g->lo - off), w = (int32_t)(g->hi - g->lo);
     unsigned b = host_of[a->base];
-    uint8_t *jb, *ok, *retry = E->p;
-    struct hop m, slot = h_abs(&t->j->group[grp]);
+    uint8_t *jb, *ok, *retry = E->p, *again;
+    struct hop m, put = h_abs(&t->j->group[grp]);
     struct cold *c;
+    bool save;
 
     if (g->done) {
         if (t->r11 != grp)
-            e_mov_load(E, T1, slot);
+            e_mov_load(E, T1, h_abs(g->where));
         t->r11 = grp;
         return;
+    }
+    if (by_slot(t, &save)) {
+        bool stack = a->base == X86_RSP && !t->stack_taken[g->acc & X86_ACC_WRITE];
+        uint32_t slot = slot_new(t, g->acc, false, stack);
+
+        if (stack)
+            t->stack_taken[g->acc & X86_ACC_WRITE] = true;
+        if (save)
+            flags_save(t);
+        again = E->p;
+        if (lo)
+            e_lea(E, T0, h_mem(b, lo));
+        else
+            e_mov_rr(E, T0, b);
+        c = slot_check(t, slot, (unsigned)w, 0, save);
+        c->again = again;
+        g->where = &t->j->slot[slot].val;
+        e_mov_load(E, T1, h_abs(g->where));
+        goto out;
     }
     if (!t->ti[t->cur].live_in) {
         if (lo)
@@ -150,11 +232,13 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         jb = e_jmp(E);
         e_bind8(E, ok);
     }
-    e_mov_store(E, slot, T1);
+    e_mov_store(E, put, T1);
+    g->where = &t->j->group[grp];
     c = tr_cold_new(t, COLD_MISS, jb);
+out:
     c->n = (uint8_t)n;
     c->acc = (uint8_t)acc;
-    c->flags = JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
+    c->flags |= JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
     c->retry = retry;
     c->glo = (int16_t)(lo - (int32_t)a->disp);
     c->gn = (uint16_t)w;
@@ -173,7 +257,8 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
     bool simple = !a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && a->index == X86_REG_NONE && fits32(a->disp);
     bool direct = simple;       /* [base + r11 + disp] */
-    uint8_t *jb, *jb2 = NULL, *retry = E->p;
+    bool save;
+    uint8_t *again, *jb, *jb2 = NULL, *retry = E->p;
     /* An aligned operand cannot cross a page: its first byte is looked at. */
     int32_t lastb = t->align ? 0 : (int32_t)n - 1;
     struct hop mask = h_abs(t->align == 31 ? &t->j->mask_page32 : t->align ? &t->j->mask_page16 : &t->j->mask_page);
@@ -188,6 +273,30 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         return true;
     }
     t->r11 = -1;
+    if (by_slot(t, &save)) {
+        bool stack = a->base == X86_RSP && direct && !t->stack_taken[!!(acc & X86_ACC_WRITE)];
+        uint32_t slot = slot_new(t, acc, !direct || none, stack);
+        unsigned first = t->ncold;
+
+        direct = direct && !none;
+        if (save)
+            flags_save(t);
+        again = E->p;
+        if (!tr_emit_ea(t, a, T0, T1))
+            return false;
+        slot_check(t, slot, n, t->align, save)->again = again;
+        for (unsigned i = first; i < t->ncold; i++) {
+            c = &t->cold[i];
+            c->n = (uint8_t)n;
+            c->acc = (uint8_t)acc;
+            c->flags |= (second ? JS_SECOND : 0) | (save ? JS_XFLAGS : 0);
+            c->align = (uint8_t)t->align;
+            c->retry = retry;
+        }
+        e_mov_load(E, T1, h_abs(&t->j->slot[slot].val));
+        *ret = direct ? h_sib(host_of[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
+        goto out;
+    }
     if (!ti->live_in) {
         if (!tr_emit_ea(t, a, T0, T1))
             return false;
@@ -278,6 +387,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     } else {
         *ret = h_sib(T0, T1, 0, 0);
     }
+out:
     if (keep_t0 && (ret->base == T0 || ret->index == T0)) {
         e_lea(E, T1, *ret);
         *ret = h_mem(T1, 0);
@@ -303,7 +413,7 @@ bool tr_stack_access(struct tr *t, int32_t disp, unsigned n, unsigned acc, bool 
     if (!tr_mem_access(t, &a, n, acc, second, keep_t0, t->ti[t->cur].gstack, t->ti[t->cur].ostack, ret))
         return false;
     for (unsigned i = first; i < t->ncold; i++)
-        if (t->cold[i].kind == COLD_MISS) {
+        if (t->cold[i].kind == COLD_MISS || t->cold[i].kind == COLD_SLOT) {
             t->cold[i].stack = true;
             t->cold[i].disp = disp;
         }
@@ -338,7 +448,7 @@ static int group_join(struct tr *t, const struct roots *r, unsigned g, int64_t d
     }
     if (t->ngroups == MAX_GROUPS)
         return -1;
-    t->g[t->ngroups] = (struct group){ r->root[g], (uint8_t)acc, 1, true, false, lo, hi };
+    t->g[t->ngroups] = (struct group){ r->root[g], (uint8_t)acc, 1, true, false, lo, hi, NULL };
     return (int)t->ngroups++;
 }
 
@@ -472,7 +582,7 @@ void tr_find_groups(struct tr *t)
         const struct x86_insn *in = &ti->in;
 
         ti->gmem = ti->gstack = -1;
-        if (!t->m64 || (t->key & JKEY_NOGROUP))
+        if (!t->m64 || (t->key & JKEY_NOGROUP) || (*jit_hint(t->j, t->phys) & JHINT_NOGROUP))
             continue;
         group_operand(t, ti, &r);
         switch (in->op) {

@@ -180,6 +180,7 @@ static void reset_now(struct hv_vp *vp)
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         for (unsigned i = 0; i < JIT_JC; i++)
             j->jc[c][i] = j->t_dispatch;
+    jit_slots_reset(j);
     fsig_clear(vp);
 }
 
@@ -474,6 +475,13 @@ const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
     return j->rx + b->main;
 }
 
+const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
+{
+    if (!b->dead)
+        block_drop(jit_of(vp), b);
+    return dispatch(vp);
+}
+
 /* The first run of a direct branch: from now on it goes to its target without us. */
 const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
 {
@@ -522,6 +530,8 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
 
     uint32_t gen = vp->mmu.tlb_gen;
 
+    if (unlikely(s->flags & JS_XFLAGS))
+        vp->cpu.fl = j->xf;
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
@@ -537,10 +547,16 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
                 j->vdead = 1;
                 return dispatch(vp);
             }
+            /* Other windows of the block must not outlive what was taken away. */
+            if (unlikely(gen != vp->mmu.tlb_gen))
+                return dispatch(vp);
             if (likely(lo + ((s->flags & JS_GWRITE) ? e->nwr : e->nrd) <= 4096u - s->gn))
                 return j->rx + s->retry;
         }
-        return dispatch_variant(vp, JKEY_NOGROUP);
+        if (++b->crossings < JIT_CROSSINGS)
+            return dispatch_variant(vp, JKEY_NOGROUP);
+        *jit_hint(j, b->phys) |= JHINT_NOGROUP;
+        return jit_remake(vp, b);
     }
     if (!(s->flags & JS_SECOND) && !(ea & s->align) && (ea & 4095) + s->n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) &&
         x86_lin_hva(vp, ea, s->n, s->acc) &&
@@ -644,6 +660,8 @@ static void jit_run(struct hv_vp *vp)
         }
         j->in_code = true;
         relive(vp, 0);
+        if (unlikely(j->slot_gen != vp->mmu.tlb_gen))
+            jit_slots_flush(vp);
         enter(j->rx + b->main);
         j->in_code = false;
     }
@@ -674,6 +692,7 @@ static void jit_destroy(struct hv_vp *vp)
         return;
     if (j->dump)
         fclose(j->dump);
+    jit_slots_fini(j);
     if (j->rw)
         munmap(j->rw, JIT_CACHE_SIZE);
     if (j->rx)
@@ -723,6 +742,8 @@ static int jit_create(struct hv_vp *vp)
     j->vdead = j->x87dead = 1;
     j->dump = getenv("MOBO_JIT_DUMP") ? fopen(getenv("MOBO_JIT_DUMP"), "w") : NULL;
     j->exact = getenv("MOBO_JIT_EXACT") != NULL;
+    j->exact_slots = j->exact && !strcmp(getenv("MOBO_JIT_EXACT"), "slots");
+    j->small = getenv("MOBO_JIT_SMALL") != NULL;
     j->host_avx = __builtin_cpu_supports("avx");
     if (j->host_avx && __get_cpuid_count(13, 1, &ca, &cb, &cc, &cd))
         j->host_xinuse = ca & 4;
@@ -732,12 +753,12 @@ static int jit_create(struct hv_vp *vp)
     if (fd >= 0 && !ftruncate(fd, JIT_CACHE_SIZE)) {
         p = mmap(NULL, JIT_CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         j->rw = p == MAP_FAILED ? NULL : p;
-        p = mmap(NULL, JIT_CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+        p = mmap(NULL, JIT_CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, fd, 0);
         j->rx = p == MAP_FAILED ? NULL : p;
     }
     if (fd >= 0)
         close(fd);
-    if (!j->blocks || !j->pool || !j->rw || !j->rx) {
+    if (!j->blocks || !j->pool || !j->rw || !j->rx || !low(j->rx, JIT_CACHE_SIZE) || jit_slots_init(j)) {
         jit_destroy(vp);
         return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
     }

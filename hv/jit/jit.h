@@ -6,6 +6,7 @@
  * The guest's arithmetic flags are the host's.  Everything belongs to one VP and its thread.
  *
  * Environment, for tests: MOBO_JIT_EXACT keeps the flags exact where nobody reads them (a fault shows them),
+ * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small,
  * MOBO_JIT_DUMP=FILE writes every block there: guest bytes, operations, live flags, host code.
  *
  * Code leaves to C through thunks that put all registers into struct x86_cpu first, so that a helper may
@@ -30,8 +31,23 @@ enum {
     JIT_CROSS = 256,
     JIT_FSIG = 2048,
     JIT_JC = 65536,
-    JIT_CLASSES = 3                 /* data views: user, supervisor, supervisor with user access */
+    JIT_CLASSES = 3,                /* data views: user, supervisor, supervisor with user access */
+    JIT_SLOTS = 1024,               /* site caches of one kind */
+    JIT_SLOT_KINDS = 4 * JIT_CLASSES,
+    JIT_SLOT_CHUNK = 32,            /* cleared together */
+    JIT_SLOT_BUDGET = 256,          /* misses between two looks at how fast they come */
+    JIT_HINTS = 65536,
+    JIT_CROSSINGS = 16              /* of a block's windows, then it is made without */
 };
+
+/* The page that a site used last, found by one compare where the TLB takes an index first: - page, and what leads
+ * from the linear address to the host's (direct), or the host page.  A slot belongs to one view, to reads or to
+ * writes, to one of the two forms; sites beyond their number share slots.  All are emptied when mmu.tlb_gen
+ * changes.  Slot 0 of a kind is the stack's. */
+struct jslot { uint64_t tag, val; };
+
+/* What is known of the instruction at a physical address; collisions cost speed only. */
+enum { JHINT_TLB = 1 /* its pages change too often for a slot */, JHINT_NOGROUP = 2 /* block: windows cross pages */ };
 
 /* Key of a block: cpu.key, the data view, and how it is made. */
 enum {
@@ -59,6 +75,7 @@ struct jblock {
     uint32_t sig2;                  /* of page2 */
     uint16_t len, ninsns;
     uint8_t dead, live_in, cls;
+    uint8_t crossings;              /* of shared windows */
     bool groups;                    /* checks are shared: host addresses live on from one instruction to others */
 };
 
@@ -76,7 +93,16 @@ struct jsite {
     int16_t glo;                    /* JS_GROUP: the checked window, from the access's address, and its length */
     uint16_t gn;
 };
-enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16 };
+enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */ };
+
+/* Of a site with a slot; addresses are below 2 GB. */
+struct jslot_site {
+    struct jsite s;
+    uint64_t lim, mask;             /* 4096 - bytes; ~0: the slot holds the host page */
+    uint32_t tags;                  /* nrd or nwr of the TLB's first entry */
+    uint32_t slot, budget, dirty;
+    uint32_t number;
+};
 
 struct jsig { uint64_t va_page, phys_page; uint32_t key, id; };
 enum { JIT_SIGS = 16384 };
@@ -100,7 +126,13 @@ struct jslow { const struct jsite *site; struct x86_insn in; };
 
 struct jit {
     /* Addressed by translated code with 32 bits. */
-    uint64_t ea, target, a;         /* of thunks and long sequences */
+    uint64_t ea, target, a, b, lo;  /* of thunks and long sequences */
+    uint64_t site, xa;
+    uint32_t xf;                    /* flags put away by exact code with slots */
+    uint32_t slot_gen;              /* mmu.tlb_gen that the slots belong to */
+    struct jslot slot[JIT_SLOT_KINDS * JIT_SLOTS];
+    int32_t slot_budget[JIT_SLOT_KINDS * JIT_SLOTS];
+    uint8_t slot_dirty[JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_CHUNK];
     uint64_t mask_idx, mask_page, mask_page16, mask_page32, mask_arith, mask_no_if, mask_no_df, mask_no_ac;
     uint64_t vdead;                 /* 0: the host's vector registers and MXCSR are the guest's */
     uint64_t x87dead;               /* 0: the host's x87 registers are */
@@ -116,7 +148,7 @@ struct jit {
     uint8_t *rw;                    /* the cache, writable view */
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
-    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop;
+    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_slot;
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
@@ -126,6 +158,13 @@ struct jit {
     struct jblock *cur;             /* block whose instruction C executes now */
     bool host_avx, host_xinuse;     /* XGETBV tells which vector state is in its initial form */
     bool exact;                     /* flags are never stale, not even where nobody reads them */
+    bool exact_slots;               /* and sites have slots all the same, which takes saving the flags */
+    bool small;                     /* few slots, for tests */
+    struct jslot slot_none[2];      /* direct, host page: matches a secret address only, leads to @nowhere */
+    uint64_t slot_since[JIT_SLOT_KINDS * JIT_SLOTS]; /* time stamp of the last look */
+    uint16_t slot_next[JIT_SLOT_KINDS];
+    uint8_t hint[JIT_HINTS];
+    void *nowhere;                  /* a page */
     void *dump;                     /* FILE *: blocks are written there as text, NULL: no */
     bool in_code;                   /* C was called from translated code */
     bool leave;                     /* do not go back into the current block */
@@ -179,6 +218,20 @@ void jit_fast_after(struct hv_vp *vp, struct jfast *f, bool ret);
 void jit_emit_vec_spill(struct emit *e, struct jit *j);
 /** What fsig[] holds for a page. */
 uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key);
+
+/* Slots.  A kind: view, write or read, and whether it holds the host page. */
+static inline unsigned jit_slot_kind(unsigned view, bool write, bool host) { return (view * 2 + write) * 2 + host; }
+int jit_slots_init(struct jit *j);
+void jit_slots_fini(struct jit *j);
+/** Forget where sites are and what was learnt of them. */
+void jit_slots_reset(struct jit *j);
+/** mmu.tlb_gen has changed: empty all.  Called by thunks. */
+void jit_slots_flush(struct hv_vp *vp);
+static inline uint8_t *jit_hint(struct jit *j, uint64_t phys) { return &j->hint[(phys ^ phys >> 16) & (JIT_HINTS - 1)]; }
+/** The slot of a site and the TLB do not serve an access. */
+const uint8_t *jit_c_slot(struct hv_vp *vp, const struct jslot_site *u);
+/** Drop @b and go on at cpu.rip with what is made instead. */
+const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b);
 
 static inline unsigned jit_fsig_slot(uint64_t rip) { return (unsigned)(rip >> 12) & (JIT_FSIG - 1); }
 

@@ -124,7 +124,15 @@ static void call_c(struct emit *e, const void *fn)
 /* The helper's result is where to go on. */
 static void go_on(struct emit *e, struct jit *j)
 {
+    uint8_t *same;
+
     e_mov_store(e, h_abs(&j->target), RAX);
+    e_mov_load32(e, RCX, h_abs(&j->vp->mmu.tlb_gen));
+    e_alu_load(e, 0, 7, RCX, h_abs(&j->slot_gen));
+    same = e_jcc(e, CC_E);
+    e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
+    call_c(e, (const void *)jit_slots_flush);
+    e_bind(same, e->p);
     fill(e, j);
     jmp_abs(e, &j->target);
 }
@@ -142,6 +150,54 @@ static const uint8_t *site_thunk(struct jit *j, struct emit *e, const void *fn)
     call_c(e, fn);
     go_on(e, j);
     return at;
+}
+
+/* Called at a miss of a slot: rcx the address of the first byte, r11 the site.  From the TLB, or by C.  The flags are
+ * free. */
+static void slot_thunk(struct jit *j, struct emit *e)
+{
+    uint8_t *real1, *real2;
+    struct hop m;
+
+    j->t_slot = here(j, e);
+    e_mov_store(e, h_abs(&j->lo), RCX);
+    e_mov_store(e, h_abs(&j->a), RAX);
+    e_mov_store(e, h_abs(&j->b), RDX);
+    e_rorx(e, RAX, RCX, 7);
+    e_alu_imm(e, 0, 4, h_reg(RAX), (X86_TLB_SIZE - 1) << 5);
+    e_alu_load(e, 0, 0, RAX, h_mem(R11, offsetof(struct jslot_site, tags)));
+    e_mov_load(e, RDX, h_mem(RAX, 0));
+    e_alu_load(e, 1, 0, RCX, h_reg(RDX));
+    e_alu_load(e, 1, 7, RCX, h_mem(R11, offsetof(struct jslot_site, lim)));
+    real1 = e_jcc(e, CC_A);
+    e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, budget)));
+    m = h_mem(RCX, 0);
+    e_op(e, 0, 0, 0xff, 1, &m);                /* dec dword */
+    real2 = e_jcc(e, CC_S);
+    e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, dirty)));
+    e_op(e, 0, 0, 0xc6, 0, &m);                /* mov byte, 1 */
+    e1(e, 1);
+    e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, slot)));
+    e_mov_store(e, h_mem(RCX, 0), RDX);
+    e_alu_imm(e, 1, 4, h_reg(RAX), -32);       /* the entry, from nrd or nwr */
+    e_mov_load(e, RAX, h_mem(RAX, offsetof(struct x86_tlb_entry, add)));
+    e_alu_load(e, 1, 4, RDX, h_mem(R11, offsetof(struct jslot_site, mask)));
+    e_alu_load(e, 1, 5, RAX, h_reg(RDX));      /* host - linear address, or plus the page */
+    e_mov_store(e, h_mem(RCX, 8), RAX);
+    e_mov_load(e, RAX, h_abs(&j->a));
+    e_mov_load(e, RDX, h_abs(&j->b));
+    e1(e, 0xc3);
+    e_bind(real1, e->p);
+    e_bind(real2, e->p);
+    e_mov_load(e, RAX, h_abs(&j->a));
+    e_mov_load(e, RDX, h_abs(&j->b));
+    e_mov_store(e, h_abs(&j->site), R11);
+    e1(e, 0x59);                               /* pop rcx */
+    spill(e, j);
+    e_mov_load(e, RSI, h_abs(&j->site));
+    e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
+    call_c(e, (const void *)jit_c_slot);
+    go_on(e, j);
 }
 
 void jit_make_thunks(struct jit *j)
@@ -181,5 +237,6 @@ void jit_make_thunks(struct jit *j)
     j->t_vload = site_thunk(j, &e, (const void *)jit_c_vload);
     j->t_x87load = site_thunk(j, &e, (const void *)jit_c_x87load);
     jit_make_event_thunks(j, &e);
+    slot_thunk(j, &e);
     j->first = j->used = (uint32_t)((e.p - j->rw + 63) & ~63);
 }

@@ -26,12 +26,15 @@ struct ti {
     int64_t omem, ostack;      /* offset of the base register from the group's root there */
 };
 
-enum cold_kind { COLD_MISS, COLD_LINK, COLD_EXIT, COLD_EXEC };
+enum cold_kind { COLD_MISS, COLD_SLOT, COLD_LINK, COLD_EXIT, COLD_EXEC };
 struct cold {
     uint8_t kind, n, acc, flags;
     uint8_t ti;
     uint8_t *from, *from2;     /* rel32 fields that jump here; from2 or NULL */
     uint8_t *retry;
+    uint8_t *again;            /* slot: the check without saving the flags */
+    uint32_t slot;
+    bool host;                 /* slot: holds the host page */
     uint64_t target;           /* link, exit: guest address */
     uint8_t align;
     int16_t glo;               /* group: see struct jsite */
@@ -42,7 +45,7 @@ struct cold {
 
 /* Accesses by one base register, moved only by constants, share a check. */
 enum { MAX_GROUPS = 16, GROUP_SPAN = 512 };
-struct group { uint16_t root; uint8_t acc, members; bool open, done; int64_t lo, hi; };
+struct group { uint16_t root; uint8_t acc, members; bool open, done; int64_t lo, hi; const uint64_t *where; };
 
 struct tr {
     struct emit e;
@@ -57,12 +60,14 @@ struct tr {
     struct x86_tlb *tlb;
     const uint8_t *page;       /* guest page */
     uint64_t ram_page;
+    uint64_t phys;             /* of the block */
     uint64_t claimed;          /* lines */
     bool vchecked, xchecked;   /* vector, x87 registers are known to be live from here on */
     unsigned align;            /* of the access that is being emitted, less one */
     unsigned n, ncold, cur;
     struct group g[MAX_GROUPS];
     unsigned ngroups;
+    bool stack_taken[2];       /* by a group: the stack's slot for reads, for writes */
     int r11;                   /* group whose addend r11 holds, -1 none */
     struct ti ti[JIT_MAX_INSNS];
     struct cold cold[JIT_MAX_INSNS * 4 + 8];

@@ -56,6 +56,35 @@ static void emit_exec(struct tr *t, unsigned i)
     emit_site(t, thunk ? thunk : t->j->t_exec, &s);
 }
 
+static struct x86_tlb *vp_view(const struct tr *t, unsigned view) { return &t->vp->mmu.views[view]; }
+
+/* rcx: the address of the access. */
+static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsite *s)
+{
+    struct jit *j = t->j;
+    bool write = (c->slot / JIT_SLOTS) & 2;
+    struct x86_tlb_entry *e0 = vp_view(t, s->view)->e;
+    uint32_t n = c->flags & JS_GROUP ? c->gn : c->n;
+    struct jslot_site u = {
+        .s = *s, .lim = 4096 - n, .mask = c->host ? ~0ull : 0,
+        .tags = (uint32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd),
+        .slot = (uint32_t)(uintptr_t)&j->slot[c->slot], .budget = (uint32_t)(uintptr_t)&j->slot_budget[c->slot],
+        .dirty = (uint32_t)(uintptr_t)&j->slot_dirty[c->slot / JIT_SLOT_CHUNK], .number = c->slot,
+    };
+    uint32_t at;
+
+    if ((c->flags & JS_GROUP) && c->glo)
+        e_lea(E, T0, h_mem(T0, c->glo));
+    /* mov r11d, site; call; jmp again; then the site's data */
+    at = (off_of(t, E->p) + 16 + 7) & ~7u;
+    e_mov_imm(E, T1, (uint64_t)(uintptr_t)(j->rx + at));
+    e_bind(e_call(E), thunk_rw(t, j->t_slot));
+    e_bind(e_jmp(E), c->again);
+    E->p = t->base + at;
+    memcpy(E->p, &u, sizeof(u));
+    E->p += sizeof(u);
+}
+
 static void emit_cold(struct tr *t)
 {
     for (unsigned i = 0; i < t->ncold; i++) {
@@ -69,7 +98,7 @@ static void emit_cold(struct tr *t)
         s.next = t->ti[c->ti + 1].host;
         s.flags |= c->flags;
         switch (c->kind) {
-        case COLD_MISS:
+        case COLD_MISS: case COLD_SLOT:
             if (c->stack)
                 a = (struct ea){ X86_RSP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, c->disp };
             else if (t->ti[c->ti].in.op == X86_OP_LEAVE)
@@ -83,7 +112,10 @@ static void emit_cold(struct tr *t)
             s.glo = c->glo;
             s.gn = c->gn;
             s.retry = off_of(t, c->retry);
-            emit_site(t, t->j->t_miss, &s);
+            if (c->kind == COLD_MISS)
+                emit_site(t, t->j->t_miss, &s);
+            else
+                emit_slot_site(t, c, &s);
             break;
         case COLD_LINK:
             e_mov_imm(E, T0, c->target);
@@ -150,6 +182,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->tlb = vp->mmu.tlb;
     t->page = page;
     t->ram_page = ram_page;
+    t->phys = ram_page << 12 | (lin & 4095);
+    t->stack_taken[0] = t->stack_taken[1] = false;
     t->claimed = 0;
     t->n = t->ncold = 0;
     t->vchecked = t->xchecked = false;

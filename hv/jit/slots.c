@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The translator's site caches: the page that a memory operand used last (struct jslot).
+ *
+ * Most operands stay on a page for long.  Comparing with that page takes half the instructions of a look into
+ * the TLB, and the host address does not wait for the lookup.  A miss is served from the TLB by a thunk
+ * (t_slot), which spends the slot's budget; when that is gone faster than it pays, the instruction is made again
+ * with a look into the TLB instead. */
+#define _GNU_SOURCE
+#include "hv/jit/jit.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <x86intrin.h>
+
+enum {
+    NSLOTS = JIT_SLOT_KINDS * JIT_SLOTS,
+    MISS_CYCLES = 300 /* between misses on the average: below, the TLB is cheaper */
+};
+
+static void clear_chunk(struct jit *j, unsigned c)
+{
+    for (unsigned i = c * JIT_SLOT_CHUNK; i < (c + 1) * JIT_SLOT_CHUNK; i++)
+        j->slot[i] = j->slot_none[(i / JIT_SLOTS) & 1];
+}
+
+void jit_slots_flush(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK; c += 8) {
+        uint64_t any;
+
+        memcpy(&any, &j->slot_dirty[c], 8);
+        for (unsigned i = c; any; i++, any >>= 8)
+            if (any & 0xff) {
+                clear_chunk(j, i);
+                j->slot_dirty[i] = 0;
+            }
+    }
+    j->slot_gen = vp->mmu.tlb_gen;
+}
+
+void jit_slots_reset(struct jit *j)
+{
+    memset(j->hint, 0, sizeof(j->hint));
+    for (unsigned k = 0; k < JIT_SLOT_KINDS; k++)
+        j->slot_next[k] = 1;
+    for (unsigned i = 0; i < NSLOTS; i++)
+        j->slot_budget[i] = JIT_SLOT_BUDGET;
+    memset(j->slot_since, 0, sizeof(j->slot_since));
+}
+
+/* An empty slot compares with a page at a secret non-canonical address, so that no access matches it: tags have
+ * no invalid value, as guests may form any address.  Should one be guessed, it finds a page of its own. */
+int jit_slots_init(struct jit *j)
+{
+    uint64_t secret;
+
+    if (getrandom(&secret, sizeof(secret), 0) != sizeof(secret))
+        return -EIO;
+    secret = (secret & ~4095ull & ~(3ull << 62)) | 1ull << 62;
+    j->nowhere = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (j->nowhere == MAP_FAILED) {
+        j->nowhere = NULL;
+        return -ENOMEM;
+    }
+    j->slot_none[0] = (struct jslot){ 0 - secret, (uint64_t)(uintptr_t)j->nowhere - secret };
+    j->slot_none[1] = (struct jslot){ 0 - secret, (uint64_t)(uintptr_t)j->nowhere };
+    for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK; c++)
+        clear_chunk(j, c);
+    return 0;
+}
+
+void jit_slots_fini(struct jit *j)
+{
+    if (j->nowhere)
+        munmap(j->nowhere, 8192);
+}
+
+/* The budget of a slot is gone.  @return whether it went too fast. */
+static bool too_fast(struct jit *j, unsigned n)
+{
+    uint64_t now = __rdtsc(), since = j->slot_since[n];
+
+    j->slot_since[n] = now;
+    j->slot_budget[n] = JIT_SLOT_BUDGET;
+    return since && now - since < (uint64_t)JIT_SLOT_BUDGET * MISS_CYCLES;
+}
+
+const uint8_t *jit_c_slot(struct hv_vp *vp, const struct jslot_site *u)
+{
+    struct jit *j = jit_of(vp);
+
+    j->ea = j->lo - (uint64_t)(int64_t)u->s.glo;
+    if (unlikely(j->slot_budget[u->number] < 0) && too_fast(j, u->number)) {
+        struct jblock *b = &j->blocks[u->s.block];
+
+        vp->cpu.rip = b->rip + u->s.off;
+        if (u->s.flags & JS_XFLAGS)
+            vp->cpu.fl = j->xf;
+        *jit_hint(j, b->phys + u->s.off) |= JHINT_TLB;
+        return jit_remake(vp, b);
+    }
+    return jit_c_miss(vp, &u->s);
+}
