@@ -52,6 +52,11 @@ SIZE(mobo_block_req, 120);
 SIZE(mobo_iov, 24);
 SIZE(mobo_net_info, 16);
 SIZE(mobo_net_ops, 24);
+SIZE(mobo_surface, 40);
+SIZE(mobo_cursor, 32);
+SIZE(mobo_display_ops, 24);
+SIZE(mobo_input_event, 36);
+SIZE(mobo_input_ops, 16);
 
 int main(void)
 {

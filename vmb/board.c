@@ -246,6 +246,7 @@ int vmb_create(const struct vmb_config *cfg, struct vmb **ret, char *msg, size_t
     space_init(&v->space);
     irq_init(&v->irq);
     pci_init(&v->pci);
+    input_init(v);
     err = io_init(v, msg, len);
     if (!err && (clock_init(v) || copy_dirs(v, cfg->plugin_dirs))) {
         snprintf(msg, len, "cannot set up the board: %s", strerror(errno ? errno : ENOMEM));
@@ -328,6 +329,7 @@ static int hard_reset(struct vmb *v, char *msg, size_t len)
     hv_a20_set(v->part, true);
     pthread_mutex_unlock(&v->a20_lock);
     pci_reset(v);
+    input_reset(v);
     for (struct mobo_vdev *d = v->devs; d; d = d->next) {
         struct vdev_enter e = vdev_enter(d);
 

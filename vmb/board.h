@@ -11,7 +11,7 @@
  *   4. pci.lock (configuration spaces)
  *   5. irq.lock
  *   6. the vdev lock of an interrupt controller (MOBO_VDEV_IRQ_SINK)
- *   7. leaves: clock.lock, io.lock, run.lock, a20_lock, msg_lock, space.mmio_lock; libevent's own
+ *   7. leaves: clock.lock, io.lock, input.lock, run.lock, a20_lock, msg_lock, space.mmio_lock; libevent's own
  *
  * A vdev lock is not recursive for other threads, but a thread that is inside a vdev may come back
  * into it through a service (a host bridge's configuration cycle to itself). */
@@ -431,6 +431,69 @@ void net_ready(struct mobo_net *n);
 void net_resume(struct vmb *v);
 void net_fini(struct vmb *v);
 
+/* ---- displays (display.c) ------------------------------------------------------------------------- */
+
+struct mobo_display {
+    struct mobo_display *next;
+    struct mobo_vdev *dev;
+    struct mobo_display_ops ops;
+    void *ctx;
+    struct vmb_display *display; /* NULL: only checking */
+    uint32_t width, height;      /* of the picture, 0: dark */
+    int told;                    /* what watch() was called with last */
+    atomic_int watched;
+    _Atomic uint64_t hint; /* width << 32 | height, 0 none */
+    atomic_bool posted;
+};
+
+int disp_open(struct mobo_vdev *dev, const char *key, const struct mobo_display_ops *ops, void *ctx,
+              struct mobo_display **ret);
+int disp_surface(struct mobo_display *d, const struct mobo_surface *s);
+void disp_dirty(struct mobo_display *d, int32_t x, int32_t y, uint32_t width, uint32_t height);
+int disp_cursor(struct mobo_display *d, const struct mobo_cursor *c);
+void disp_cursor_move(struct mobo_display *d, int32_t x, int32_t y, int visible);
+void disp_fini(struct vmb *v);
+
+/* ---- input (input.c) ------------------------------------------------------------------------------ */
+
+struct mobo_input {
+    struct mobo_input *next;
+    struct mobo_vdev *dev;
+    struct mobo_input_ops ops;
+    void *ctx;
+    bool active;      /* guarded by input.lock, as is: */
+    uint32_t leds;
+    atomic_bool full; /* it takes nothing until input_ready() */
+};
+
+enum { INPUT_QUEUE = 4096 };
+struct input_queue {
+    struct mobo_input_event events[INPUT_QUEUE]; /* a ring */
+    unsigned first, count;
+    unsigned life; /* counts resets */
+};
+
+struct inputs {
+    pthread_mutex_t lock;    /* a leaf; everything but the list, which is set up in create() */
+    struct mobo_input *list; /* in order of creation */
+    struct input_queue keys, pointer;
+    struct mobo_input *owner[MOBO_KEY_COUNT]; /* where a key is held */
+    int32_t x, y;            /* where the pointer is, 0..MOBO_POINT_MAX */
+    uint32_t width, height;  /* pixels */
+    atomic_bool posted;
+};
+
+void input_init(struct vmb *v);
+int input_add(struct mobo_vdev *dev, const struct mobo_input_ops *ops, void *ctx,
+              struct mobo_input **ret);
+void input_active(struct mobo_input *in, int active);
+void input_ready(struct mobo_input *in);
+void input_leds(struct mobo_input *in, uint32_t leds);
+void input_screen(struct vmb *v, uint32_t width, uint32_t height);
+void input_resume(struct vmb *v); /* I/O thread, after a pause */
+void input_reset(struct vmb *v);
+void input_fini(struct vmb *v);
+
 /* ---- disk images (block.c) ------------------------------------------------------------------------ */
 
 struct mobo_block {
@@ -568,6 +631,8 @@ struct vmb {
     struct pci pci;
     struct clock clock;
     struct io io;
+    struct mobo_display *displays; /* set up in create() */
+    struct inputs input;
     struct run run;
     pthread_mutex_t a20_lock, msg_lock;
     bool powered, paused; /* control thread's */

@@ -428,4 +428,13 @@ const struct mobo_host vmb_host = {
     .net_open = net_open,
     .net_send = net_send,
     .net_ready = net_ready,
+    .display_open = disp_open,
+    .display_surface = disp_surface,
+    .display_dirty = disp_dirty,
+    .display_cursor = disp_cursor,
+    .display_cursor_move = disp_cursor_move,
+    .input_add = input_add,
+    .input_active = input_active,
+    .input_ready = input_ready,
+    .input_leds = input_leds,
 };

@@ -375,6 +375,8 @@ void io_fini(struct vmb *v)
         free(c);
     }
     net_fini(v);
+    disp_fini(v);
+    input_fini(v);
     for (struct mobo_watch *w = io->watches, *next; w; w = next) {
         next = w->next;
         event_free(w->ev);
@@ -427,6 +429,7 @@ static void resume_here(void *ctx)
         char_ready(c);
     }
     net_resume(v);
+    input_resume(v);
     wake(v); /* work that waited */
 }
 

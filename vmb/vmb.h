@@ -93,6 +93,7 @@ struct vmb_char_sink {
 struct vmb_backend; /* the provider's */
 struct vmb_disk;    /* the provider's open disk image */
 struct vmb_net;     /* the provider's open network backend */
+struct vmb_display; /* the provider's open display */
 
 /* What a VM file says of a network backend; NULL: nothing. */
 struct vmb_net_config {
@@ -108,6 +109,14 @@ struct vmb_net_sink {
     /** @return 0: the device has no room, net_ready() follows; else it took the frame. */
     int (*receive)(void *net, const uint8_t *frame, size_t len);
     void (*event)(void *net, unsigned event); /* enum mobo_net_event */
+};
+
+/* The device's end of a display, for the provider.  Any thread, none of the provider's locks held. */
+struct vmb_display_sink {
+    /** Somebody looks at it, or nobody does (at first). */
+    void (*watch)(void *display, bool watched);
+    /** @return whether the device listens to such wishes. */
+    bool (*size_hint)(void *display, uint32_t width, uint32_t height);
 };
 
 /* The board's end of a disk image.  Any thread, none of the provider's locks held. */
@@ -168,6 +177,20 @@ struct vmb_ops {
     int (*net_send)(struct vmb_net *n, const struct mobo_iov *iov, unsigned niov, size_t len);
     void (*net_ready)(struct vmb_net *n);
     void (*net_close)(struct vmb_net *n);
+    /** Open a display backend; as char_open().  Optional, and then so are the rest. */
+    int (*display_open)(void *ctx, const char *dev_name, const char *spec, bool check_only,
+                        const struct vmb_display_sink *sink, void *display,
+                        struct vmb_display **ret, char *msg, size_t msg_len);
+    /** A new picture, which is sound, or NULL: when it returns the former one is not read any more.
+     * This and the next three: under a vdev lock, never block for long, do not call the sink. */
+    void (*display_surface)(struct vmb_display *d, const struct mobo_surface *surface);
+    /** A rectangle within the picture has changed. */
+    void (*display_dirty)(struct vmb_display *d, unsigned x, unsigned y, unsigned width,
+                          unsigned height);
+    void (*display_cursor)(struct vmb_display *d, const struct mobo_cursor *cursor);
+    void (*display_cursor_move)(struct vmb_display *d, int x, int y, bool visible);
+    /** Control thread, I/O thread not running. */
+    void (*display_close)(struct vmb_display *d);
 };
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -194,6 +217,16 @@ void vmb_event(struct vmb *v, unsigned kind);
  * board is paused; another -errno of the device. */
 int vmb_command(struct vmb *v, const char *dev, const char *type, const char *verb, const char *arg,
                 char *ret, size_t ret_len, char *msg, size_t msg_len);
+
+/** Keys and movements for the guest: all of them are taken, or none.  They go to the best device that
+ * the guest uses (see input_add() in <mobo/vdev.h>), in order, as fast as it takes them.
+ * @return 0; -EINVAL: an event is out of range; -EAGAIN: too many wait already; -ENODEV: the guest uses
+ * no device of the kind.  Any thread, any lock that is no vdev's. */
+int vmb_input(struct vmb *v, const struct mobo_input_event *events, unsigned n);
+/** Keys that wait for the guest. */
+unsigned vmb_input_waiting(struct vmb *v);
+/** What the guest shows on the keyboard in use, MOBO_LED_... */
+unsigned vmb_input_leds(struct vmb *v);
 
 /* ---- state ----------------------------------------------------------------------------------------- */
 

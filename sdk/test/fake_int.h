@@ -126,6 +126,34 @@ struct mobo_net {
     int starved, pumping, posted;
 };
 
+struct dirty {
+    struct dirty *next;
+    int32_t rect[4];
+};
+
+struct mobo_display {
+    struct mobo_display *next; /* in the order of display_open() */
+    struct mobo_vdev *dev;
+    struct mobo_display_ops ops;
+    void *ctx;
+    struct mobo_surface surface; /* size 0: dark */
+    struct mobo_cursor cursor;   /* size 0: none */
+    uint32_t argb[MOBO_CURSOR_MAX * MOBO_CURSOR_MAX];
+    int32_t x, y;
+    int visible;
+    struct dirty *dirty, **dirty_tail;
+};
+
+struct mobo_input {
+    struct mobo_input *next; /* in the order of input_add() */
+    struct mobo_vdev *dev;
+    struct mobo_input_ops ops;
+    void *ctx;
+    int active;
+    unsigned readies;
+    uint32_t leds;
+};
+
 struct mobo_vdev {
     struct mobo_vdev *next;
     struct mobo_fake *f;
@@ -137,6 +165,8 @@ struct mobo_vdev {
     struct mobo_char chr[CHARS];
     struct mobo_vmbus *vmbus; /* in the order of their offers */
     struct mobo_net *nets;    /* owned */
+    struct mobo_display *displays; /* owned */
+    struct mobo_input *inputs;     /* owned */
     int a20; /* -1 no opinion */
 };
 
@@ -302,5 +332,19 @@ int fake_net_send(struct mobo_net *t, const struct mobo_iov *iov, uint32_t niov)
 void fake_net_ready(struct mobo_net *t);
 void fake_net_work(struct mobo_fake *f); /* deliver what waits, where the device said so */
 void fake_net_free(struct mobo_vdev *dev);
+
+/* fake_display.c */
+int fake_display_open(struct mobo_vdev *dev, const char *key, const struct mobo_display_ops *ops,
+                      void *ctx, struct mobo_display **ret);
+int fake_display_surface(struct mobo_display *d, const struct mobo_surface *s);
+void fake_display_dirty(struct mobo_display *d, int32_t x, int32_t y, uint32_t w, uint32_t h);
+int fake_display_cursor(struct mobo_display *d, const struct mobo_cursor *c);
+void fake_display_cursor_move(struct mobo_display *d, int32_t x, int32_t y, int visible);
+int fake_input_add(struct mobo_vdev *dev, const struct mobo_input_ops *ops, void *ctx,
+                   struct mobo_input **ret);
+void fake_input_active(struct mobo_input *in, int active);
+void fake_input_ready(struct mobo_input *in);
+void fake_input_leds(struct mobo_input *in, uint32_t leds);
+void fake_display_free(struct mobo_vdev *dev);
 
 #endif

@@ -238,6 +238,15 @@ static const struct mobo_host fake_host = {
     .net_open = fake_net_open,
     .net_send = fake_net_send,
     .net_ready = fake_net_ready,
+    .display_open = fake_display_open,
+    .display_surface = fake_display_surface,
+    .display_dirty = fake_display_dirty,
+    .display_cursor = fake_display_cursor,
+    .display_cursor_move = fake_display_cursor_move,
+    .input_add = fake_input_add,
+    .input_active = fake_input_active,
+    .input_ready = fake_input_ready,
+    .input_leds = fake_input_leds,
 };
 
 const struct mobo_host *mobo_fake_host(struct mobo_fake *f)
@@ -280,6 +289,7 @@ static void free_dev(struct mobo_vdev *d)
     }
     fake_vmbus_free(d);
     fake_net_free(d);
+    fake_display_free(d);
     free(d->params);
     free(d);
 }

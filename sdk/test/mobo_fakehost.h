@@ -139,6 +139,28 @@ void mobo_fake_net_event(struct mobo_vdev *dev, unsigned n, uint32_t event);
 /** What net_open() says of max_tcp; 0 at first.  Before devices are added. */
 void mobo_fake_net_max_tcp(struct mobo_fake *f, uint32_t max_tcp);
 
+/* Display backends: the test is the viewer.  @n counts display_open() calls of the device. */
+/** The picture that the device shows, NULL: dark. */
+const struct mobo_surface *mobo_fake_display_surface(struct mobo_vdev *dev, unsigned n);
+/** Take the oldest rectangle that the device said to have changed, as it said it: x, y, width, height.
+ * @return 0 when there is none. */
+int mobo_fake_display_dirty(struct mobo_vdev *dev, unsigned n, int32_t ret_rect[4]);
+/** The guest's pointer, NULL: none. */
+const struct mobo_cursor *mobo_fake_display_cursor(struct mobo_vdev *dev, unsigned n);
+/** @return whether it is visible. */
+int mobo_fake_display_pointer(struct mobo_vdev *dev, unsigned n, int32_t *ret_x, int32_t *ret_y);
+void mobo_fake_display_watch(struct mobo_vdev *dev, unsigned n, int watched);
+void mobo_fake_display_hint(struct mobo_vdev *dev, unsigned n, uint32_t width, uint32_t height);
+
+/* Input: the test is the person.  @n counts input_add() calls of the device. */
+/** @return what the device returns.  An event of a kind that it does not take is a mistake of the
+ * test. */
+int mobo_fake_input(struct mobo_vdev *dev, unsigned n, const struct mobo_input_event *event);
+int mobo_fake_input_active(struct mobo_vdev *dev, unsigned n);
+/** How often it said input_ready(). */
+unsigned mobo_fake_input_readies(struct mobo_vdev *dev, unsigned n);
+uint32_t mobo_fake_input_leds(struct mobo_vdev *dev, unsigned n);
+
 /* Disk images in memory.  Requests are executed by mobo_fake_work() and mobo_fake_step(). */
 /** What block_open() finds under @path, the whole value of the key.  @buf has info->len bytes and
  * stays the test's. */

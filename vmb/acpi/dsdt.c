@@ -228,7 +228,7 @@ static void pci_root(struct aml *a, const struct acpi_desc *d)
 /* The VMBus root, and above it the module that owns its addresses. */
 static void vmbus_devices(struct aml *a, const struct acpi_desc *d)
 {
-    struct res crs = { .len = 0 };
+    struct res crs = { .len = 0 }, none = { .len = 0 };
 
     aml_device(a, "VMOD");
     aml_name(a, "_HID");
@@ -240,6 +240,7 @@ static void vmbus_devices(struct aml *a, const struct acpi_desc *d)
     aml_name(a, "_HID");
     aml_str(a, "VMBus");
     aml_name_int(a, "_UID", 0);
+    aml_name_res(a, "_CRS", &none); /* without one Linux does not ask for VMOD's either */
     aml_end(a);
     aml_end(a);
 }

@@ -62,6 +62,8 @@ typedef struct mobo_char *mobo_char_t;   /* an open character backend */
 typedef struct mobo_vmbus *mobo_vmbus_t;   /* a VMBus channel that this vdev offers (1.1) */
 typedef struct mobo_block *mobo_block_t;   /* an open disk image (1.1) */
 typedef struct mobo_net *mobo_net_t;       /* an open network backend (1.1) */
+typedef struct mobo_display *mobo_display_t; /* an open display backend (1.1) */
+typedef struct mobo_input *mobo_input_t;   /* a keyboard or pointer that takes input (1.1) */
 
 /* ---- parameters -------------------------------------------------------------------------------- */
 
@@ -497,6 +499,89 @@ struct mobo_net_ops {
     void (*event)(void *ctx, uint32_t event); /* enum mobo_net_event; may be NULL */
 };
 
+/* ---- display backends (since 1.1) --------------------------------------------------------------- */
+
+enum mobo_pixel_format { /* one pixel as a little-endian number */
+    MOBO_PIXEL_XRGB8888 = 1, /* 4 bytes: 0x00rrggbb, the top byte does not matter */
+    MOBO_PIXEL_RGB888 = 2,   /* 3 bytes: 0xrrggbb */
+    MOBO_PIXEL_RGB565 = 3,   /* 2 bytes */
+    MOBO_PIXEL_XRGB1555 = 4  /* 2 bytes */
+};
+
+enum { MOBO_DISPLAY_MAX = 8192, MOBO_CURSOR_MAX = 256 }; /* width and height in pixels */
+
+/* A picture in memory, which the guest may change at any moment. */
+struct mobo_surface {
+    uint32_t size;   /* sizeof(struct mobo_surface) */
+    uint32_t format; /* enum mobo_pixel_format */
+    uint32_t width, height; /* 1..MOBO_DISPLAY_MAX */
+    uint32_t stride;        /* bytes from a line to the next, at least those of a line's pixels */
+    uint32_t reserved;
+    const void *pixels; /* the first line, at the top */
+    uint64_t len;       /* bytes that may be read from there, at least those of the picture */
+};
+
+/* The picture of the guest's own mouse pointer. */
+struct mobo_cursor {
+    uint32_t size;          /* sizeof(struct mobo_cursor) */
+    uint32_t width, height; /* 1..MOBO_CURSOR_MAX */
+    uint32_t hot_x, hot_y;  /* the pixel that points, within the picture */
+    uint32_t reserved;
+    const uint32_t *argb; /* width * height, 0xaarrggbb, not premultiplied */
+};
+
+/* On the I/O thread, under the vdev lock. */
+struct mobo_display_ops {
+    uint32_t size; /* sizeof(struct mobo_display_ops) */
+    uint32_t reserved;
+    /* Somebody looks at the picture (1), or nobody does any more (0; so it is at first): only then
+     * display_dirty() matters.  May be NULL. */
+    void (*watch)(void *ctx, int watched);
+    /* A viewer would like a picture of this size.  May be NULL: sizes are the guest's affair. */
+    void (*size_hint)(void *ctx, uint32_t width, uint32_t height);
+};
+
+/* ---- input (since 1.1) --------------------------------------------------------------------------- */
+
+enum mobo_input_kind {
+    MOBO_INPUT_KEY = 1,
+    MOBO_INPUT_MOVE = 2, /* a pointer that says how far it moved */
+    MOBO_INPUT_POINT = 3 /* a pointer that says where it is */
+};
+
+/* Keys are the scan codes of set 1, without the break bit. */
+enum {
+    MOBO_KEY_E0 = 0x80, /* the code follows 0xe0: "home" is MOBO_KEY_E0 | 0x47 */
+    MOBO_KEY_PAUSE = 0x100,
+    MOBO_KEY_COUNT = 0x101
+};
+enum { MOBO_LED_SCROLL = 1, MOBO_LED_NUM = 2, MOBO_LED_CAPS = 4 };
+enum { /* bits of `buttons` */
+    MOBO_BUTTON_LEFT = 1,
+    MOBO_BUTTON_RIGHT = 2,
+    MOBO_BUTTON_MIDDLE = 4,
+    MOBO_BUTTON_BACK = 8,
+    MOBO_BUTTON_FORWARD = 16
+};
+enum { MOBO_POINT_MAX = 32767 };
+
+struct mobo_input_event {
+    uint32_t size;      /* sizeof(struct mobo_input_event) */
+    uint32_t kind;      /* enum mobo_input_kind */
+    uint32_t key, down; /* KEY: 1..MOBO_KEY_COUNT - 1; 1 pressed, 0 let go */
+    uint32_t buttons;   /* MOVE, POINT: those that are down, MOBO_BUTTON_... */
+    int32_t x, y;       /* MOVE: pixels to the right and down; POINT: 0..MOBO_POINT_MAX of the picture */
+    int32_t wheel, pan; /* MOVE, POINT: steps away from the user, and to the right; -127..127 */
+};
+
+/* On the I/O thread, under the vdev lock. */
+struct mobo_input_ops {
+    uint32_t size; /* sizeof(struct mobo_input_ops) */
+    uint32_t kinds; /* 1 << MOBO_INPUT_... of all that it takes */
+    /* @return 0: taken; -EAGAIN: no room now, input_ready() follows. */
+    int (*event)(void *ctx, const struct mobo_input_event *event);
+};
+
 /* ---- what the host offers ----------------------------------------------------------------------- */
 
 struct mobo_host {
@@ -833,6 +918,43 @@ struct mobo_host {
     int (*net_send)(mobo_net_t net, const struct mobo_iov *iov, uint32_t niov);
     /** The device takes frames again.  Thread: any. */
     void (*net_ready)(mobo_net_t net);
+
+    /* -- display backends (1.1) -- */
+
+    /** Open what the MOBO_STRING key @key names: "vnc:ADDRESS:DISPLAY", "vnc:unix:PATH" (both with
+     * options) or "null".  The host can take pictures of any of them.  @ops is copied.
+     * @return 0; -errno with a message; the key not set gives "null".
+     * Thread: dev, create().  Since: 1.1 */
+    int (*display_open)(struct mobo_vdev *dev, const char *key, const struct mobo_display_ops *ops,
+                        void *ctx, mobo_display_t *ret_display);
+    /** From now on show this picture, all of which is new; NULL: none, the screen is dark.  When it
+     * returns nobody looks at the memory of the former one.  A reset of the VM does not change it.
+     * @return 0; -EINVAL: a member is out of range, and the screen is dark.  Thread: dev. */
+    int (*display_surface)(mobo_display_t display, const struct mobo_surface *surface);
+    /** Something was drawn; what lies outside the picture is cut off.  Thread: dev. */
+    void (*display_dirty)(mobo_display_t display, int32_t x, int32_t y, uint32_t width,
+                          uint32_t height);
+    /** The guest draws its pointer itself with this picture (copied); NULL: the pointer is part of
+     * the picture, or there is none.  @return 0 or -EINVAL.  Thread: dev. */
+    int (*display_cursor)(mobo_display_t display, const struct mobo_cursor *cursor);
+    /** Where that pointer's hot spot is.  Thread: dev. */
+    void (*display_cursor_move)(mobo_display_t display, int32_t x, int32_t y, int visible);
+
+    /* -- input (1.1) -- */
+
+    /** Take keys, or a pointer's movements.  Of all devices that take a kind of event the host
+     * chooses an active one: synthetic before plug-in before emulated devices.  Movements are
+     * converted for devices that take only the other form.  @ops is copied.
+     * @return 0, -EINVAL, -ENOMEM.  Thread: dev, create().  Since: 1.1 */
+    int (*input_add)(struct mobo_vdev *dev, const struct mobo_input_ops *ops, void *ctx,
+                     mobo_input_t *ret_input);
+    /** The guest uses the device (1), or it does not (0, at first).  Keys held are forgotten then.
+     * Thread: dev. */
+    void (*input_active)(mobo_input_t input, int active);
+    /** There is room again.  Thread: dev. */
+    void (*input_ready)(mobo_input_t input);
+    /** What the guest shows on the keyboard, MOBO_LED_...  Thread: dev. */
+    void (*input_leds)(mobo_input_t input, uint32_t leds);
 
     /* 1.1 ends here. */
 };
