@@ -322,6 +322,9 @@ static void kbc_reset(void *self)
     set_command_byte(k, k->direct_boot ? CB_KBD_IRQ | CB_AUX_IRQ | CB_SYS | CB_TRANSLATE
                                        : CB_KBD_OFF | CB_AUX_OFF | CB_TRANSLATE);
     k->host->a20_set(k->dev, 1);
+    k->starved = 0;
+    if (k->input) /* nobody says whether the guest has a driver: it is there for guests without others */
+        k->host->input_active(k->input, 1);
     fill(k);
 }
 

@@ -36,7 +36,8 @@ struct kbc {
     mobo_irq_t irq_kbd, irq_aux;
     mobo_timer_t timer;
     mobo_char_t chr;
-    uint8_t direct_boot, warned;
+    mobo_input_t input; /* NULL: the host has none */
+    uint8_t direct_boot, warned, starved;
     struct kbc_input in; /* guarded by the vdev lock, as is: */
     struct kbc_state s;
 };

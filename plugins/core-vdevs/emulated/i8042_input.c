@@ -7,9 +7,11 @@
  *     move DX DY [DZ]      right, down, wheel towards the user
  *     button NAME down|up  left, right, middle, side, extra
  *
- * Keys have the names of evdev in lower case.  A line that is not understood is logged. */
+ * Keys have the names of evdev in lower case.  A line that is not understood is logged.
+ * Besides, the host brings keys and movements of viewers and of its control socket. */
 #include "i8042.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +133,10 @@ void kbc_input_pump(struct kbc *k)
 
 void kbc_input_ready(struct kbc *k)
 {
+    if (k->starved && room(k)) {
+        k->starved = 0;
+        k->host->input_ready(k->input);
+    }
     if (!k->in.waiting || k->in.typing || !room(k))
         return;
     k->in.waiting = 0;
@@ -176,9 +182,34 @@ static void input_read(void *self, const uint8_t *buf, uint32_t len)
     }
 }
 
+static int host_event(void *self, const struct mobo_input_event *e)
+{
+    struct kbc *k = self;
+
+    if (e->kind == MOBO_INPUT_KEY) {
+        if (!room(k)) {
+            k->starved = 1;
+            return -EAGAIN;
+        }
+        key(k, ps2_key_scan(e->key), e->down != 0);
+    } else { /* the bits are MOBO_BUTTON_...; the wheel counts the other way round */
+        ps2_mouse_buttons(&k->s.mouse, e->buttons & 31, 1);
+        ps2_mouse_buttons(&k->s.mouse, ~e->buttons & 31, 0);
+        ps2_mouse_move(&k->s.mouse, e->x, e->y, -e->wheel);
+    }
+    kbc_work(k);
+    return 0;
+}
+
 int kbc_input_open(struct kbc *k)
 {
     static const struct mobo_char_ops ops = { sizeof(ops), 0, input_can_read, input_read, NULL };
+    static const struct mobo_input_ops input_ops = {
+        sizeof(input_ops), 1u << MOBO_INPUT_KEY | 1u << MOBO_INPUT_MOVE, host_event
+    };
+    int err = k->host->char_open(k->dev, "input", &ops, k, &k->chr);
 
-    return k->host->char_open(k->dev, "input", &ops, k, &k->chr);
+    if (!err && MOBO_HAS(k->host, input_add))
+        err = k->host->input_add(k->dev, &input_ops, k, &k->input);
+    return err;
 }

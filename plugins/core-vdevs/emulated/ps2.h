@@ -59,6 +59,8 @@ void ps2_kbd_write(struct ps2_kbd *k, uint8_t val);
 unsigned ps2_key(const char *name);
 /** The key that types an ASCII character on a US layout, 0 if none; *@ret_shift: with shift. */
 unsigned ps2_key_of(char c, int *ret_shift);
+/** The key that has a scan code of set 1, as MOBO_INPUT_KEY gives it; 0 if none. */
+unsigned ps2_key_scan(unsigned code);
 void ps2_kbd_key(struct ps2_kbd *k, unsigned key, int down, uint64_t now);
 /** Do what is due.  */
 void ps2_kbd_repeat(struct ps2_kbd *k, uint64_t now);

@@ -203,6 +203,19 @@ uint8_t ps2_translate(uint8_t val)
     return val < 128 ? set1[val] : val == 0x83 ? 0x41 : val == 0x84 ? 0x54 : val;
 }
 
+unsigned ps2_key_scan(unsigned code)
+{
+    if (code == MOBO_KEY_PAUSE)
+        return KEY_PAUSE;
+    if (code == (MOBO_KEY_E0 | 0x37))
+        return KEY_PRINT;
+    for (unsigned i = KEY_PRINT; i < NKEYS; i++)
+        if (ps2_translate((uint8_t)keys[i].code) == (code & 0x7f) &&
+            !(keys[i].code & EXT) == !(code & MOBO_KEY_E0))
+            return i + 1;
+    return 0;
+}
+
 /* Codes of a key in set 2.  @return their number, 0 when there is nothing to send. */
 static unsigned codes(unsigned key, int down, uint8_t *buf)
 {

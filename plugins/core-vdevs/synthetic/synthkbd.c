@@ -15,7 +15,7 @@ enum { MSG_REQUEST = 1, MSG_RESPONSE = 2, MSG_EVENT = 3, MSG_LEDS = 4 }; /* HK s
 enum { VERSION_1_0 = 0x10000, ACCEPTED = 1 };
 enum { INFO_UNICODE = 1, INFO_BREAK = 2, INFO_E0 = 4, INFO_E1 = 8 };
 /* Guests keep few keys that nobody has read (Linux: 64 events, three a key): keys go out in bursts. */
-enum { QUEUE = 2048, PACKETS_AT_ONCE = 64, BURST = 4 };
+enum { QUEUE = 2048, ROOM = 8, PACKETS_AT_ONCE = 64, BURST = 4 };
 
 struct kbd_state {
     uint8_t open, accepted, leds;
@@ -31,12 +31,14 @@ struct kbd {
     struct mobo_vdev *dev;        /* borrowed */
     const struct mobo_host *host; /* borrowed */
     mobo_vmbus_t ch;
+    mobo_input_t in;
     mobo_timer_t timer; /* runs from a burst to the next */
     int paced;          /* and it does now */
     uint64_t delay_ns;
     struct kbd_state s;
     struct keystroke queue[QUEUE]; /* keys on their way; a ring */
     uint32_t first, count;
+    int starved; /* input waits for room */
 };
 
 /* ---- the channel ------------------------------------------------------------------------------- */
@@ -62,6 +64,10 @@ static void flush(struct kbd *k)
         k->count--;
         k->s.keys++;
         sent++;
+    }
+    if (k->starved && QUEUE - k->count >= ROOM) {
+        k->starved = 0;
+        k->host->input_ready(k->in);
     }
     k->paced = sent != 0;
     if (k->paced)
@@ -107,12 +113,16 @@ static const char *receive(struct kbd *k, const struct mobo_vmbus_packet *p)
     switch (wire_get(p->data, 4)) {
     case MSG_REQUEST:
         k->s.accepted = wire_get(p->data + 4, 4) == VERSION_1_0;
+        k->host->input_active(k->in, k->s.accepted);
         wire_put(m, MSG_RESPONSE, 4);
         wire_put(m + 4, k->s.accepted ? ACCEPTED : 0, 4);
         if (k->host->vmbus_send(k->ch, MOBO_VMBUS_INBAND, 0, 0, NULL, 0, m, sizeof(m)))
             return "it leaves no room for answers";
         return NULL;
-    case MSG_LEDS: k->s.leds = p->data[4] & 7; return NULL;
+    case MSG_LEDS:
+        k->s.leds = p->data[4] & 7;
+        k->host->input_leds(k->in, k->s.leds); /* the bits are MOBO_LED_... */
+        return NULL;
     }
     return "a message of an unknown type";
 }
@@ -144,6 +154,8 @@ static void forget(struct kbd *k)
 {
     k->first = k->count = 0;
     k->s.open = k->s.accepted = 0;
+    k->starved = 0;
+    k->host->input_active(k->in, 0);
     memset(k->s.held, 0, sizeof(k->s.held));
 }
 
@@ -219,6 +231,28 @@ static unsigned code_of(char c, int *ret_shift)
 static void press(struct kbd *k, unsigned code, int down)
 {
     enqueue(k, code & 0x7f, (code & E0 ? INFO_E0 : 0u) | (down ? 0u : INFO_BREAK));
+}
+
+/* Keys of viewers and of the control socket. */
+static int input_event(void *ctx, const struct mobo_input_event *e)
+{
+    struct kbd *k = ctx;
+    unsigned code = e->key & 0x7f, info = e->key & MOBO_KEY_E0 ? INFO_E0 : 0;
+
+    if (QUEUE - k->count < ROOM) {
+        k->starved = 1;
+        return -EAGAIN;
+    }
+    if (e->key == MOBO_KEY_PAUSE) { /* e1 1d 45 e1 9d c5, all at once */
+        for (unsigned up = 0; e->down && up <= INFO_BREAK; up += INFO_BREAK) {
+            enqueue(k, 0x1d, INFO_E1 | up);
+            enqueue(k, 0x45, up);
+        }
+    } else {
+        enqueue(k, code, info | (e->down ? 0u : INFO_BREAK));
+    }
+    flush(k);
+    return 0;
 }
 
 static int no_room(struct kbd *k)
@@ -356,6 +390,8 @@ static int kbd_restore(void *self, struct mobo_reader *in)
     memcpy(k->queue, flat, len);
     k->first = 0;
     k->count = (uint32_t)(len / sizeof(flat[0]));
+    k->host->input_active(k->in, s.accepted);
+    k->host->input_leds(k->in, s.leds);
     k->paced = 1; /* goes on when time does */
     k->host->timer_set(k->timer, k->host->clock_ns(k->dev) + k->delay_ns);
     return 0;
@@ -385,6 +421,8 @@ static int kbd_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
         .instance_id = MOBO_GUID(0xd34b2567, 0xb9b6, 0x42b9, 0x87, 0x78, 0x0a, 0x4e, 0xc0, 0xb9,
                                  0x55, 0xbf),
     };
+    static const struct mobo_input_ops input_ops = { sizeof(input_ops), 1u << MOBO_INPUT_KEY,
+                                                     input_event };
     struct kbd *k = calloc(1, sizeof(*k));
     int err;
 
@@ -396,6 +434,8 @@ static int kbd_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
     err = host->vmbus_offer(dev, &offer, &ops, k, &k->ch);
     if (!err)
         err = host->timer_create(dev, next_burst, k, &k->timer);
+    if (!err)
+        err = host->input_add(dev, &input_ops, k, &k->in);
     if (err) {
         free(k);
         return err;

@@ -14,7 +14,7 @@
 enum { HID_REQUEST = 0, HID_RESPONSE = 1, HID_INFO = 2, HID_INFO_ACK = 3, HID_REPORT = 4 };
 enum { PIPE_DATA = 1, HEAD = 16, VERSION_2_0 = 0x20000 };
 enum { REPORT_LEN = 7, AXIS_MAX = 32767, BUTTONS = 5 };
-enum { QUEUE = 256, PACKETS_AT_ONCE = 64, BURST = 4 };
+enum { QUEUE = 256, ROOM = 4, PACKETS_AT_ONCE = 64, BURST = 4 };
 
 /* Buttons, X and Y absolute, wheel and pan relative: a report of 7 bytes. */
 static const uint8_t report_descriptor[] = {
@@ -72,12 +72,14 @@ struct mouse {
     struct mobo_vdev *dev;        /* borrowed */
     const struct mobo_host *host; /* borrowed */
     mobo_vmbus_t ch;
+    mobo_input_t in;
     mobo_timer_t timer; /* runs from a burst to the next */
     int paced;          /* and it does now */
     uint64_t delay_ns;
     struct mouse_state s;
     struct report queue[QUEUE]; /* on their way; a ring */
     uint32_t first, count;
+    int starved; /* input waits for room */
 };
 
 /* ---- the channel ------------------------------------------------------------------------------- */
@@ -118,6 +120,12 @@ static int send_info(struct mouse *k)
     return send(k, HID_INFO, m, sizeof(m) - HEAD);
 }
 
+static void set_phase(struct mouse *k, unsigned phase)
+{
+    k->s.phase = (uint8_t)phase;
+    k->host->input_active(k->in, phase == MOUSE_READY);
+}
+
 static void flush(struct mouse *k)
 {
     unsigned sent = 0;
@@ -130,6 +138,10 @@ static void flush(struct mouse *k)
         k->count--;
         k->s.reports++;
         sent++;
+    }
+    if (k->starved && QUEUE - k->count >= ROOM) {
+        k->starved = 0;
+        k->host->input_ready(k->in);
     }
     k->paced = sent != 0;
     if (k->paced)
@@ -163,14 +175,14 @@ static const char *receive(struct mouse *k, const struct mobo_vmbus_packet *p)
             return "a request without a version";
         memcpy(m + HEAD, p->data + HEAD, 4);
         m[HEAD + 4] = wire_get(p->data + HEAD, 4) == VERSION_2_0;
-        k->s.phase = m[HEAD + 4] ? MOUSE_INFORMED : MOUSE_OPEN;
+        set_phase(k, m[HEAD + 4] ? MOUSE_INFORMED : MOUSE_OPEN);
         if (send(k, HID_RESPONSE, m, 5) || (m[HEAD + 4] && send_info(k)))
             return "it leaves no room for answers";
         return NULL;
     case HID_INFO_ACK:
         if (k->s.phase < MOUSE_INFORMED)
             return "an acknowledgement out of order";
-        k->s.phase = MOUSE_READY;
+        set_phase(k, MOUSE_READY);
         return NULL;
     }
     return "a message of an unknown type";
@@ -205,8 +217,9 @@ static int channel_open(void *ctx, const uint8_t *user_data)
 
     (void)user_data;
     k->first = k->count = 0;
-    k->s.phase = MOUSE_OPEN;
+    k->starved = 0;
     k->s.buttons = 0;
+    set_phase(k, MOUSE_OPEN);
     return 0;
 }
 
@@ -215,8 +228,9 @@ static void channel_close(void *ctx)
     struct mouse *k = ctx;
 
     k->first = k->count = 0;
-    k->s.phase = MOUSE_CLOSED;
+    k->starved = 0;
     k->s.buttons = 0;
+    set_phase(k, MOUSE_CLOSED);
 }
 
 /* ---- commands ---------------------------------------------------------------------------------- */
@@ -230,6 +244,23 @@ static void enqueue(struct mouse *k, int wheel, int pan)
     wire_put(r->bytes + 3, k->s.y, 2);
     r->bytes[5] = (uint8_t)wheel;
     r->bytes[6] = (uint8_t)pan;
+}
+
+/* Movements of viewers and of the control socket. */
+static int input_event(void *ctx, const struct mobo_input_event *e)
+{
+    struct mouse *k = ctx;
+
+    if (QUEUE - k->count < ROOM) {
+        k->starved = 1;
+        return -EAGAIN;
+    }
+    k->s.x = (uint16_t)e->x;
+    k->s.y = (uint16_t)e->y;
+    k->s.buttons = (uint8_t)(e->buttons & ((1u << BUTTONS) - 1)); /* the bits are MOBO_BUTTON_... */
+    enqueue(k, e->wheel, e->pan);
+    flush(k);
+    return 0;
 }
 
 static int number(const char **arg, long min, long max, long *ret)
@@ -309,7 +340,9 @@ static void mouse_reset(void *self)
     struct mouse *k = self;
 
     k->s = (struct mouse_state){ 0 };
+    set_phase(k, MOUSE_CLOSED);
     k->first = k->count = 0;
+    k->starved = 0;
     k->paced = 0;
     k->host->timer_cancel(k->timer);
 }
@@ -354,6 +387,7 @@ static int mouse_restore(void *self, struct mobo_reader *in)
     memcpy(k->queue, flat, len);
     k->first = 0;
     k->count = (uint32_t)(len / sizeof(flat[0]));
+    set_phase(k, s.phase);
     k->paced = 1; /* goes on when time does */
     k->host->timer_set(k->timer, k->host->clock_ns(k->dev) + k->delay_ns);
     return 0;
@@ -387,6 +421,8 @@ static int mouse_create(struct mobo_vdev *dev, const struct mobo_host *host, voi
         .instance_id = MOBO_GUID(0x58f75a6d, 0xd949, 0x4320, 0x99, 0xe1, 0xa2, 0xa2, 0x57, 0x6d,
                                  0x58, 0x1c),
     };
+    static const struct mobo_input_ops input_ops = { sizeof(input_ops), 1u << MOBO_INPUT_POINT,
+                                                     input_event };
     struct mouse *k = calloc(1, sizeof(*k));
     int err;
 
@@ -398,6 +434,8 @@ static int mouse_create(struct mobo_vdev *dev, const struct mobo_host *host, voi
     err = host->vmbus_offer(dev, &offer, &ops, k, &k->ch);
     if (!err)
         err = host->timer_create(dev, next_burst, k, &k->timer);
+    if (!err)
+        err = host->input_add(dev, &input_ops, k, &k->in);
     if (err) {
         free(k);
         return err;
