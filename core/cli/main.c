@@ -34,8 +34,8 @@ static const struct command {
     { "stats", NULL, NULL },
     { "device", NULL, NULL },
     { "disk", cmd_disk, "make, describe, check and convert disk images" },
-    { "screenshot", NULL, NULL },
-    { "type", NULL, NULL },
+    { "screenshot", cmd_screenshot, "what is on the screen of a VM, as a PNG file" },
+    { "type", cmd_type, "press keys on the keyboard of a VM" },
 };
 
 int usage_error(const char *fmt, ...)

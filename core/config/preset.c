@@ -34,7 +34,11 @@ static const char services[] = "[vdev heartbeat]\n"
                                "[vdev kvp]\n"
                                "type = kvp\n"
                                "[vdev synthkbd]\n"
-                               "type = synthkbd\n";
+                               "type = synthkbd\n"
+                               "[vdev synthmouse]\n"
+                               "type = synthmouse\n"
+                               "[vdev video]\n"
+                               "type = synthvideo\n";
 
 const char *config_preset(unsigned generation)
 {

@@ -2,7 +2,8 @@
 /* The worker's control socket: JSON-RPC 2.0 on a Unix socket, one object a line.
  *
  * Methods: status, inspect {device}, stats, pause, resume, reset, power-button, turn-off, save {file},
- * shutdown {reboot, force, text}, command {device or type, command, argument}.
+ * shutdown {reboot, force, text}, command {device or type, command, argument}; screenshot, type, key and
+ * pointer are in screen.c.
  * Notifications to every client: {"method": "event", "params": {"event": "reset" ...}}.
  * Everything runs on the control thread.  Reference: JSON-RPC 2.0 Specification. */
 #include <errno.h>
@@ -19,20 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/control/control_int.h"
 #include "core/log/log.h"
-#include "core/vmwp/worker_int.h"
 #include "sdk/lib/inspect.h"
 
 enum { REQUEST_MAX = 64 << 10, OUTPUT_MAX = 16 << 20, CLIENTS_MAX = 16, DEPTH_MAX = 32 };
-
-/* JSON-RPC 2.0 section 5.1 */
-enum {
-    RPC_PARSE = -32700,
-    RPC_INVALID = -32600,
-    RPC_NO_METHOD = -32601,
-    RPC_PARAMS = -32602,
-    RPC_FAILED = -32000 /* the board said no; the message has its reason */
-};
 
 struct client {
     struct client *next;
@@ -47,11 +39,6 @@ struct control {
     struct event *ev;
     struct client *clients;
     unsigned nclients;
-};
-
-struct rpc_error {
-    int code;
-    struct diag diag;
 };
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -288,9 +275,8 @@ static json_t *do_turn_off(struct worker *w, json_t *params, struct rpc_error *e
     return json_object();
 }
 
-/* @return whether the member is absent or a string; then *ret is it, or @def. */
-static bool text_param(json_t *params, const char *key, const char *def, const char **ret,
-                       struct rpc_error *e)
+bool rpc_text(json_t *params, const char *key, const char *def, const char **ret,
+              struct rpc_error *e)
 {
     json_t *val = json_object_get(params, key);
 
@@ -302,12 +288,26 @@ static bool text_param(json_t *params, const char *key, const char *def, const c
     return false;
 }
 
+bool rpc_int(json_t *params, const char *key, json_int_t min, json_int_t max, json_int_t def,
+             json_int_t *ret, struct rpc_error *e)
+{
+    json_t *val = json_object_get(params, key);
+
+    *ret = val ? json_integer_value(val) : def;
+    if (!val || (json_is_integer(val) && *ret >= min && *ret <= max))
+        return true;
+    e->code = RPC_PARAMS;
+    diag_set(&e->diag, 0, "'%s' is not a number from %lld to %lld", key, (long long)min,
+             (long long)max);
+    return false;
+}
+
 /* To a file, and then the end: a VM that went on would change its disks behind the state's back. */
 static json_t *do_save(struct worker *w, json_t *params, struct rpc_error *e)
 {
     const char *file;
 
-    if (!text_param(params, "file", NULL, &file, e))
+    if (!rpc_text(params, "file", NULL, &file, e))
         return NULL;
     if (!file || !*file) {
         e->code = RPC_PARAMS;
@@ -342,10 +342,10 @@ static json_t *do_command(struct worker *w, json_t *params, struct rpc_error *e)
 {
     const char *device, *type, *verb, *arg;
 
-    if (!text_param(params, "device", NULL, &device, e) ||
-        !text_param(params, "type", NULL, &type, e) ||
-        !text_param(params, "command", NULL, &verb, e) ||
-        !text_param(params, "argument", "", &arg, e))
+    if (!rpc_text(params, "device", NULL, &device, e) ||
+        !rpc_text(params, "type", NULL, &type, e) ||
+        !rpc_text(params, "command", NULL, &verb, e) ||
+        !rpc_text(params, "argument", "", &arg, e))
         return NULL;
     if ((!device && !type) || !verb) {
         e->code = RPC_PARAMS;
@@ -362,7 +362,7 @@ static json_t *do_shutdown(struct worker *w, json_t *params, struct rpc_error *e
     const char *text;
     char arg[512];
 
-    if (!text_param(params, "text", "", &text, e))
+    if (!rpc_text(params, "text", "", &text, e))
         return NULL;
     snprintf(arg, sizeof(arg), "%s%s", force ? "force " : "", text);
     return command(w, NULL, "shutdown",
@@ -388,6 +388,10 @@ static const struct method {
     { "save", do_save, true },
     { "shutdown", do_shutdown, true },
     { "command", do_command, true },
+    { "screenshot", rpc_screenshot, true },
+    { "type", rpc_type, true },
+    { "key", rpc_key, true },
+    { "pointer", rpc_pointer, true },
 };
 
 /* ---- the protocol ---------------------------------------------------------------------------- */
@@ -414,7 +418,7 @@ static void send_json(struct client *c, json_t *msg)
     if (!text)
         return;
     /* a client that does not read: it loses messages, we do not lose memory */
-    if (evbuffer_get_length(out) + strlen(text) < OUTPUT_MAX) {
+    if (evbuffer_get_length(out) == 0 || evbuffer_get_length(out) + strlen(text) < OUTPUT_MAX) {
         evbuffer_add(out, text, strlen(text));
         evbuffer_add(out, "\n", 1);
     }

@@ -156,6 +156,29 @@ static int on_net_open(void *ctx, struct event_base *base, const char *dev_name,
     return netb_open(w->c->dir, base, cfg, check_only, sink, net, ret, info, msg, msg_len);
 }
 
+static int on_display_open(void *ctx, const char *dev_name, const char *spec, bool check_only,
+                           const struct vmb_display_sink *sink, void *display,
+                           struct vmb_display **ret, char *msg, size_t msg_len)
+{
+    struct worker *w = ctx;
+
+    return display_open(&w->displays, dev_name, spec, check_only, sink, display, ret, msg, msg_len);
+}
+
+static int on_input(void *ctx, const struct mobo_input_event *events, unsigned n)
+{
+    struct worker *w = ctx;
+
+    return vmb_input(w->vmb, events, n);
+}
+
+static unsigned on_leds(void *ctx)
+{
+    struct worker *w = ctx;
+
+    return vmb_input_leds(w->vmb);
+}
+
 static const struct vmb_ops board_ops = {
     .log = on_log,
     .request = on_request,
@@ -172,6 +195,12 @@ static const struct vmb_ops board_ops = {
     .net_send = netb_send,
     .net_ready = netb_ready,
     .net_close = netb_close,
+    .display_open = on_display_open,
+    .display_surface = display_surface,
+    .display_dirty = display_dirty,
+    .display_cursor = display_cursor,
+    .display_cursor_move = display_cursor_move,
+    .display_close = display_close,
 };
 
 /* On the command line a path begins where the user is, in the file where the file is. */
@@ -272,6 +301,12 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
     w->env = (struct backend_env){
         .base_dir = c->dir, .command = on_command, .announce = on_announce, .ctx = w
     };
+    w->displays = (struct display_env){ .base_dir = c->dir,
+                                        .vm = c->vm_name,
+                                        .input = on_input,
+                                        .leds = on_leds,
+                                        .log = on_log,
+                                        .ctx = w };
     for (size_t i = 0; i < c->nsections; i++) {
         const struct config_section *s = &c->sections[i];
         struct vmb_dev_config *d = &devs[vc.ndevs];

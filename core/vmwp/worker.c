@@ -385,7 +385,11 @@ int worker_run(const struct worker_options *opt)
         if (w.ev_timeout)
             event_add(w.ev_timeout, &tv);
     }
-    err = state ? worker_restore(&w, state, &diag) : power_on(&w, &diag);
+    err = display_start(&w.displays);
+    if (err)
+        diag_set(&diag, err, "cannot start the VNC server: %s", strerror(-err));
+    else
+        err = state ? worker_restore(&w, state, &diag) : power_on(&w, &diag);
     state_close(state);
     if (err) {
         w.ended = true;

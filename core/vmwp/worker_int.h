@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "core/backend/backend.h"
+#include "core/display/display.h"
 #include "core/loader/loader.h"
 #include "core/state/state.h"
 #include "core/vmwp/worker.h"
@@ -31,6 +32,7 @@ struct worker {
     struct vmb *vmb;
     struct loader *loader;
     struct backend_env env;
+    struct display_env displays;
 
     /* control thread */
     struct event_base *base;
@@ -43,6 +45,7 @@ struct worker {
     int status;
     uint64_t start_ns; /* CLOCK_MONOTONIC at worker_run() */
     unsigned resets;
+    uint32_t buttons; /* of the mouse, that the control socket holds */
 
     pthread_mutex_t lock; /* a leaf; the queue */
     struct worker_req *head, **tail;
