@@ -36,6 +36,7 @@ static const struct command {
     { "disk", cmd_disk, "make, describe, check and convert disk images" },
     { "screenshot", cmd_screenshot, "what is on the screen of a VM, as a PNG file" },
     { "type", cmd_type, "press keys on the keyboard of a VM" },
+    { "pointer", cmd_pointer, "move the mouse of a VM" },
 };
 
 int usage_error(const char *fmt, ...)

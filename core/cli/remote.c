@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Commands that talk to a VM that runs: mobo screenshot, mobo type.
+/* Commands that talk to a VM that runs: mobo screenshot, mobo type, mobo pointer.
  *
  * A VM is the path of its control socket, or a name: then the socket is NAME.sock in the folder `mobo`
  * of $XDG_RUNTIME_DIR, or in /run/mobo. */
@@ -255,19 +255,20 @@ int cmd_screenshot(int argc, char **argv)
 
 /* ---- mobo type ----------------------------------------------------------------------------------- */
 
-/* Until the guest has room. */
-static int press(struct remote *r, const char *method, const char *member, const char *text)
+/* Until the guest has room.  Takes over @params. */
+static int press(struct remote *r, const char *method, json_t *params)
 {
     const struct timespec again = { 0, 50000000 };
     json_t *result;
     int code;
 
     do {
-        result = call(r, method, json_pack("{s:s}", member, text), &code);
+        result = call(r, method, json_incref(params), &code);
         if (!result && code == RPC_BUSY)
             nanosleep(&again, NULL);
     } while (!result && code == RPC_BUSY);
     json_decref(result);
+    json_decref(params);
     return result ? 0 : STATUS_FAILED;
 }
 
@@ -309,7 +310,7 @@ int cmd_type(int argc, char **argv)
         text = argv[optind + 1];
     status = remote_open(&r, argv[optind]);
     for (size_t i = 0; !status && i < keys.count; i++)
-        status = press(&r, "key", "keys", keys.items[i]);
+        status = press(&r, "key", json_pack("{s:s}", "keys", keys.items[i]));
     while (!status && *text) {
         size_t n = strnlen(text, PIECE);
 
@@ -319,12 +320,87 @@ int cmd_type(int argc, char **argv)
             if ((unsigned char)piece[i] >= 0x80) /* and JSON has no room for half a character */
                 status = usage_error("type: a US keyboard has ASCII characters only");
         if (!status)
-            status = press(&r, "type", "text", piece);
+            status = press(&r, "type", json_pack("{s:s}", "text", piece));
         text += n;
     }
     if (!status && enter)
-        status = press(&r, "key", "keys", "enter");
+        status = press(&r, "key", json_pack("{s:s}", "keys", "enter"));
     remote_close(&r);
     string_list_free(&keys);
+    return status;
+}
+
+/* ---- mobo pointer -------------------------------------------------------------------------------- */
+
+/* @return whether @text is a whole number, which goes into @o. */
+static bool set_number(json_t *o, const char *key, const char *text)
+{
+    char *end;
+    long val;
+
+    errno = 0;
+    val = strtol(text, &end, 10);
+    if (errno || end == text || *end)
+        return false;
+    json_object_set_new(o, key, json_integer(val));
+    return true;
+}
+
+int cmd_pointer(int argc, char **argv)
+{
+    static const struct option options[] = { { "click", required_argument, NULL, 'c' },
+                                             { "down", required_argument, NULL, 'd' },
+                                             { "up", required_argument, NULL, 'u' },
+                                             { "wheel", required_argument, NULL, 'w' },
+                                             { "pan", required_argument, NULL, 'p' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             { NULL, 0, NULL, 0 } };
+    json_t *params = json_object();
+    const char *wrong = NULL;
+    struct remote r;
+    int o, status;
+
+    while ((o = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
+        switch (o) {
+        case 'c': json_object_set_new(params, "click", json_string(optarg)); break;
+        case 'd': json_object_set_new(params, "down", json_string(optarg)); break;
+        case 'u': json_object_set_new(params, "up", json_string(optarg)); break;
+        case 'w':
+        case 'p':
+            if (!set_number(params, o == 'w' ? "wheel" : "pan", optarg))
+                wrong = optarg;
+            break;
+        case 'h':
+            puts("usage: mobo pointer [OPTIONS] VM [X Y]\n\n"
+                 "Moves the mouse of a running VM to a pixel of its screen, then does the rest.\n"
+                 "VM is the path of its control socket (mobo run --control PATH) or a name.\n\n"
+                 "  --click BUTTON  press and let go left, right, middle, back or forward\n"
+                 "  --down BUTTON   only press\n"
+                 "  --up BUTTON     only let go\n"
+                 "  --wheel N       turn by N notches, -127 to 127; up is positive\n"
+                 "  --pan N         the same to the right");
+            json_decref(params);
+            return 0;
+        default: json_decref(params); return option_error("pointer", argv, options, o);
+        }
+    }
+    if (argc - optind != 1 && argc - optind != 3) {
+        json_decref(params);
+        return usage_error("pointer: a VM, and X and Y or neither, are needed (see mobo pointer "
+                           "--help)");
+    }
+    for (int i = 1; i < argc - optind; i++)
+        if (!set_number(params, i == 1 ? "x" : "y", argv[optind + i]))
+            wrong = argv[optind + i];
+    if (wrong) {
+        json_decref(params);
+        return usage_error("pointer: '%s' is not a number", DIAG_Q(wrong));
+    }
+    status = remote_open(&r, argv[optind]);
+    if (!status)
+        status = press(&r, "pointer", params);
+    else
+        json_decref(params);
+    remote_close(&r);
     return status;
 }
