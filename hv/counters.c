@@ -14,6 +14,18 @@ static const char *const counter_names[] = {
     [HV_CTR_HLT] = "hlt",
     [HV_CTR_CODE_WRITES] = "code-writes",
     [HV_CTR_RUN_NS] = "run-ns",
+    [HV_CTR_EXIT_INSN] = "exit-insn",
+    [HV_CTR_EXIT_MISS] = "exit-miss",
+    [HV_CTR_EXIT_LINK] = "exit-link",
+    [HV_CTR_EXIT_DISPATCH] = "exit-dispatch",
+    [HV_CTR_EXIT_DROP] = "exit-drop",
+    [HV_CTR_CODE_STORES] = "code-stores",
+    [HV_CTR_TRANSLATE_NS] = "translate-ns",
+    [HV_CTR_CODE_BYTES] = "code-bytes",
+    [HV_CTR_CODE_RESETS] = "code-resets",
+    [HV_CTR_EVENTS] = "events",
+    [HV_CTR_EVENT_NS] = "event-ns",
+    [HV_CTR_EVENT_MAX_NS] = "event-max-ns",
 };
 _Static_assert(COUNT(counter_names) == HV_CTR_COUNT, "a name for each counter");
 

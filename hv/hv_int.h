@@ -78,6 +78,7 @@ struct hv_vp {
 
     _Atomic uint32_t attention;
     _Atomic uint32_t wake_seq;        /* futex word of a halted VP */
+    _Atomic uint64_t kicked_ns;       /* host time at which a running VP was first asked for attention; 0: it was not */
     uint8_t want_window;              /* an interrupt waits for IF or the end of a shadow */
 
     struct hv_partition *p;

@@ -28,7 +28,8 @@
 
 void hv_vp_kick(struct hv_vp *vp, uint32_t bits)
 {
-    atomic_fetch_or(&vp->attention, bits);
+    if (!atomic_fetch_or(&vp->attention, bits) && !atomic_load(&vp->wake_seq))
+        atomic_store_explicit(&vp->kicked_ns, hv_host_ns(), memory_order_relaxed);
     if (atomic_load(&vp->wake_seq) && atomic_exchange(&vp->wake_seq, 0))
         syscall(SYS_futex, &vp->wake_seq, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     if (vp->p->engine->kick)
@@ -72,6 +73,19 @@ static void vp_sleep(struct hv_vp *vp, uint64_t deadline_ns)
 }
 
 /* ---- events ---- */
+
+static void note_latency(struct hv_vp *vp)
+{
+    uint64_t since = atomic_exchange_explicit(&vp->kicked_ns, 0, memory_order_relaxed), now;
+
+    if (!since)
+        return;
+    now = hv_host_ns();
+    vp->counters[HV_CTR_EVENTS]++;
+    vp->counters[HV_CTR_EVENT_NS] += now - since;
+    if (now - since > vp->counters[HV_CTR_EVENT_MAX_NS])
+        vp->counters[HV_CTR_EVENT_MAX_NS] = now - since;
+}
 
 /* Deliver the most important event that can be taken now.  @return one was; false: none, and want_window says
  * whether one waits for the window.  May leave by a longjmp. */
@@ -146,6 +160,8 @@ bool hv_vp_events(struct hv_vp *vp)
         uint32_t att = atomic_fetch_and(&vp->attention,
                                         (uint32_t) ~(HV_ATT_INTR | HV_ATT_TIMER | HV_ATT_SYNC));
 
+        if (atomic_load_explicit(&vp->kicked_ns, memory_order_relaxed))
+            note_latency(vp);
         if (att & HV_ATT_SYNC)
             x86_mmu_sync(vp);
         if (att & (HV_ATT_CANCEL | HV_ATT_EXIT))

@@ -553,6 +553,24 @@ static bool emit_system(struct tr *t, const struct x86_insn *in)
     }
 }
 
+/* From time to time C gives the host's processor away: what the guest waits for may need it. */
+static bool emit_pause(struct tr *t)
+{
+    struct hop m = h_abs(&t->j->pauses);
+    uint8_t *zero, *on;
+
+    e_mov_load32(E, T0, m);
+    e_lea32(E, T0, h_mem(T0, -1));
+    e_op(E, 0, 0, 0x89, T0, &m);
+    zero = e_jrcxz(E);
+    on = e_jmp8(E);
+    e_bind8(E, zero);
+    tr_cold_new(t, COLD_EXEC, e_jmp(E));
+    e_bind8(E, on);
+    e1(E, 0xf3), e1(E, 0x90);
+    return true;
+}
+
 static bool emit_pushf(struct tr *t, const struct x86_insn *in)
 {
     struct hop m;
@@ -774,7 +792,7 @@ bool tr_emit_native(struct tr *t, const struct x86_insn *in)
     case X86_OP_CLC: e1(E, 0xf8); return true;
     case X86_OP_STC: e1(E, 0xf9); return true;
     case X86_OP_NOP: return true;
-    case X86_OP_PAUSE: e1(E, 0xf3), e1(E, 0x90); return true;
+    case X86_OP_PAUSE: return emit_pause(t);
     case X86_OP_LFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xe8); return true;
     case X86_OP_MFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xf0); return true;
     case X86_OP_SFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xf8); return true;

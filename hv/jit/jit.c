@@ -13,11 +13,13 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "hv/infra.h"
 #include "hv/interp/interp.h"
 
 #ifndef MAP_32BIT
@@ -163,6 +165,7 @@ static void reset_now(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
 
+    vp->counters[HV_CTR_CODE_RESETS]++;
     j->want_reset = false;
     if (x86_vec_full(vp)) {
         hv_engine_interp.reset(vp); /* its blocks hold stubs */
@@ -282,9 +285,13 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
         break;
     }
     if (!n) {
+        uint64_t t0 = hv_host_ns();
+
         b = jit_translate(vp, lin, page, ram_page, full);
+        vp->counters[HV_CTR_TRANSLATE_NS] += hv_host_ns() - t0;
         if (!b)
             return NULL;
+        vp->counters[HV_CTR_CODE_BYTES] += b->end - b->ind;
         n = (uint32_t)(b - j->blocks);
         b->hash_next = j->hash[hash_bucket(phys)];
         j->hash[hash_bucket(phys)] = n;
@@ -437,6 +444,7 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     struct jit *j = jit_of(vp);
     const uint8_t *to;
 
+    vp->counters[HV_CTR_EXIT_DISPATCH]++;
     vp->cpu.rip = rip;
     j->cur = NULL;
     j->leave = false;
@@ -458,6 +466,7 @@ const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
     struct jit *j = jit_of(vp);
     struct jblock *old = &j->blocks[s->block], *b;
 
+    vp->counters[HV_CTR_EXIT_DROP]++;
     vp->cpu.rip = j->ea;
     j->cur = NULL;
     j->leave = false;
@@ -490,6 +499,7 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
     uint32_t to;
     int32_t d;
 
+    vp->counters[HV_CTR_EXIT_LINK]++;
     vp->cpu.rip = j->ea;
     j->cur = NULL;
     j->leave = false;
@@ -530,6 +540,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
 
     uint32_t gen = vp->mmu.tlb_gen;
 
+    vp->counters[HV_CTR_EXIT_MISS]++;
     if (unlikely(s->flags & JS_XFLAGS))
         vp->cpu.fl = j->xf;
     vp->cpu.rip = b->rip + s->off;
@@ -577,6 +588,15 @@ exec:
     return j->rx + s->next;
 }
 
+/* The guest spins, perhaps for a VP whose thread waits for this processor. */
+static void give_way(struct hv_vp *vp)
+{
+    jit_of(vp)->pauses = JIT_PAUSES;
+    x86_mmu_leave(vp);
+    sched_yield();
+    x86_mmu_enter(vp);
+}
+
 /* An instruction that is executed by C. */
 const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
 {
@@ -586,6 +606,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
 
     uint32_t gen = vp->mmu.tlb_gen;
 
+    vp->counters[HV_CTR_EXIT_INSN]++;
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
@@ -596,6 +617,8 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
         exec_any(vp, &j->pool[s->arg]);
         jit_fast_after(vp, &j->fast[ret], ret);
     } else {
+        if (unlikely(j->pool[s->arg].op == X86_OP_PAUSE))
+            give_way(vp);
         exec_any(vp, &j->pool[s->arg]);
     }
     if (j->pool[s->arg].op >= X86_OP_X87 && !j->vdead)
@@ -740,6 +763,7 @@ static int jit_create(struct hv_vp *vp)
     j->mask_page16 = ~4095ull | 15;
     j->mask_page32 = ~4095ull | 31;
     j->vdead = j->x87dead = 1;
+    j->pauses = JIT_PAUSES;
     j->dump = getenv("MOBO_JIT_DUMP") ? fopen(getenv("MOBO_JIT_DUMP"), "w") : NULL;
     j->exact = getenv("MOBO_JIT_EXACT") != NULL;
     j->exact_slots = j->exact && !strcmp(getenv("MOBO_JIT_EXACT"), "slots");

@@ -31,6 +31,7 @@ enum {
     JIT_CROSS = 256,
     JIT_FSIG = 2048,
     JIT_JC = 65536,
+    JIT_PAUSES = 256,
     JIT_CLASSES = 3,                /* data views: user, supervisor, supervisor with user access */
     JIT_SLOTS = 1024,               /* site caches of one kind */
     JIT_SLOT_KINDS = 4 * JIT_CLASSES,
@@ -142,6 +143,7 @@ struct jit {
     const uint8_t *jc[JIT_CLASSES][JIT_JC];
 
     struct jfast fast[2];           /* SYSCALL, SYSRET */
+    uint32_t pauses;                /* PAUSE until the thread yields */
     uint64_t fast_fl, fast_rdx;     /* saved in their thunks */
 
     struct hv_vp *vp;

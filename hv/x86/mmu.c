@@ -1032,6 +1032,7 @@ void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len
     }
     hit = code_page_hit(vp, lin, len, acc, &ram_page);
     if (hit) {
+        vp->counters[HV_CTR_CODE_STORES]++;
         store_small(hit, buf, len);
         code_stored(vp->p, vp, ram_page, lin & 4095, len);
         return;

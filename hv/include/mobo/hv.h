@@ -352,10 +352,17 @@ HV_API int hv_vp_dump(struct hv_partition *p, unsigned vp, char *buf, size_t len
 /* ---- counters ----------------------------------------------------------------------------------- */
 
 enum hv_counter {
-    HV_CTR_INSNS,        /* guest instructions (software engines) */
+    HV_CTR_INSNS,        /* guest instructions that the interpreter executed; translated code does not count */
     HV_CTR_BLOCKS_BUILT,
     HV_CTR_TLB_FILLS, HV_CTR_TLB_FLUSHES, HV_CTR_EXCEPTIONS, HV_CTR_INTERRUPTS,
     HV_CTR_PIO, HV_CTR_MMIO, HV_CTR_HLT, HV_CTR_CODE_WRITES, HV_CTR_RUN_NS,
+    /* How often translated code went to C: for an instruction, an access that the TLB did not serve, the first run of
+     * a branch, a target that its cache did not have, a dropped block. */
+    HV_CTR_EXIT_INSN, HV_CTR_EXIT_MISS, HV_CTR_EXIT_LINK, HV_CTR_EXIT_DISPATCH, HV_CTR_EXIT_DROP,
+    HV_CTR_CODE_STORES,  /* stores beside code, by C */
+    HV_CTR_TRANSLATE_NS, HV_CTR_CODE_BYTES, HV_CTR_CODE_RESETS,
+    HV_CTR_EVENTS, HV_CTR_EVENT_NS, /* other threads asked for attention; until a running VP gave it, in all */
+    HV_CTR_EVENT_MAX_NS, /* and the longest */
     HV_CTR_COUNT
 };
 HV_API const char *hv_counter_name(enum hv_counter c);
