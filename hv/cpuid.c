@@ -345,7 +345,9 @@ void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_
         break;
     case 4: leaf_cache(p, sub, r); break;
     case 6:
-        r[0] = 1u << 2; /* ARAT: the APIC timer never stops */
+        /* ARAT: the APIC timer never stops.  Hyper-V does not say so, and Linux relies on that: with the bit it
+         * makes the APIC timer its broadcast device, and has none left when hv_vmbus gives its timers back. */
+        r[0] = p->enlightened ? 0 : 1u << 2;
         break;
     case 7:
         if (sub == 0) {

@@ -516,6 +516,8 @@ static void handle(struct vmbus *v, const struct queued *q)
         vmbus_logf(v, 1, "message type %u of %u bytes is not one that a guest sends", type, q->len);
         return;
     }
+    if (!v->version && type == MSG_RELID_RELEASED)
+        return; /* Linux lets go of its channels after the unload, which released them all */
     if (!v->version && type != MSG_INITIATE_CONTACT && type != MSG_UNLOAD) {
         vmbus_logf(v, 1, "message type %u before a version was agreed on", type);
         return;

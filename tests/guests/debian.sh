@@ -4,7 +4,8 @@
 # hyperv-daemons, shutdown and reboot from the host, clock, balloon.
 # Usage: tests/guests/debian.sh BUILDDIR IMAGEDIR [PROCESSORS...]      (IMAGEDIR: scripts/guest/debian-image)
 # The disk is a differencing image that is thrown away: IMAGEDIR stays as it is.
-# Prints "ok: ..." or "not ok: ..." lines; logs: BUILDDIR/guests/debian-N*.  MOBO_ENGINE chooses the engine.
+# Prints "ok: ..." or "not ok: ..." lines; logs: BUILDDIR/guests/debian-N*.  MOBO_ENGINE chooses the engine,
+# LIFECYCLE the number of times that the network driver is loaded again (default 10).
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(realpath "${1:?usage: debian.sh BUILDDIR IMAGEDIR [PROCESSORS...]}")
@@ -129,6 +130,28 @@ for vps in "$@"; do
     else
         ok 'the kernel has no complaint'
     fi
+
+    # Drivers leave and come back; the guest does it by itself, as the network is among them.
+    guest 'cat >/root/lifecycle' <"$top/tests/guests/lifecycle"
+    guest "systemd-run -q --no-block --unit=lifecycle sh -c 'sh /root/lifecycle ${LIFECYCLE:-10} >/root/lifecycle.out 2>&1'"
+    if T=20 eventually $((60 + ${LIFECYCLE:-10} * 4)) guest 'grep -q ^end /root/lifecycle.out'; then
+        while IFS= read -r line; do
+            case $line in
+            'ok: '*) ok "${line#ok: }" ;;
+            'not ok: '*) bad "${line#not ok: }" ;;
+            esac
+        done < <(guest cat /root/lifecycle.out)
+    else
+        bad 'drivers leave and come back: no end'
+        tail -n 5 "$build/guests/debian-$vps.log"
+    fi
+
+    # Another kernel from within: it finds VMBus as the first one left it.
+    id=$(boot_id)
+    guest 'kexec -l /boot/vmlinuz-* --initrd="$(ls /boot/initrd.img-*)" --reuse-cmdline && systemctl --no-block kexec'
+    check 'kexec into the same kernel' eventually 120 other_boot "$id"
+    check 'kexec: disk and devices are there' guest 'for d in /sys/bus/vmbus/devices/*; do
+        [ -e $d/driver ] || udevadm settle; [ -e $d/driver ] || exit 1; done; sync && test -s /root/lifecycle.out'
 
     id=$(boot_id)
     ctl shutdown '{"reboot":true}' >/dev/null
