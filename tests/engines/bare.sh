@@ -37,7 +37,7 @@ for engine in ${engines:-interp}; do
         sed 's/^/# /' "$work/err"
         judge "$engine $name" $status "$work/out" 0
     done
-    for name in apic64 smc64; do # what they check of a second processor
+    for name in apic64 remap64 smc64; do # what they check of a second processor
         timeout 120 "$here/bare_run" -e "$engine" -p 2 -t 100 "$here/bare/$name.elf" >"$work/out" 2>"$work/err"
         status=$?
         sed 's/^/# /' "$work/err"
