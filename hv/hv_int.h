@@ -80,6 +80,7 @@ struct hv_vp {
     _Atomic uint32_t wake_seq;        /* futex word of a halted VP */
     _Atomic uint64_t kicked_ns;       /* host time at which a running VP was first asked for attention; 0: it was not */
     uint8_t want_window;              /* an interrupt waits for IF or the end of a shadow */
+    uint8_t rep_begun;                /* cpu.rip is a repeated string instruction with iterations done and to do */
 
     struct hv_partition *p;
     unsigned index;

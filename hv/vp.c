@@ -409,7 +409,7 @@ void hv_vp_reset(struct hv_vp *vp, bool init)
     }
     memset(&vp->exc, 0, sizeof(vp->exc));
     memset(&vp->delivering, 0, sizeof(vp->delivering));
-    vp->want_window = 0;
+    vp->want_window = vp->rep_begun = 0;
     hv_lapic_reset(vp, init);
     hv_hyperv_vp_reset(vp);
     vp->idle = 0;
@@ -674,7 +674,7 @@ int hv_vp_set_state(struct hv_partition *p, unsigned index, const struct hv_vp_s
     vp->run_state = s->run_state;
     c->int_shadow = s->int_shadow;
     c->nmi_masked = s->nmi_masked;
-    vp->want_window = 0;
+    vp->want_window = vp->rep_begun = 0;
     memset(&vp->delivering, 0, sizeof(vp->delivering));
     vp->exc = (struct x86_pending){
         .valid = s->pending_valid,

@@ -328,6 +328,9 @@ void x86_deliver(struct hv_vp *vp, unsigned vector, unsigned type, bool has_erro
     if (vp->delivering.valid && vp->delivering.vector != X86_EXC_DF && type == X86_EV_FAULT &&
         (vector != X86_EXC_DB || (vp->delivering.dr6 & DR6_BD)) && vector != X86_EXC_MC)
         d.flags |= EF_RF; /* 17.3.1.1: the instruction will be restarted */
+    if (vp->rep_begun && !is_software(type))
+        d.flags |= EF_RF; /* there: traps and interrupts between two iterations */
+    vp->rep_begun = 0;
     if (!(c->cr0 & CR0_PE))
         deliver_real(vp, &d);
     else if (x86_long_mode(c))

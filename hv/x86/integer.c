@@ -754,6 +754,7 @@ static void exec_string(struct hv_vp *vp, const struct x86_insn *in)
     bool plain = c->mode == X86_MODE_64 || c->flat;
     uint64_t step = (c->eflags & EF_DF) ? 0 - (uint64_t)size : size;
 
+    vp->rep_begun = 0;
     for (unsigned iter = 0;; iter++) {
         uint64_t si = c->gpr[X86_RSI] & am, di = c->gpr[X86_RDI] & am, cx = c->gpr[X86_RCX] & am;
         uint64_t a = 0, b = 0, n = 1;
@@ -836,8 +837,10 @@ advance:
             break;
         if (!(cx - n))
             break;
-        if ((c->key & X86_KEY_STEP) || atomic_load_explicit(&vp->attention, memory_order_relaxed))
+        if ((c->key & X86_KEY_STEP) || atomic_load_explicit(&vp->attention, memory_order_relaxed)) {
+            vp->rep_begun = 1;
             return; /* again from here */
+        }
     }
     done(vp, in);
 }

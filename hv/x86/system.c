@@ -488,6 +488,7 @@ static void string_io(struct hv_vp *vp, const struct x86_insn *in)
     unsigned len = in->o[0].size, reg = is_in ? X86_RDI : X86_RSI;
     uint64_t mask = addr_mask(in);
 
+    vp->rep_begun = 0;
     for (;;) {
         uint16_t port = (uint16_t)c->gpr[X86_RDX];
         uint64_t lin, hits;
@@ -516,10 +517,15 @@ static void string_io(struct hv_vp *vp, const struct x86_insn *in)
                 x86_debug_trap(vp, hits);
             return;
         }
-        if (hits)
+        if (hits) {
+            vp->rep_begun = 1;
             x86_debug_trap(vp, hits);
-        if ((c->eflags & EF_TF) || atomic_load_explicit(&vp->attention, memory_order_relaxed))
+            return;
+        }
+        if ((c->eflags & EF_TF) || atomic_load_explicit(&vp->attention, memory_order_relaxed)) {
+            vp->rep_begun = 1;
             return; /* RIP still names this instruction: it goes on afterwards */
+        }
     }
     done(vp, in);
 }

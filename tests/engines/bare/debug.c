@@ -73,6 +73,35 @@ static void single_step(void)
     step(s_rep);
     check_q("step: rep traps at every iteration", seen[3], (ulong)s_r1);
     check_q("step: rep, count", nseen, 3 + 4 + 3);
+    ulong rf = 0;
+    for (unsigned i = 3; i < 7; i++)
+        rf = rf << 1 | (seen_flags[i] >> 16 & 1);
+    check_q("step: rep, RF while iterations are left", rf, 0xe);
+}
+
+__asm__(".text; io_rep: lea scratch(%rip), %rsi; mov $4, %ecx; mov $0x80, %edx; cld; io_r1: rep outsb; io_r2: ret");
+extern char io_rep[], io_r1[], io_r2[];
+static void call_io(void *arg) { __asm__ volatile("call *%0" ::"r"(arg) : "rax", "rcx", "rdx", "rsi", "memory", "cc"); }
+
+/* A breakpoint on a port, hit by each iteration of REP OUTS (17.2.4). */
+static void io_breakpoint(void)
+{
+    ulong rf = 0;
+
+    set_cr4(get_cr4() | 8);
+    set_dr0(0x80);
+    set_dr7(0x20402);
+    nseen = 0;
+    set_dr6(0xffff0ff0);
+    check("port breakpoint: no other exception", (uint64_t)(int64_t)try(call_io, io_rep), (uint64_t)-1);
+    set_dr7(0x400);
+    check_q("port breakpoint: rep outs, count", nseen, 4);
+    check_q("port breakpoint: at each iteration", seen[0] == (ulong)io_r1 && seen[2] == (ulong)io_r1, 1);
+    check_q("port breakpoint: after the last", seen[3], (ulong)io_r2);
+    for (unsigned i = 0; i < 4; i++)
+        rf = rf << 1 | (seen_flags[i] >> 16 & 1);
+    check_q("port breakpoint: RF while iterations are left", rf, 0xe);
+    set_cr4(get_cr4() & ~8ul);
 }
 
 /* ---- breakpoints ---- */
@@ -240,6 +269,7 @@ int main(void)
     hooks[1] = on_db;
     hooks[0x44] = on_int;
     single_step();
+    io_breakpoint();
     exec_breakpoints();
     watchpoints();
     registers();
