@@ -39,13 +39,75 @@ void tr_goto_guest(struct tr *t, uint64_t target, uint64_t from, unsigned live)
 }
 
 /* Target in rcx. */
-static void jmp_indirect(struct tr *t)
+static void go_indirect(struct tr *t, bool call)
 {
     struct hop m = h_reg(T0);
 
     e_op(E, 0, 1, 0xb7, T1, &m); /* movzx r11d, cx */
     m = h_sib(NOREG, T1, 3, (int32_t)(uintptr_t)t->j->jc[t->cls]);
-    e_op(E, 0, 0, 0xff, 4, &m);
+    e_op(E, 0, 0, 0xff, call ? 2 : 4, &m);
+}
+
+static void jmp_indirect(struct tr *t) { go_indirect(t, false); }
+
+/* Compare the 64 bits of rcx with @v, flags untouched.  @return rel8 of the jump that is taken when they are equal;
+ * else rcx has to be restored by tr_unequal. */
+static uint8_t *equal(struct tr *t, uint64_t v)
+{
+    if (fits32((int64_t)v) && (int64_t)v != INT32_MIN) {
+        e_lea(E, T0, h_mem(T0, -(int32_t)v));
+    } else {
+        e_mov_imm(E, T1, 0 - v);
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+    }
+    return e_jrcxz(E);
+}
+
+static void unequal(struct tr *t, uint64_t v)
+{
+    if (fits32((int64_t)v) && (int64_t)v != INT32_MIN) {
+        e_lea(E, T0, h_mem(T0, (int32_t)v));
+    } else {
+        e_mov_imm(E, T1, v);
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+    }
+}
+
+/* Can calls and returns of this block use the host's?  The view with user access is entered and left on the way. */
+static bool by_host(const struct tr *t) { return t->cls != X86_VIEW_SUPER_AC || !(t->key & JKEY_SMAP); }
+
+/* Behind a host CALL: where the matching RET comes back to.  rcx is where the guest goes. */
+static void return_point(struct tr *t, uint64_t next)
+{
+    uint8_t *ok = equal(t, next);
+
+    unequal(t, next);
+    jmp_indirect(t);
+    e_bind8(E, ok);
+    tr_poll(t, next, t->j->exact ? (unsigned)F_ALL : tr_peek(t, next));
+    tr_link_to(t, e_jmp(E), next);
+}
+
+/* Keep the stack of returns within its bounds.  rcx is used up when flags are @live. */
+static void return_room(struct tr *t, unsigned live)
+{
+    uint32_t limit = jit_ret_limit(t->j, t->cls);
+    struct hop m = h_reg(RSP);
+    uint8_t *no, *ok;
+
+    if (!live) {
+        e_op(E, 0, 0, 0x81, 7, &m);           /* cmp esp, imm32 */
+        e4(E, limit);
+        no = e_jcc(E, CC_B);
+    } else {
+        e_lea32(E, T0, h_mem(RSP, -(int32_t)limit));
+        e_rorx(E, T0, T0, 31);                /* the sign */
+        e_op(E, 0, 1, 0xb6, T0, (m = h_reg(T0), &m));
+        ok = e_jrcxz(E);
+        no = e_jmp(E);
+        e_bind8(E, ok);
+    }
+    tr_cold_new(t, COLD_RETS, no)->again = E->p;
 }
 
 /* Push the return address; rcx is used up. */
@@ -137,7 +199,13 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         if (!push_imm64(t, next, false))
             return 0;
         sp_add(t, -(int32_t)n);
-        tr_goto_guest(t, target, at, ti->live_out);
+        if (!by_host(t)) {
+            tr_goto_guest(t, target, at, ti->live_out);
+            return 2;
+        }
+        return_room(t, ti->live_out);
+        tr_link_to(t, e_call(E), target);
+        return_point(t, next);
         return 2;
     case X86_OP_CALL_IND:
         if (a->kind == X86_O_MEM) {
@@ -159,7 +227,15 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
                 e_mov_rr32(E, T0, host_of[a->reg]);
         }
         sp_add(t, -(int32_t)n);
-        jmp_indirect(t);
+        if (!by_host(t)) {
+            jmp_indirect(t);
+            return 2;
+        }
+        e_mov_store(E, h_abs(&t->j->ea), T0);
+        return_room(t, F_ALL);
+        e_mov_load(E, T0, h_abs(&t->j->ea));
+        go_indirect(t, true);
+        return_point(t, next);
         return 2;
     case X86_OP_JMP_IND:
         if (a->kind == X86_O_MEM) {
@@ -180,39 +256,50 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             return 0;
         e_op(E, fl, 0, 0x8b, T0, &m);
         sp_add(t, (int32_t)(n + (uint16_t)in->imm));
-        jmp_indirect(t);
+        if (by_host(t))
+            e1(E, 0xc3);
+        else
+            jmp_indirect(t);
         return 2;
     default:
         return 0;
     }
 }
 
+/* One run less until the block is hot. */
+static void count_run(struct tr *t, unsigned live)
+{
+    int32_t *runs = &t->j->runs[t->blockno];
+    struct hop m = h_abs(runs);
+    uint8_t *no;
+
+    *runs = JIT_HOT;
+    if (!live) {
+        e_op(E, 0, 0, 0xff, 1, &m);           /* dec dword */
+        tr_cold_new(t, COLD_HOT, e_jcc(E, CC_E));
+    } else {
+        e_mov_load32(E, T0, m);
+        e_lea32(E, T0, h_mem(T0, -1));
+        e_op(E, 0, 0, 0x89, T0, &m);
+        no = e_jrcxz(E);
+        e1(E, 0xeb), e1(E, 5);                /* jmp over it */
+        e_bind8(E, no);
+        tr_cold_new(t, COLD_HOT, e_jmp(E));
+    }
+}
+
 /* The entries of a block, in front of its body. */
 void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
 {
-    struct hop rcx = h_reg(T0);
     unsigned live = t->ti[0].live_in;
     uint8_t *ok;
 
     /* From an indirect branch: rcx is where the guest goes. */
     b->ind = off_of(t, E->p);
-    if (!live) {
-        if (fits32((int64_t)t->rip)) {
-            e_alu_imm(E, 1, 7, rcx, (int32_t)t->rip);
-        } else {
-            e_mov_imm(E, T1, t->rip);
-            e_alu_load(E, 1, 7, T0, h_reg(T1));
-        }
-        e_bind(e_jcc(E, CC_NE), thunk_rw(t, t->j->t_dispatch));
-    } else {
-        e_mov_imm(E, T1, 0 - t->rip);
-        e_lea(E, T0, h_sib(T0, T1, 0, 0));
-        ok = e_jrcxz(E);
-        e_mov_imm(E, T1, t->rip);
-        e_lea(E, T0, h_sib(T0, T1, 0, 0));
-        e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
-        e_bind8(E, ok);
-    }
+    ok = equal(t, t->rip);
+    unequal(t, t->rip);
+    e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
+    e_bind8(E, ok);
     tr_poll(t, t->rip, live);
     /* From another page by a direct branch. */
     b->sigent = off_of(t, E->p);
@@ -229,4 +316,6 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
         e_bind8(E, ok);
     }
     b->main = off_of(t, E->p);
+    if (t->counted)
+        count_run(t, live);
 }

@@ -119,52 +119,57 @@ static uint32_t slot_new(struct tr *t, unsigned acc, bool host, bool stack)
     return k * JIT_SLOTS + n;
 }
 
-static bool by_slot(const struct tr *t, bool *save)
+/* How an access is checked. */
+enum by { BY_TLB, BY_SLOT, BY_SLOT_SAVED /* flags are put away meanwhile */, BY_SLOT_LIVE /* without touching flags */ };
+
+static enum by by_what(const struct tr *t)
 {
     const struct ti *ti = &t->ti[t->cur];
 
-    *save = ti->live_in && t->j->exact_slots;
-    return (!ti->live_in || *save) && !(*jit_hint(t->j, t->phys + ti->off) & JHINT_TLB);
+    if (!t->hot || (*jit_hint(t->j, t->phys + ti->off) & JHINT_TLB))
+        return BY_TLB;
+    return !ti->live_in ? BY_SLOT : t->j->exact_slots ? BY_SLOT_SAVED : BY_SLOT_LIVE;
 }
 
-static void flags_save(struct tr *t)
+/* rcx: the address; it becomes the offset in the page, or nothing (BY_SLOT_LIVE).  @return the slot's miss. */
+static struct cold *slot_check(struct tr *t, enum by by, uint32_t slot, unsigned n, unsigned align)
 {
-    struct hop m = h_abs(&t->j->xf);
-
-    e_mov_store(E, h_abs(&t->j->xa), RAX);
-    e1(E, 0x9f);                              /* lahf */
-    e1(E, 0x0f), e1(E, 0x90), e1(E, 0xc0);    /* seto al */
-    e_op(E, E_66, 0, 0x89, RAX, &m);
-    e_mov_load(E, RAX, h_abs(&t->j->xa));
-}
-
-static void flags_load(struct tr *t)
-{
-    e_mov_store(E, h_abs(&t->j->xa), RAX);
-    e_mov_load32(E, RAX, h_abs(&t->j->xf));
-    e1(E, 0x04), e1(E, 0x7f), e1(E, 0x9e);    /* add al, 127; sahf */
-    e_mov_load(E, RAX, h_abs(&t->j->xa));
-}
-
-/* rcx: the address; it becomes the offset in the page.  @return the slot's miss. */
-static struct cold *slot_check(struct tr *t, uint32_t slot, unsigned n, unsigned align, bool save)
-{
+    struct hop m, mask = h_abs(align == 31 ? &t->j->mask_page32 : align ? &t->j->mask_page16 : &t->j->mask_page);
     struct cold *c;
-    struct hop m;
 
-    e_alu_load(E, 1, 0, T0, h_abs(&t->j->slot[slot].tag));
-    e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
-    e4(E, 4096 - n);
-    c = tr_cold_new(t, COLD_SLOT, e_jcc(E, CC_A));
+    if (by == BY_SLOT_LIVE) {
+        uint8_t *ok;
+
+        e_mov_load(E, T1, h_abs(&t->j->slot[slot].tag));
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+        if (n > 1 && !align) { /* its last byte, too */
+            e_lea(E, T1, h_mem(T0, (int32_t)n - 1));
+            e_pext(E, T1, T1, mask);
+            e_pext(E, T0, T0, mask);
+            e_lea(E, T0, h_sib(T0, T1, 0, 0));
+        } else {
+            e_pext(E, T0, T0, mask);
+        }
+        ok = e_jrcxz(E);
+        c = tr_cold_new(t, COLD_SLOT, e_jmp(E));
+        c->keep_flags = true;
+        c->flags = JS_XFLAGS;
+        e_bind8(E, ok);
+    } else {
+        e_alu_load(E, 1, 0, T0, h_abs(&t->j->slot[slot].tag));
+        e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
+        e4(E, 4096 - n);
+        c = tr_cold_new(t, COLD_SLOT, e_jcc(E, CC_A));
+        c->flags = by == BY_SLOT_SAVED ? JS_XFLAGS : 0;
+        if (align) {
+            e1(E, 0xf6), e1(E, 0xc1), e1(E, align); /* test cl, imm8 */
+            tr_cold_new(t, COLD_MISS, e_jcc(E, CC_NE))->flags = c->flags;
+        }
+        if (by == BY_SLOT_SAVED)
+            tr_flags_load(t);
+    }
     c->slot = slot;
     c->host = (slot / JIT_SLOTS) & 1;
-    c->flags = save ? JS_XFLAGS : 0;
-    if (align) {
-        e1(E, 0xf6), e1(E, 0xc1), e1(E, align); /* test cl, imm8 */
-        tr_cold_new(t, COLD_MISS, e_jcc(E, CC_NE));
-    }
-    if (save)
-        flags_load(t);
     return c;
 }
 
@@ -180,7 +185,7 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
     uint8_t *jb, *ok, *retry = E->p, *again;
     struct hop m, put = h_abs(&t->j->group[grp]);
     struct cold *c;
-    bool save;
+    enum by by = by_what(t);
 
     if (g->done) {
         if (t->r11 != grp)
@@ -188,20 +193,20 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         t->r11 = grp;
         return;
     }
-    if (by_slot(t, &save)) {
+    if (by != BY_TLB) {
         bool stack = a->base == X86_RSP && !t->stack_taken[g->acc & X86_ACC_WRITE];
         uint32_t slot = slot_new(t, g->acc, false, stack);
 
         if (stack)
             t->stack_taken[g->acc & X86_ACC_WRITE] = true;
-        if (save)
-            flags_save(t);
+        if (by == BY_SLOT_SAVED)
+            tr_flags_save(t);
         again = E->p;
         if (lo)
             e_lea(E, T0, h_mem(b, lo));
         else
             e_mov_rr(E, T0, b);
-        c = slot_check(t, slot, (unsigned)w, 0, save);
+        c = slot_check(t, by, slot, (unsigned)w, 0);
         c->again = again;
         g->where = &t->j->slot[slot].val;
         e_mov_load(E, T1, h_abs(g->where));
@@ -257,7 +262,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
     bool simple = !a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && a->index == X86_REG_NONE && fits32(a->disp);
     bool direct = simple;       /* [base + r11 + disp] */
-    bool save;
+    enum by by = by_what(t);
     uint8_t *again, *jb, *jb2 = NULL, *retry = E->p;
     /* An aligned operand cannot cross a page: its first byte is looked at. */
     int32_t lastb = t->align ? 0 : (int32_t)n - 1;
@@ -273,26 +278,28 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         return true;
     }
     t->r11 = -1;
-    if (by_slot(t, &save)) {
-        bool stack = a->base == X86_RSP && direct && !t->stack_taken[!!(acc & X86_ACC_WRITE)];
-        uint32_t slot = slot_new(t, acc, !direct || none, stack);
+    if (by != BY_TLB && (by != BY_SLOT_LIVE || (direct && !none) || tr_ea_one_reg(a))) {
+        bool live = by == BY_SLOT_LIVE, stack = a->base == X86_RSP && direct && !t->stack_taken[!!(acc & X86_ACC_WRITE)];
+        uint32_t slot = slot_new(t, acc, (!direct || none) && !live, stack);
         unsigned first = t->ncold;
 
         direct = direct && !none;
-        if (save)
-            flags_save(t);
+        if (by == BY_SLOT_SAVED)
+            tr_flags_save(t);
         again = E->p;
         if (!tr_emit_ea(t, a, T0, T1))
             return false;
-        slot_check(t, slot, n, t->align, save)->again = again;
+        slot_check(t, by, slot, n, t->align)->again = again;
         for (unsigned i = first; i < t->ncold; i++) {
             c = &t->cold[i];
             c->n = (uint8_t)n;
             c->acc = (uint8_t)acc;
-            c->flags |= (second ? JS_SECOND : 0) | (save ? JS_XFLAGS : 0);
+            c->flags |= second ? JS_SECOND : 0;
             c->align = (uint8_t)t->align;
             c->retry = retry;
         }
+        if (live && !direct)
+            tr_emit_ea(t, a, T0, NOREG);
         e_mov_load(E, T1, h_abs(&t->j->slot[slot].val));
         *ret = direct ? h_sib(host_of[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
         goto out;

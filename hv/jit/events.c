@@ -49,6 +49,7 @@ void jit_fast_after(struct hv_vp *vp, struct jfast *f, bool ret)
     f->view = vp->mmu.view;
     f->tlb = vp->mmu.tlb;
     f->jc = jit_of(vp)->jc[vp->mmu.view];
+    f->rsp = &jit_of(vp)->rsp[jit_ret_stack(vp->mmu.view, c->cr4 & CR4_SMAP)];
     f->last_key = &jit_of(vp)->last_key[vp->mmu.view];
     f->key_out = jit_key(vp);
     f->valid = 1;
@@ -175,7 +176,11 @@ static const uint8_t *switch_thunk(struct jit *j, struct emit *e, struct jfast *
     copy(e, &vp->cpu.eflags, &f->ef_out, 4);
     copy(e, &vp->mmu.tlb, &f->tlb, 8);
     copy(e, &vp->mmu.view, &f->view, 1);
-    BYTES(0x48, 0x83, 0xc4, 0x08);              /* add rsp, 8: nobody returns */
+    e_mov_load(e, RCX, h_abs(&j->rsp_cur));
+    e_mov_store(e, h_mem(RCX, 0), RSP);
+    e_mov_load(e, RCX, h_abs(&f->rsp));
+    e_mov_store(e, h_abs(&j->rsp_cur), RCX);
+    e_mov_load(e, RSP, h_mem(RCX, 0));
     if (ret)
         e_mov_rr(e, RCX, R9);
     else
@@ -219,11 +224,14 @@ static const uint8_t *tsc_thunk(struct jit *j, struct emit *e, bool aux)
     e4(e, CR4_TSD);
     slow[n++] = e_jcc(e, CC_NE);
     e_bind(user, e->p);
-    BYTES(0x56, 0x57, 0x41, 0x50, 0x41, 0x51, 0x41, 0x52, 0x48, 0x83, 0xec, 0x10); /* push rsi, rdi, r8-r10; sub rsp, 16 */
+    e_mov_store(e, h_abs(&j->site), R11);
+    jit_emit_stack_to_c(e, j);
+    BYTES(0x56, 0x57, 0x41, 0x50, 0x41, 0x51, 0x41, 0x52, 0x48, 0x83, 0xec, 0x08); /* push rsi, rdi, r8-r10; sub rsp, 8 */
     e_mov_imm(e, RDI, (uint64_t)(uintptr_t)vp);
     e_mov_imm(e, RAX, (uint64_t)(uintptr_t)hv_tsc_read);
     BYTES(0xff, 0xd0);                          /* call rax */
-    BYTES(0x48, 0x83, 0xc4, 0x10, 0x41, 0x5a, 0x41, 0x59, 0x41, 0x58, 0x5f, 0x5e);
+    BYTES(0x48, 0x83, 0xc4, 0x08, 0x41, 0x5a, 0x41, 0x59, 0x41, 0x58, 0x5f, 0x5e);
+    jit_emit_stack_from_c(e, j);
     e_mov_rr(e, RDX, RAX);
     e_op(e, E_W, 0, 0xc1, 5, (m = h_reg(RDX), &m));
     e1(e, 32);
@@ -232,7 +240,7 @@ static const uint8_t *tsc_thunk(struct jit *j, struct emit *e, bool aux)
     if (aux)
         e_mov_load32(e, R9, h_abs(&vp->cpu.tsc_aux));
     /* On behind the site's data. */
-    BYTES(0x59);                                /* pop rcx */
+    e_mov_load(e, RCX, h_abs(&j->site));
     e_lea(e, RCX, h_mem(RCX, sizeof(struct jsite)));
     give_back(e, j);
     BYTES(0xff, 0xe1);                          /* jmp rcx */

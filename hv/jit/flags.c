@@ -107,6 +107,26 @@ void tr_flag_use(const struct x86_insn *in, unsigned *rd, unsigned *wr)
     }
 }
 
+/* Flags to xf and back; flags stay, no register is used up. */
+void tr_flags_save(struct tr *t)
+{
+    struct hop m = h_abs(&t->j->xf);
+
+    e_mov_store(E, h_abs(&t->j->xa), RAX);
+    e1(E, 0x9f);                              /* lahf */
+    e1(E, 0x0f), e1(E, 0x90), e1(E, 0xc0);    /* seto al */
+    e_op(E, E_66, 0, 0x89, RAX, &m);
+    e_mov_load(E, RAX, h_abs(&t->j->xa));
+}
+
+void tr_flags_load(struct tr *t)
+{
+    e_mov_store(E, h_abs(&t->j->xa), RAX);
+    e_mov_load32(E, RAX, h_abs(&t->j->xf));
+    e1(E, 0x04), e1(E, 0x7f), e1(E, 0x9e);    /* add al, 127; sahf */
+    e_mov_load(E, RAX, h_abs(&t->j->xa));
+}
+
 /* System instructions that are emitted and after which the block goes on. */
 bool tr_inline_system(const struct tr *t, const struct x86_insn *in)
 {

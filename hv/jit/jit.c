@@ -118,9 +118,19 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
     hv_engine_interp.code_drop(vp, ram_page, lines);
 }
 
+void jit_rets_clear(struct jit *j, unsigned stack) { j->rsp[stack] = (uint64_t)(uintptr_t)&j->rets[stack].miss; }
+
+static void rets_clear_all(struct jit *j)
+{
+    for (unsigned c = 0; c < JIT_CLASSES; c++)
+        jit_rets_clear(j, c);
+}
+
 static void fsig_clear(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
+
+    rets_clear_all(j);
 
     memset(j->fsig, 0, sizeof(j->fsig));
     j->nnonglobal = 0;
@@ -142,12 +152,18 @@ static void fsig_sync(struct hv_vp *vp)
 
         switch (ev->kind) {
         case X86_FETCH_PAGE:
+            rets_clear_all(j);
             for (unsigned c = 0; c < JIT_CLASSES; c++)
                 j->fsig[c][jit_fsig_slot(ev->lin)] = 0;
             break;
         case X86_FETCH_NONGLOBAL:
             if (j->nnonglobal <= COUNT(j->nonglobal)) {
                 memset(j->fsig[X86_VIEW_USER], 0, sizeof(j->fsig[0]));
+                jit_rets_clear(j, X86_VIEW_USER);
+                if (j->nnonglobal) {
+                    jit_rets_clear(j, X86_VIEW_SUPER);
+                    jit_rets_clear(j, X86_VIEW_SUPER_AC);
+                }
                 for (unsigned i = 0; i < j->nnonglobal; i++)
                     j->fsig[X86_VIEW_SUPER][j->nonglobal[i]] = j->fsig[X86_VIEW_SUPER_AC][j->nonglobal[i]] = 0;
                 j->nnonglobal = 0;
@@ -266,6 +282,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
         fsig_sync(vp);
     if (unlikely(j->last_key[vp->mmu.view] != key)) {
         memset(j->fsig[vp->mmu.view], 0, sizeof(j->fsig[0]));
+        rets_clear_all(j);
         j->last_key[vp->mmu.view] = key;
     }
     page = x86_fetch_page(vp, lin, &ram_page);
@@ -306,6 +323,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
     if (unlikely(b->page2 != ~0ull))
         fsig_set(vp, b->cls, next_page(vp, lin), b->sig2);
     fsig_set(vp, b->cls, lin, b->sig);
+    j->rsp_cur = &j->rsp[jit_ret_stack(vp->mmu.view, c->cr4 & CR4_SMAP)];
     return b;
 }
 
@@ -489,6 +507,19 @@ const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
     if (!b->dead)
         block_drop(jit_of(vp), b);
     return dispatch(vp);
+}
+
+/* A block has run often: from now on with what pays then. */
+const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s)
+{
+    struct jit *j = jit_of(vp);
+    struct jblock *b = &j->blocks[s->block];
+
+    vp->cpu.rip = b->rip;
+    if (b->slots)
+        jit_slots_judge(j, b);
+    *jit_hint(j, b->phys) |= *jit_hint(j, b->phys) & JHINT_HOT ? JHINT_TRIED : JHINT_HOT;
+    return jit_remake(vp, b);
 }
 
 /* The first run of a direct branch: from now on it goes to its target without us. */
@@ -768,6 +799,7 @@ static int jit_create(struct hv_vp *vp)
     j->exact = getenv("MOBO_JIT_EXACT") != NULL;
     j->exact_slots = j->exact && !strcmp(getenv("MOBO_JIT_EXACT"), "slots");
     j->small = getenv("MOBO_JIT_SMALL") != NULL;
+    j->always_hot = j->small || j->exact_slots;
     j->host_avx = __builtin_cpu_supports("avx");
     if (j->host_avx && __get_cpuid_count(13, 1, &ca, &cb, &cc, &cd))
         j->host_xinuse = ca & 4;

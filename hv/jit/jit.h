@@ -22,10 +22,10 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 enum {
-    JIT_CACHE_SIZE = 12 << 20,      /* host code of one VP, reset as a whole at 90 % */
+    JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, reset as a whole at 90 % */
     JIT_MAX_INSNS = 48,             /* of a block */
-    JIT_MAX_BLOCKS = 1 << 18,
-    JIT_MAX_POOL = 1 << 17,         /* decoded instructions that are executed by C */
+    JIT_MAX_BLOCKS = 1 << 20,
+    JIT_MAX_POOL = 1 << 19,         /* decoded instructions that are executed by C */
     JIT_HASH = 1 << 16,
     JIT_PAGES = 1 << 14,
     JIT_CROSS = 256,
@@ -33,22 +33,34 @@ enum {
     JIT_JC = 65536,
     JIT_PAUSES = 256,
     JIT_CLASSES = 3,                /* data views: user, supervisor, supervisor with user access */
-    JIT_SLOTS = 1024,               /* site caches of one kind */
+    JIT_SLOTS = 8192,               /* site caches of one kind */
     JIT_SLOT_KINDS = 4 * JIT_CLASSES,
     JIT_SLOT_CHUNK = 32,            /* cleared together */
     JIT_SLOT_BUDGET = 256,          /* misses between two looks at how fast they come */
     JIT_HINTS = 65536,
+    JIT_HOT = 1000,                 /* runs of a block, then it is made with more care */
     JIT_CROSSINGS = 16              /* of a block's windows, then it is made without */
 };
 
 /* The page that a site used last, found by one compare where the TLB takes an index first: - page, and what leads
  * from the linear address to the host's (direct), or the host page.  A slot belongs to one view, to reads or to
- * writes, to one of the two forms; sites beyond their number share slots.  All are emptied when mmu.tlb_gen
- * changes.  Slot 0 of a kind is the stack's. */
+ * writes, to one of the two forms; sites beyond their number share slots.  They are emptied by what
+ * mmu.tlb_gen tells.  Slot 0 of a kind is the stack's. */
 struct jslot { uint64_t tag, val; };
 
+/* Return prediction by the host's own: a guest CALL is a host CALL, behind which stands what compares the address
+ * that the guest's RET has read with the one that was pushed.  While translated code runs, rsp is in one of these
+ * stacks, one for each view; what it pushed is good for the same key and the same mapping of pages only, so that
+ * whatever clears fsig empties them.  The room below is for signal frames. */
+enum { JIT_RET_ROOM = 65536, JIT_RET_DEPTH = 1024 };
+struct jit_rets {
+    uint8_t room[JIT_RET_ROOM] __attribute__((aligned(64)));
+    const uint8_t *e[JIT_RET_DEPTH];
+    const uint8_t *miss;            /* returned to when there is nothing above */
+};
+
 /* What is known of the instruction at a physical address; collisions cost speed only. */
-enum { JHINT_TLB = 1 /* its pages change too often for a slot */, JHINT_NOGROUP = 2 /* block: windows cross pages */ };
+enum { JHINT_TLB = 1 /* its pages change too often for a slot */, JHINT_NOGROUP = 2 /* block: windows cross pages */, JHINT_HOT = 4, JHINT_TRIED = 8 /* block: it runs often; it has been seen how its slots do */ };
 
 /* Key of a block: cpu.key, the data view, and how it is made. */
 enum {
@@ -76,6 +88,7 @@ struct jblock {
     uint32_t sig2;                  /* of page2 */
     uint16_t len, ninsns;
     uint8_t dead, live_in, cls;
+    uint32_t slots;                 /* offset of its first site with a slot, 0 none */
     uint8_t crossings;              /* of shared windows */
     bool groups;                    /* checks are shared: host addresses live on from one instruction to others */
 };
@@ -102,7 +115,8 @@ struct jslot_site {
     uint64_t lim, mask;             /* 4096 - bytes; ~0: the slot holds the host page */
     uint32_t tags;                  /* nrd or nwr of the TLB's first entry */
     uint32_t slot, budget, dirty;
-    uint32_t number;
+    uint32_t number, align;         /* align: less one */
+    uint32_t chain;                 /* offset of the block's next, 0 none */
 };
 
 struct jsig { uint64_t va_page, phys_page; uint32_t key, id; };
@@ -119,6 +133,7 @@ struct jfast {
     const uint8_t *const *jc;
     const uint32_t *last_key;
     uint8_t view, valid;
+    uint64_t *rsp;                  /* of struct jit: the stack of returns afterwards */
 };
 
 /* Decoded instructions of sites whose accesses need C again and again. */
@@ -130,9 +145,13 @@ struct jit {
     uint64_t ea, target, a, b, lo;  /* of thunks and long sequences */
     uint64_t site, xa;
     uint32_t xf;                    /* flags put away by exact code with slots */
+    uint64_t rsp_host, rsp[JIT_CLASSES]; /* stack pointers of C and of each view */
+    uint64_t *rsp_cur;              /* of rsp[]: the view that runs */
+    struct jit_rets rets[JIT_CLASSES];
     uint32_t slot_gen;              /* mmu.tlb_gen that the slots belong to */
     struct jslot slot[JIT_SLOT_KINDS * JIT_SLOTS];
     int32_t slot_budget[JIT_SLOT_KINDS * JIT_SLOTS];
+    int32_t runs[JIT_MAX_BLOCKS];   /* left until a block counts as hot */
     uint8_t slot_dirty[JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_CHUNK];
     uint64_t mask_idx, mask_page, mask_page16, mask_page32, mask_arith, mask_no_if, mask_no_df, mask_no_ac;
     uint64_t vdead;                 /* 0: the host's vector registers and MXCSR are the guest's */
@@ -150,7 +169,7 @@ struct jit {
     uint8_t *rw;                    /* the cache, writable view */
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
-    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_slot;
+    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
@@ -161,6 +180,7 @@ struct jit {
     bool host_avx, host_xinuse;     /* XGETBV tells which vector state is in its initial form */
     bool exact;                     /* flags are never stale, not even where nobody reads them */
     bool exact_slots;               /* and sites have slots all the same, which takes saving the flags */
+    bool always_hot;
     bool small;                     /* few slots, for tests */
     struct jslot slot_none[2];      /* direct, host page: matches a secret address only, leads to @nowhere */
     uint64_t slot_since[JIT_SLOT_KINDS * JIT_SLOTS]; /* time stamp of the last look */
@@ -209,6 +229,9 @@ static inline uint32_t jit_key(const struct hv_vp *vp)
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key);
 /** Make the thunks at the start of the cache. */
 void jit_make_thunks(struct jit *j);
+/** Between the stack of returns and C's; rcx is used up, flags stay. */
+void jit_emit_stack_to_c(struct emit *e, struct jit *j);
+void jit_emit_stack_from_c(struct emit *e, struct jit *j);
 void jit_make_event_thunks(struct jit *j, struct emit *e);
 /** The thunk that may execute @in in a block of @key without C; it is called like t_exec, with the address behind
  * the instruction in rcx.  @return NULL: none. */
@@ -221,13 +244,23 @@ void jit_emit_vec_spill(struct emit *e, struct jit *j);
 /** What fsig[] holds for a page. */
 uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key);
 
+/* The return stack of the privilege in force.  With SMAP the view with user access lasts for a few instructions: it has none. */
+static inline unsigned jit_ret_stack(unsigned view, bool smap) { return view == X86_VIEW_SUPER_AC && smap ? X86_VIEW_SUPER : view; }
+void jit_rets_clear(struct jit *j, unsigned stack);
+static inline uint32_t jit_ret_limit(const struct jit *j, unsigned stack)
+{
+    return (uint32_t)(uintptr_t)&j->rets[stack].e[j->small ? JIT_RET_DEPTH - 4 : 1];
+}
+
 /* Slots.  A kind: view, write or read, and whether it holds the host page. */
 static inline unsigned jit_slot_kind(unsigned view, bool write, bool host) { return (view * 2 + write) * 2 + host; }
 int jit_slots_init(struct jit *j);
 void jit_slots_fini(struct jit *j);
 /** Forget where sites are and what was learnt of them. */
 void jit_slots_reset(struct jit *j);
-/** mmu.tlb_gen has changed: empty all.  Called by thunks. */
+/** Block @b has run JIT_HOT times with slots: which of them are no use? */
+void jit_slots_judge(struct jit *j, const struct jblock *b);
+/** mmu.tlb_gen has changed: empty the slots that this concerns.  Called by thunks. */
 void jit_slots_flush(struct hv_vp *vp);
 static inline uint8_t *jit_hint(struct jit *j, uint64_t phys) { return &j->hint[(phys ^ phys >> 16) & (JIT_HINTS - 1)]; }
 /** The slot of a site and the TLB do not serve an access. */
@@ -242,6 +275,7 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip);
 const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_vload(struct hv_vp *vp, const uint8_t *next);
 const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next);

@@ -14,6 +14,7 @@
 #include <x86intrin.h>
 
 enum {
+    TOO_MANY = 16, /* a slot that misses more often than once in so many runs costs more than it saves */
     NSLOTS = JIT_SLOT_KINDS * JIT_SLOTS,
     MISS_CYCLES = 300 /* between misses on the average: below, the TLB is cheaper */
 };
@@ -24,19 +25,45 @@ static void clear_chunk(struct jit *j, unsigned c)
         j->slot[i] = j->slot_none[(i / JIT_SLOTS) & 1];
 }
 
+/* Does @t take away what slot @i holds? */
+static bool takes(const struct jit *j, unsigned i, const struct x86_taken *t)
+{
+    unsigned kind = i / JIT_SLOTS;
+    const struct jslot *s = &j->slot[i];
+
+    if (t->kind == X86_TAKEN_PAGE)
+        return s->tag == 0 - t->page;
+    return (kind & 2) && s->val - (kind & 1 ? 0 : s->tag) == t->page;
+}
+
 void jit_slots_flush(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
+    const struct x86_taken *t[X86_TAKEN_LOG];
+    uint32_t n = vp->mmu.tlb_gen - j->slot_gen;
+    bool all = n > X86_TAKEN_LOG;
 
+    for (unsigned i = 0; i < n && !all; i++) {
+        t[i] = &vp->mmu.taken[(vp->mmu.tlb_gen - i) % X86_TAKEN_LOG];
+        all = t[i]->kind == X86_TAKEN_ALL;
+    }
     for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK; c += 8) {
         uint64_t any;
 
         memcpy(&any, &j->slot_dirty[c], 8);
-        for (unsigned i = c; any; i++, any >>= 8)
-            if (any & 0xff) {
+        for (unsigned i = c; any; i++, any >>= 8) {
+            if (!(any & 0xff))
+                continue;
+            if (all) {
                 clear_chunk(j, i);
                 j->slot_dirty[i] = 0;
+                continue;
             }
+            for (unsigned s = i * JIT_SLOT_CHUNK; s < (i + 1) * JIT_SLOT_CHUNK; s++)
+                for (unsigned k = 0; k < n; k++)
+                    if (takes(j, s, t[k]))
+                        j->slot[s] = j->slot_none[(s / JIT_SLOTS) & 1];
+        }
     }
     j->slot_gen = vp->mmu.tlb_gen;
 }
@@ -86,6 +113,17 @@ static bool too_fast(struct jit *j, unsigned n)
     j->slot_since[n] = now;
     j->slot_budget[n] = JIT_SLOT_BUDGET;
     return since && now - since < (uint64_t)JIT_SLOT_BUDGET * MISS_CYCLES;
+}
+
+void jit_slots_judge(struct jit *j, const struct jblock *b)
+{
+    for (uint32_t at = b->slots; at;) {
+        const struct jslot_site *u = (const struct jslot_site *)(const void *)(j->rw + at);
+
+        if (j->slot_budget[u->number] < JIT_SLOT_BUDGET - JIT_HOT / TOO_MANY)
+            *jit_hint(j, b->phys + u->s.off) |= JHINT_TLB;
+        at = u->chain;
+    }
 }
 
 const uint8_t *jit_c_slot(struct hv_vp *vp, const struct jslot_site *u)

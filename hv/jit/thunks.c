@@ -121,6 +121,26 @@ static void call_c(struct emit *e, const void *fn)
     e1(e, 0xff), e1(e, 0xd0);                 /* call rax */
 }
 
+/* From the stack of returns to C's.  rcx is free. */
+static void to_c(struct emit *e, struct jit *j)
+{
+    spill(e, j);
+    jit_emit_stack_to_c(e, j);
+}
+
+void jit_emit_stack_to_c(struct emit *e, struct jit *j)
+{
+    e_mov_load(e, RCX, h_abs(&j->rsp_cur));
+    e_mov_store(e, h_mem(RCX, 0), RSP);
+    e_mov_load(e, RSP, h_abs(&j->rsp_host));
+}
+
+void jit_emit_stack_from_c(struct emit *e, struct jit *j)
+{
+    e_mov_load(e, RCX, h_abs(&j->rsp_cur));
+    e_mov_load(e, RSP, h_mem(RCX, 0));
+}
+
 /* The helper's result is where to go on. */
 static void go_on(struct emit *e, struct jit *j)
 {
@@ -133,6 +153,7 @@ static void go_on(struct emit *e, struct jit *j)
     e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(e, (const void *)jit_slots_flush);
     e_bind(same, e->p);
+    jit_emit_stack_from_c(e, j);
     fill(e, j);
     jmp_abs(e, &j->target);
 }
@@ -144,8 +165,9 @@ static const uint8_t *site_thunk(struct jit *j, struct emit *e, const void *fn)
     const uint8_t *at = here(j, e);
 
     e_mov_store(e, h_abs(&j->ea), RCX);
-    spill(e, j);
-    e1(e, 0x5e);                              /* pop rsi: the site's data */
+    e_mov_store(e, h_abs(&j->site), R11);     /* its data */
+    to_c(e, j);
+    e_mov_load(e, RSI, h_abs(&j->site));
     e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(e, fn);
     go_on(e, j);
@@ -156,7 +178,7 @@ static const uint8_t *site_thunk(struct jit *j, struct emit *e, const void *fn)
  * free. */
 static void slot_thunk(struct jit *j, struct emit *e)
 {
-    uint8_t *real1, *real2;
+    uint8_t *real1, *real2, *real3;
     struct hop m;
 
     j->t_slot = here(j, e);
@@ -170,6 +192,9 @@ static void slot_thunk(struct jit *j, struct emit *e)
     e_alu_load(e, 1, 0, RCX, h_reg(RDX));
     e_alu_load(e, 1, 7, RCX, h_mem(R11, offsetof(struct jslot_site, lim)));
     real1 = e_jcc(e, CC_A);
+    m = h_mem(R11, offsetof(struct jslot_site, align));
+    e_op(e, 0, 0, 0x85, RCX, &m);              /* test */
+    real3 = e_jcc(e, CC_NE);
     e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, budget)));
     m = h_mem(RCX, 0);
     e_op(e, 0, 0, 0xff, 1, &m);                /* dec dword */
@@ -189,11 +214,12 @@ static void slot_thunk(struct jit *j, struct emit *e)
     e1(e, 0xc3);
     e_bind(real1, e->p);
     e_bind(real2, e->p);
+    e_bind(real3, e->p);
     e_mov_load(e, RAX, h_abs(&j->a));
     e_mov_load(e, RDX, h_abs(&j->b));
     e_mov_store(e, h_abs(&j->site), R11);
     e1(e, 0x59);                               /* pop rcx */
-    spill(e, j);
+    to_c(e, j);
     e_mov_load(e, RSI, h_abs(&j->site));
     e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(e, (const void *)jit_c_slot);
@@ -210,13 +236,15 @@ void jit_make_thunks(struct jit *j)
     memcpy(e.p, push, sizeof push);
     e.p += sizeof push;
     e_mov_store(&e, h_abs(&j->target), RDI);
+    e_mov_store(&e, h_abs(&j->rsp_host), RSP);
+    jit_emit_stack_from_c(&e, j);
     fill(&e, j);
     jmp_abs(&e, &j->target);
 
     j->t_ripexit = here(j, &e);               /* rcx: cpu.rip */
     e_mov_store(&e, h_abs(&j->vp->cpu.rip), RCX);
     j->t_exit = here(j, &e);
-    spill(&e, j);
+    to_c(&e, j);
     e_op(&e, E_W, 0, 0xc7, 0, &(struct hop){ .mem = true, .base = NOREG, .index = NOREG, .disp = (int32_t)(uintptr_t)&j->vdead });
     e4(&e, 1);
     memcpy(e.p, pop, sizeof pop);
@@ -224,7 +252,7 @@ void jit_make_thunks(struct jit *j)
 
     j->t_dispatch = here(j, &e);              /* rcx: where the guest goes */
     e_mov_store(&e, h_abs(&j->ea), RCX);
-    spill(&e, j);
+    to_c(&e, j);
     e_mov_load(&e, RSI, h_abs(&j->ea));
     e_mov_imm(&e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(&e, (const void *)jit_c_dispatch);
@@ -234,9 +262,23 @@ void jit_make_thunks(struct jit *j)
     j->t_miss = site_thunk(j, &e, (const void *)jit_c_miss);
     j->t_exec = site_thunk(j, &e, (const void *)jit_c_exec);
     j->t_drop = site_thunk(j, &e, (const void *)jit_c_drop);
+    j->t_hot = site_thunk(j, &e, (const void *)jit_c_hot);
     j->t_vload = site_thunk(j, &e, (const void *)jit_c_vload);
     j->t_x87load = site_thunk(j, &e, (const void *)jit_c_x87load);
     jit_make_event_thunks(j, &e);
     slot_thunk(j, &e);
+    for (unsigned c = 0; c < JIT_CLASSES; c++) {
+        struct hop m = h_reg(RCX);
+
+        /* A RET with nothing above: rcx is where to. */
+        j->t_retmiss[c] = here(j, &e);
+        e_mov_imm(&e, RSP, (uint64_t)(uintptr_t)&j->rets[c].miss);
+        e_op(&e, 0, 1, 0xb7, R11, &m);        /* movzx r11d, cx */
+        m = h_sib(NOREG, R11, 3, (int32_t)(uintptr_t)j->jc[c]);
+        e_op(&e, 0, 0, 0xff, 4, &m);
+        j->rets[c].miss = j->t_retmiss[c];
+        jit_rets_clear(j, c);
+    }
+    j->rsp_cur = j->rsp;
     j->first = j->used = (uint32_t)((e.p - j->rw + 63) & ~63);
 }

@@ -26,7 +26,7 @@ struct ti {
     int64_t omem, ostack;      /* offset of the base register from the group's root there */
 };
 
-enum cold_kind { COLD_MISS, COLD_SLOT, COLD_LINK, COLD_EXIT, COLD_EXEC };
+enum cold_kind { COLD_MISS, COLD_SLOT, COLD_LINK, COLD_EXIT, COLD_EXEC, COLD_RETS, COLD_HOT };
 struct cold {
     uint8_t kind, n, acc, flags;
     uint8_t ti;
@@ -34,6 +34,7 @@ struct cold {
     uint8_t *retry;
     uint8_t *again;            /* slot: the check without saving the flags */
     uint32_t slot;
+    bool keep_flags;           /* slot */
     bool host;                 /* slot: holds the host page */
     uint64_t target;           /* link, exit: guest address */
     uint8_t align;
@@ -67,6 +68,9 @@ struct tr {
     unsigned n, ncold, cur;
     struct group g[MAX_GROUPS];
     unsigned ngroups;
+    bool hot;                  /* it runs often: more care pays */
+    bool counted;              /* its runs are */
+    uint32_t slots;            /* offset of the last site with a slot */
     bool stack_taken[2];       /* by a group: the stack's slot for reads, for writes */
     int r11;                   /* group whose addend r11 holds, -1 none */
     struct ti ti[JIT_MAX_INSNS];
@@ -136,6 +140,8 @@ void tr_flag_use(const struct x86_insn *in, unsigned *rd, unsigned *wr);
 bool tr_inline_system(const struct tr *t, const struct x86_insn *in);
 bool tr_ends_block(const struct tr *t, const struct x86_insn *in);
 void tr_claim(struct tr *t, unsigned off, unsigned len);
+void tr_flags_save(struct tr *t);
+void tr_flags_load(struct tr *t);
 unsigned tr_peek(struct tr *t, uint64_t rip);
 
 /* check.c */

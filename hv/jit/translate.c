@@ -12,12 +12,13 @@
 const uint8_t jit_host_of[18] = { RAX, R9, RDX, RBX, R10, RBP, RSI, RDI, R8,
                                   NOREG, NOREG, NOREG, R12, R13, R14, R15, NOREG, NOREG };
 
+enum { SITE_JUMP = 11 /* bytes: mov r11d, imm32; jmp rel32 */ };
+
 /* A call of C that executes the instruction. */
 static void emit_site(struct tr *t, const uint8_t *thunk, const struct jsite *s)
 {
-    uint8_t *rel = e_call(E);
-
-    e_bind(rel, thunk_rw(t, thunk));
+    e_mov_imm(E, T1, (uint64_t)(uintptr_t)(t->j->rx + off_of(t, E->p) + SITE_JUMP));
+    e_bind(e_jmp(E), thunk_rw(t, thunk));
     memcpy(E->p, s, sizeof(*s));
     E->p += sizeof(*s);
 }
@@ -52,7 +53,7 @@ static void emit_exec(struct tr *t, unsigned i)
 
     if (!pool_add(t, &t->ti[i].in, &s.arg))
         s.arg = 0;
-    s.next = off_of(t, E->p) + 5 + sizeof(s);
+    s.next = off_of(t, E->p) + SITE_JUMP + sizeof(s);
     emit_site(t, thunk ? thunk : t->j->t_exec, &s);
 }
 
@@ -69,17 +70,24 @@ static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsit
         .s = *s, .lim = 4096 - n, .mask = c->host ? ~0ull : 0,
         .tags = (uint32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd),
         .slot = (uint32_t)(uintptr_t)&j->slot[c->slot], .budget = (uint32_t)(uintptr_t)&j->slot_budget[c->slot],
-        .dirty = (uint32_t)(uintptr_t)&j->slot_dirty[c->slot / JIT_SLOT_CHUNK], .number = c->slot,
+        .dirty = (uint32_t)(uintptr_t)&j->slot_dirty[c->slot / JIT_SLOT_CHUNK], .number = c->slot, .align = c->align, .chain = t->slots,
     };
     uint32_t at;
 
     if ((c->flags & JS_GROUP) && c->glo)
         e_lea(E, T0, h_mem(T0, c->glo));
-    /* mov r11d, site; call; jmp again; then the site's data */
-    at = (off_of(t, E->p) + 16 + 7) & ~7u;
+    if (c->keep_flags)
+        tr_flags_save(t);
+    /* mov r11d, site; call; [flags]; jmp again; then the site's data */
+    at = (off_of(t, E->p) + 16 + (c->keep_flags ? 40 : 0) + 7) & ~7u;
     e_mov_imm(E, T1, (uint64_t)(uintptr_t)(j->rx + at));
     e_bind(e_call(E), thunk_rw(t, j->t_slot));
+    if (c->keep_flags)
+        tr_flags_load(t);
     e_bind(e_jmp(E), c->again);
+    if (t->counted)
+        j->slot_budget[c->slot] = JIT_SLOT_BUDGET;
+    t->slots = at;
     E->p = t->base + at;
     memcpy(E->p, &u, sizeof(u));
     E->p += sizeof(u);
@@ -125,6 +133,13 @@ static void emit_cold(struct tr *t)
         case COLD_EXIT:
             e_mov_imm(E, T0, c->target);
             e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
+            break;
+        case COLD_HOT:
+            emit_site(t, t->j->t_hot, &s);
+            break;
+        case COLD_RETS:
+            e_mov_imm(E, RSP, (uint64_t)(uintptr_t)&t->j->rets[t->cls].miss);
+            e_bind(e_jmp(E), c->again);
             break;
         case COLD_EXEC:
             if (!pool_add(t, &t->ti[c->ti].in, &s.arg))
@@ -183,6 +198,9 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->page = page;
     t->ram_page = ram_page;
     t->phys = ram_page << 12 | (lin & 4095);
+    t->hot = j->always_hot || (*jit_hint(j, t->phys) & JHINT_HOT);
+    t->counted = !j->always_hot && !(t->hot && (*jit_hint(j, t->phys) & JHINT_TRIED));
+    t->slots = 0;
     t->stack_taken[0] = t->stack_taken[1] = false;
     t->claimed = 0;
     t->n = t->ncold = 0;
@@ -313,6 +331,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         tr_link_to(t, e_jmp(E), end_rip);
     }
     emit_cold(t);
+    b->slots = t->slots;
     e_bind(sigmiss, E->p);
     if (sigmiss2)
         e_bind(sigmiss2, E->p);

@@ -25,7 +25,8 @@ static void live_check(struct tr *t, const uint64_t *dead, const uint8_t *thunk)
 
     e_mov_load(E, T0, h_abs(dead));
     ok = e_jrcxz(E);
-    e_bind(e_call(E), thunk_rw(t, thunk));
+    e_mov_imm(E, T1, (uint64_t)(uintptr_t)(t->j->rx + off_of(t, E->p) + 11)); /* behind the jump */
+    e_bind(e_jmp(E), thunk_rw(t, thunk));
     e_bind8(E, ok);
 }
 

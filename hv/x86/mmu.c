@@ -67,6 +67,12 @@ static void tlb_clear_log(struct x86_mmu *m, unsigned which)
     m->nlog[which] = 0;
 }
 
+static void taken(struct x86_mmu *m, unsigned kind, uint64_t page)
+{
+    m->tlb_gen++;
+    m->taken[m->tlb_gen % X86_TAKEN_LOG] = (struct x86_taken){ page, (uint8_t)kind };
+}
+
 static void fetch_changed(struct x86_mmu *m, unsigned kind, uint64_t lin)
 {
     m->fetch_gen++;
@@ -96,7 +102,7 @@ void x86_tlb_flush_all(struct hv_vp *vp)
     struct x86_mmu *m = &vp->mmu;
 
     vp->counters[HV_CTR_TLB_FLUSHES]++;
-    m->tlb_gen++;
+    taken(m, X86_TAKEN_ALL, 0);
     if (m->nlog[0] == X86_TLB_LOG || m->nlog[1] == X86_TLB_LOG) {
         for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
             tlb_clear_view(&m->views[v]);
@@ -120,7 +126,7 @@ void x86_tlb_flush_nonglobal(struct hv_vp *vp)
         return;
     }
     vp->counters[HV_CTR_TLB_FLUSHES]++;
-    m->tlb_gen++;
+    taken(m, X86_TAKEN_ALL, 0);
     tlb_clear_log(m, 0);
     pdc_flush(m);
     fetch_flush(m, false);
@@ -160,10 +166,11 @@ void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin)
         x86_tlb_flush_all(vp);
         return;
     }
-    m->tlb_gen++;
+    taken(m, X86_TAKEN_PAGE, lin & ~4095ull);
     fetch_changed(m, X86_FETCH_PAGE, lin);
     if ((m->large[(lin >> 27) & 63] >> ((lin >> 21) & 63)) & 1) {
         flush_large(m, lin);
+        taken(m, X86_TAKEN_ALL, 0);
         fetch_changed(m, X86_FETCH_ALL, 0);
     }
     for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
@@ -189,7 +196,7 @@ static void tlb_revoke_write(struct hv_vp *vp, uint64_t ram_page)
 {
     struct x86_mmu *m = &vp->mmu;
 
-    m->tlb_gen++;
+    taken(m, X86_TAKEN_WRITE, (uint64_t)(uintptr_t)m->ram + (ram_page << 12));
     if (m->nlog[0] == X86_TLB_LOG || m->nlog[1] == X86_TLB_LOG) {
         for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
             for (unsigned i = 0; i < X86_TLB_SIZE; i++)
@@ -801,6 +808,7 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     x->hva = (uint8_t *)ref.hva + (w.gpa & 4095);
     x->flags = ref.flags;
     x->ram_page = ref.ram_page;
+    m->ram = (const uint8_t *)ref.hva - (ref.ram_page << 12);
     x->global = w.global;
     if (acc & X86_ACC_EXEC)
         return;

@@ -52,6 +52,11 @@ struct x86_itlb_entry {
 enum { X86_FETCH_ALL, X86_FETCH_NONGLOBAL, X86_FETCH_PAGE, X86_FETCH_LOG = 16 };
 struct x86_fetch_event { uint64_t lin; uint8_t kind; };
 
+/* What made tlb_gen change, for engines that remember host addresses: all, one linear page, the right to write to one
+ * host page. */
+enum { X86_TAKEN_ALL, X86_TAKEN_PAGE, X86_TAKEN_WRITE, X86_TAKEN_LOG = 16 };
+struct x86_taken { uint64_t page; uint8_t kind; };
+
 /* Cached pointers to page tables: linear >> 21 -> last-level table, with the rights of the levels above. */
 enum { X86_PDC_SIZE = 512 };
 struct x86_pdc_entry { uint64_t tag; uint8_t *table; uint8_t rights; };
@@ -64,6 +69,8 @@ struct x86_mmu {
     uint8_t view;
     uint8_t watch;                  /* data breakpoints armed: bits of DR7.L/G that matter */
     uint32_t tlb_gen;               /* changes whenever a right to use a host address has been taken away */
+    struct x86_taken taken[X86_TAKEN_LOG]; /* by tlb_gen after the change */
+    const uint8_t *ram;             /* of RAM page 0 */
     uint32_t fetch_gen;             /* changes whenever a cached linear-to-physical fetch may be stale */
     struct x86_fetch_event fetch_log[X86_FETCH_LOG]; /* by fetch_gen after the change */
     struct x86_itlb_entry itlb[X86_ITLB_SIZE];
