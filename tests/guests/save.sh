@@ -149,6 +149,43 @@ else
     fail "3 s of the guest took from $begin to $end, and then its calendar said $date"
 fi
 
+# A guest that knows nothing of Hyper-V: the demonstration's workload, taken to another engine and back.
+legacy() {
+    local kernel initrd n=legacy st
+    kernel=$("$top/scripts/guest/fetch" kernel amd64) || { echo "skip: save: the amd64 kernel cannot be downloaded"; return; }
+    initrd=$build/guests/initrd-amd64.gz
+    "$top/scripts/guest/initramfs" "$busybox" "$initrd" || { fail "packing the initramfs failed"; return; }
+    cat >"$work/vm.ini" <<INI
+[vm]
+name = legacy
+memory = 256M
+processors = 2
+enlightened = no
+[boot]
+firmware = linux
+kernel = $kernel
+initrd = $initrd
+cmdline = console=ttyS0 quiet panic=-1 MOBO_MODE=check MOBO_TOKEN=x MOBO_CPUS=2
+INI
+    rm -f "$work/state"
+    start $n jit
+    until_line 'MOBO-STEP forks'
+    save
+    start $n-interp interp --restore "$work/state"
+    sleep 2    # in the middle of the next step, whichever that is
+    save
+    start $n-jit jit --restore "$work/state"
+    until_line 'MOBO-VERDICT'
+    wait "$vm"
+    st=$?
+    vm=
+    if [ $st = 0 ] && grep -q 'MOBO-VERDICT pass' "$log"; then
+        echo "ok: save: a guest without Hyper-V interface went on, jit interp jit"
+    else
+        fail "legacy guest: status $st, $(grep -E 'MOBO-(VERDICT|STEP.*bad)' "$log" | cut -d ' ' -f 2-)"
+    fi
+}
+
 # A state that another VM has, or that is damaged, does not start.
 refused() {    # WHAT PATTERN ARGS...
     local what=$1 pattern=$2 out st
@@ -169,4 +206,6 @@ printf 'x' | dd of="$work/state" bs=1 seek=$(($(stat -c %s "$work/state") - 5000
 refused 'a damaged file' 'damaged'
 head -c 100000 "$work/good" >"$work/state"
 refused 'a file that is cut off' 'damaged'
+rm -f "$work/state" "$work/good"
+legacy
 exit $failed
