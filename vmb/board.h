@@ -584,6 +584,9 @@ int bus_gpadl_len(struct mobo_vmbus *m, uint32_t gpadl, uint64_t *ret_len);
 int bus_gpa_direct(struct mobo_vmbus *m, const struct mobo_vmbus_packet *packet,
                    struct mobo_iov *iov, uint32_t max, uint32_t *ret_n, uint64_t *ret_len);
 uint32_t bus_version(struct mobo_vmbus *m);
+int bus_tl_listen(struct mobo_vdev *dev,
+                  void (*connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service), void *ctx);
+void bus_tl_result(struct mobo_vdev *dev, const uint8_t *endpoint, const uint8_t *service, uint32_t status);
 void bus_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
 
 /* ---- ACPI (acpi/) --------------------------------------------------------------------------------- */
@@ -623,6 +626,9 @@ struct vmb {
     struct mobo_ram *rams;
     struct vmbus *bus; /* NULL: not enlightened */
     struct mobo_vmbus *bus_channels; /* I/O thread and control thread */
+    struct mobo_vdev *tl_dev;        /* hears of hvsocket connections; NULL: none */
+    void (*tl_connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service);
+    void *tl_ctx;
     atomic_bool bus_posted;
     struct acpi_item *acpi;
     uint64_t rsdp;

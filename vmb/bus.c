@@ -197,11 +197,31 @@ static void channel_signal(void *ctx)
         atomic_store(&m->posted, false);
 }
 
+/* Nobody calls back any more, and what was posted before has run. */
+static void channel_gone(void *ctx)
+{
+    struct mobo_vmbus *m = ctx, **pp = &m->dev->board->bus_channels;
+
+    while (*pp && *pp != m)
+        pp = &(*pp)->next;
+    if (*pp)
+        *pp = m->next;
+    free(m);
+}
+
+static void channel_released(void *ctx)
+{
+    struct mobo_vmbus *m = ctx;
+
+    /* With the device, so that it stays behind channel_work() in a pause.  No memory: bus_fini() frees it. */
+    (void)io_post(m->dev->board, m->dev, channel_gone, m);
+}
+
 int bus_offer(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
               const struct mobo_vmbus_ops *ops, void *ctx, struct mobo_vmbus **ret)
 {
     static const struct vmbus_channel_ops channel_ops = { channel_open, channel_close,
-                                                          channel_signal, NULL };
+                                                          channel_signal, channel_released };
     struct vmb *v = dev->board;
     struct vmbus_offer o = { .name = dev->name };
     struct mobo_vmbus *m;
@@ -235,9 +255,11 @@ int bus_offer(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
 
 void bus_rescind(struct mobo_vmbus *m)
 {
+    struct vmbus_channel *ch = m->ch;
+
     m->dead = true;
-    vmbus_rescind(m->ch);
     m->ch = NULL;
+    vmbus_rescind(ch);
 }
 
 int bus_receive(struct mobo_vmbus *m, struct mobo_vmbus_packet *ret)
@@ -308,4 +330,41 @@ uint32_t bus_version(struct mobo_vmbus *m)
 void bus_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len)
 {
     hv_gpa_dirty(dev->board->part, gpa, len);
+}
+
+/* ---- hvsocket ------------------------------------------------------------------------------------ */
+
+static void tl_connect(void *ctx, const uint8_t *endpoint, const uint8_t *service)
+{
+    struct vmb *v = ctx;
+    struct vdev_enter e = vdev_enter(v->tl_dev);
+
+    v->tl_connect(v->tl_ctx, endpoint, service);
+    vdev_leave(v->tl_dev, e);
+}
+
+int bus_tl_listen(struct mobo_vdev *dev,
+                  void (*connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service),
+                  void *ctx)
+{
+    struct vmb *v = dev->board;
+
+    vdev_check(dev, "vmbus_tl_listen");
+    if (!v->bus)
+        return vdev_fail(dev, -ENODEV, "there is no VMBus: the board is not enlightened");
+    if (v->tl_dev)
+        return vdev_fail(dev, -EBUSY, "the guest's socket connections go to '%s' already",
+                         v->tl_dev->name);
+    v->tl_dev = dev;
+    v->tl_connect = connect;
+    v->tl_ctx = ctx;
+    vmbus_tl_listen(v->bus, tl_connect, v);
+    return 0;
+}
+
+void bus_tl_result(struct mobo_vdev *dev, const uint8_t *endpoint, const uint8_t *service,
+                   uint32_t status)
+{
+    if (dev->board->bus)
+        vmbus_tl_result(dev->board->bus, endpoint, service, (int32_t)status);
 }

@@ -437,4 +437,6 @@ const struct mobo_host vmb_host = {
     .input_active = input_active,
     .input_ready = input_ready,
     .input_leds = input_leds,
+    .vmbus_tl_listen = bus_tl_listen,
+    .vmbus_tl_result = bus_tl_result,
 };

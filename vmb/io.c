@@ -204,12 +204,29 @@ void io_watch_set(struct mobo_watch *w, uint32_t events)
         io_post(w->dev->board, NULL, watch_apply_work, w);
 }
 
+/* Behind its callback, and behind all that was posted for it. */
+static void watch_free(void *ctx)
+{
+    struct mobo_watch *w = ctx, **pp;
+    struct vmb *v = w->dev->board;
+
+    pthread_mutex_lock(&v->io.lock);
+    for (pp = &v->io.watches; *pp && *pp != w;)
+        pp = &(*pp)->next;
+    if (*pp)
+        *pp = w->next;
+    pthread_mutex_unlock(&v->io.lock);
+    event_free(w->ev);
+    free(w);
+}
+
 void io_unwatch(struct mobo_watch *w)
 {
     if (!w || atomic_exchange(&w->dead, true))
         return;
     atomic_store(&w->events, 0);
     event_del_noblock(w->ev); /* at once: the owner closes the descriptor next */
+    io_post(w->dev->board, NULL, watch_free, w);
 }
 
 /* ---- character backends -------------------------------------------------------------------------- */

@@ -626,7 +626,7 @@ int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct v
                 struct vmbus_channel **ret)
 {
     struct vmbus_channel *ch = calloc(1, sizeof(*ch));
-    uint32_t relid = 0;
+    uint32_t relid = 0, sockets = 0;
 
     if (!ch)
         return -ENOMEM;
@@ -638,9 +638,15 @@ int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct v
     ch->ctx = ctx;
     pthread_mutex_init(&ch->lock, NULL);
     pthread_mutex_lock(&v->lock);
-    for (uint32_t i = 1; i < VMBUS_MAX_CHANNELS && !relid; i++)
+    for (uint32_t i = 1; i < VMBUS_MAX_CHANNELS; i++) {
         if (!v->channel[i])
-            relid = i;
+            relid = relid ? relid : i;
+        else if (v->channel[i]->offer.flags & VMBUS_CHANNEL_TLNPI)
+            sockets++;
+    }
+    /* A guest that never lets go of its connections cannot use up the channels of all devices. */
+    if ((offer->flags & VMBUS_CHANNEL_TLNPI) && sockets >= VMBUS_MAX_SOCKETS)
+        relid = 0;
     if (relid) {
         ch->relid = relid;
         v->channel[relid] = ch;
@@ -660,6 +666,8 @@ int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct v
 void vmbus_rescind(struct vmbus_channel *ch)
 {
     struct vmbus *v = ch->bus;
+    void (*released)(void *) = NULL;
+    void *ctx = NULL;
 
     pthread_mutex_lock(&v->lock);
     if (!ch->rescinded) {
@@ -668,12 +676,17 @@ void vmbus_rescind(struct vmbus_channel *ch)
         ch->state = CH_CLOSED;
         ring_close(ch);
         pthread_mutex_unlock(&ch->lock);
-        if (ch->offered)
-            vmbus_rescind_send(v, ch);
-        else
+        if (!ch->offered) {
+            released = ch->ops.released;
+            ctx = ch->ctx;
             channel_free(ch);
+        } else if (v->version) { /* else the guest is leaving and disconnect() frees it */
+            vmbus_rescind_send(v, ch);
+        }
     }
     pthread_mutex_unlock(&v->lock);
+    if (released)
+        released(ctx);
 }
 
 uint32_t vmbus_version(struct vmbus *v)

@@ -20,7 +20,7 @@
 struct vmbus;
 struct vmbus_channel;
 
-enum { VMBUS_MAX_CHANNELS = 2048, VMBUS_SINT = 2, VMBUS_USER_DATA = 120 };
+enum { VMBUS_MAX_CHANNELS = 2048, VMBUS_MAX_SOCKETS = 1024, VMBUS_SINT = 2, VMBUS_USER_DATA = 120 };
 
 /* What the embedder provides; no lock of ours is held during a callback unless said. */
 struct vmbus_ops {
@@ -71,7 +71,8 @@ void vmbus_service(struct vmbus *v);
 /** Offer a channel; the guest hears of it now or when it asks.  @return 0, -ENOSPC, -ENOMEM. */
 int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct vmbus_channel_ops *ops, void *ctx,
                 struct vmbus_channel **ret);
-/** Take it back: closes it; freed when the guest has released it (ops.released), at once when it never knew. */
+/** Take it back: closes it; freed when the guest has released it, at once when it never knew; either way
+ * ops.released() says so. */
 void vmbus_rescind(struct vmbus_channel *ch);
 
 /** Hear of hvsocket connection requests (TlConnect); the answer is vmbus_tl_result(). */

@@ -164,6 +164,9 @@ struct mobo_vdev {
     struct param *params; /* owned */
     struct mobo_char chr[CHARS];
     struct mobo_vmbus *vmbus; /* in the order of their offers */
+    void (*tl_connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service);
+    void *tl_ctx;
+    uint32_t tl_results, tl_status; /* how often vmbus_tl_result() was called, and the last status */
     struct mobo_net *nets;    /* owned */
     struct mobo_display *displays; /* owned */
     struct mobo_input *inputs;     /* owned */
@@ -311,6 +314,11 @@ int fake_vmbus_gpadl_len(struct mobo_vmbus *c, uint32_t id, uint64_t *ret);
 int fake_vmbus_gpa_direct(struct mobo_vmbus *c, const struct mobo_vmbus_packet *p,
                           struct mobo_iov *iov, uint32_t max, uint32_t *ret_n, uint64_t *ret_len);
 uint32_t fake_vmbus_version(struct mobo_vmbus *c);
+int fake_vmbus_tl_listen(struct mobo_vdev *dev,
+                         void (*connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service),
+                         void *ctx);
+void fake_vmbus_tl_result(struct mobo_vdev *dev, const uint8_t *endpoint, const uint8_t *service,
+                          uint32_t status);
 void fake_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
 int fake_mem_discard(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
 void fake_vmbus_reset(struct mobo_vdev *dev); /* the guest is gone */

@@ -415,6 +415,37 @@ void mobo_fake_vmbus_gpadl(struct mobo_vdev *dev, unsigned n, uint32_t id, uint6
     c->gpadls = g;
 }
 
+int fake_vmbus_tl_listen(struct mobo_vdev *dev,
+                         void (*connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service),
+                         void *ctx)
+{
+    if (dev->tl_connect)
+        return fake_fail(dev, -EBUSY, "the guest's socket connections go to '%s' already", dev->name);
+    dev->tl_connect = connect;
+    dev->tl_ctx = ctx;
+    return 0;
+}
+
+void fake_vmbus_tl_result(struct mobo_vdev *dev, const uint8_t *endpoint, const uint8_t *service,
+                          uint32_t status)
+{
+    (void)endpoint, (void)service;
+    dev->tl_results++;
+    dev->tl_status = status;
+}
+
+int mobo_fake_vmbus_connect(struct mobo_vdev *dev, const uint8_t endpoint[16],
+                            const uint8_t service[16], uint32_t *ret_status)
+{
+    uint32_t before = dev->tl_results;
+
+    if (!dev->tl_connect)
+        fake_die("the device does not listen for connections");
+    dev->tl_connect(dev->tl_ctx, endpoint, service);
+    *ret_status = dev->tl_status;
+    return dev->tl_results == before ? -1 : 0;
+}
+
 void fake_vmbus_reset(struct mobo_vdev *dev)
 {
     for (struct mobo_vmbus *c = dev->vmbus; c; c = c->next)

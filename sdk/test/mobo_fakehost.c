@@ -247,6 +247,8 @@ static const struct mobo_host fake_host = {
     .input_active = fake_input_active,
     .input_ready = fake_input_ready,
     .input_leds = fake_input_leds,
+    .vmbus_tl_listen = fake_vmbus_tl_listen,
+    .vmbus_tl_result = fake_vmbus_tl_result,
 };
 
 const struct mobo_host *mobo_fake_host(struct mobo_fake *f)

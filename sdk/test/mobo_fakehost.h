@@ -127,6 +127,11 @@ const char *mobo_fake_vmbus_fault(struct mobo_vdev *dev, unsigned n);
 void mobo_fake_vmbus_gpadl(struct mobo_vdev *dev, unsigned n, uint32_t id, uint64_t gpa,
                            uint64_t len);
 
+/** The guest wants to connect a service of the host (vmbus_tl_listen()).  @return 0 and the status that
+ * the device answered; -1: it did not answer within the call. */
+int mobo_fake_vmbus_connect(struct mobo_vdev *dev, const uint8_t endpoint[16],
+                            const uint8_t service[16], uint32_t *ret_status);
+
 /* Network backends: the test is the network.  @n counts net_open() calls of the device. */
 /** A frame for the device, which takes it at once, or after it said so and mobo_fake_work() ran.
  * @return frames that wait. */

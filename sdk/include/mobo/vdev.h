@@ -956,6 +956,21 @@ struct mobo_host {
     /** What the guest shows on the keyboard, MOBO_LED_...  Thread: dev. */
     void (*input_leds)(mobo_input_t input, uint32_t leds);
 
+    /* -- connections of hvsocket (1.1) -- */
+
+    /** Hear of the guest's wish to connect a service of the host.  @connect runs on the I/O thread,
+     * under the vdev lock: @endpoint is the guest's side, @service the host's, both as MOBO_GUID().
+     * Answer by an offer with MOBO_VMBUS_HVSOCKET whose class is the service and whose instance is
+     * the endpoint, or refuse; both tell the guest by vmbus_tl_result().  One vdev only.
+     * @return 0; -ENODEV: no VMBus; -EBUSY with a message.  Thread: dev, create().  Since: 1.1 */
+    int (*vmbus_tl_listen)(struct mobo_vdev *dev,
+                           void (*connect)(void *ctx, const uint8_t *endpoint,
+                                           const uint8_t *service),
+                           void *ctx);
+    /** The answer: @status 0, or an NTSTATUS such as 0xc0000236 (connection refused).  Thread: dev. */
+    void (*vmbus_tl_result)(struct mobo_vdev *dev, const uint8_t *endpoint,
+                            const uint8_t *service, uint32_t status);
+
     /* 1.1 ends here. */
 };
 
