@@ -559,6 +559,7 @@ static bool emit_pause(struct tr *t)
     struct hop m = h_abs(&t->j->pauses);
     uint8_t *zero, *on;
 
+    t->r11 = -1; /* C does not keep it */
     e_mov_load32(E, T0, m);
     e_lea32(E, T0, h_mem(T0, -1));
     e_op(E, 0, 0, 0x89, T0, &m);
