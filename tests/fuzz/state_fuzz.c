@@ -20,6 +20,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
+extern const unsigned long fuzz_inputs;
+const unsigned long fuzz_inputs = 200; /* some milliseconds each: see driver.c */
+
 enum { CHANGES_MAX = 64, EDIT = 8, BASE_MAX = 1 << 20 };
 
 static uint8_t *base;
