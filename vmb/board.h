@@ -562,6 +562,7 @@ struct mobo_vmbus {
 
 int bus_init(struct vmb *v); /* enlightened boards */
 void bus_fini(struct vmb *v);
+void bus_tick_fini(struct vmb *v); /* before the event loop */
 void bus_reset(struct vmb *v);
 void bus_settle(struct vmb *v); /* handle what the guest sent; no VP runs */
 int bus_save(struct vmb *v, struct mobo_writer *w);
@@ -626,6 +627,7 @@ struct vmb {
     struct mobo_ram *rams;
     struct vmbus *bus; /* NULL: not enlightened */
     struct mobo_vmbus *bus_channels; /* I/O thread and control thread */
+    struct event *bus_tick;          /* looks at the monitor page while a channel needs that */
     struct mobo_vdev *tl_dev;        /* hears of hvsocket connections; NULL: none */
     void (*tl_connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service);
     void *tl_ctx;

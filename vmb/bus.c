@@ -8,6 +8,7 @@
 #include "vmb/board.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,10 +61,39 @@ static void bus_log(void *ctx, int level, const char *line)
     vmb_log(ctx, level < 0 ? 0 : (unsigned)level, "vmbus", "%s", line);
 }
 
+static void tick(evutil_socket_t fd, short what, void *ctx)
+{
+    struct vmb *v = ctx;
+
+    (void)fd, (void)what;
+    if (!atomic_load(&v->io.paused))
+        vmbus_monitor_poll(v->bus);
+}
+
+static void monitor(void *ctx, bool on)
+{
+    static const struct timeval period = { 0, 1000 };
+    struct vmb *v = ctx;
+
+    if (!v->bus_tick)
+        v->bus_tick = event_new(v->io.base, -1, EV_PERSIST, tick, v);
+    if (v->bus_tick && on)
+        event_add(v->bus_tick, &period);
+    else if (v->bus_tick)
+        event_del_noblock(v->bus_tick);
+}
+
+void bus_tick_fini(struct vmb *v)
+{
+    if (v->bus_tick)
+        event_free(v->bus_tick);
+    v->bus_tick = NULL;
+}
+
 int bus_init(struct vmb *v)
 {
-    static const struct vmbus_ops ops = { post_to_guest, signal_guest,   guest_page,
-                                          page_dirty,    service_wanted, bus_log };
+    static const struct vmbus_ops ops = { post_to_guest,  signal_guest, guest_page, page_dirty,
+                                          service_wanted, bus_log,      monitor };
 
     return vmbus_create(&ops, v, v->vps, &v->bus);
 }
@@ -241,6 +271,7 @@ int bus_offer(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
     o.flags = offer->flags;
     o.mmio_megabytes = offer->mmio_megabytes;
     o.sub_index = offer->sub_index;
+    o.monitored = offer->host_flags & MOBO_VMBUS_MONITORED;
     memcpy(o.user_data, offer->user_data, sizeof(o.user_data));
     err = vmbus_offer(v->bus, &o, &channel_ops, m, &m->ch);
     if (err) {

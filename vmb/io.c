@@ -391,6 +391,7 @@ void io_fini(struct vmb *v)
             v->ops->char_close(c->backend);
         free(c);
     }
+    bus_tick_fini(v);
     net_fini(v);
     disp_fini(v);
     input_fini(v);

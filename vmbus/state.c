@@ -10,7 +10,7 @@
 #include "sdk/lib/state.h"
 #include "vmbus/vmbus_int.h"
 
-enum { T_CONNECTION = 1, T_CHANNELS = 2, T_GPADL = 0x100, T_RANGES = 0x40, T_PAGES };
+enum { T_CONNECTION = 1, T_CHANNELS = 2, T_MONITOR = 4, T_GPADL = 0x100, T_RANGES = 0x40, T_PAGES };
 
 struct connection {
     uint32_t version, target_vp;
@@ -58,6 +58,7 @@ static const struct mobo_field gpadl_fields[] = {
 
 struct vmbus_saved {
     struct connection c;
+    uint64_t monitor_gpa;
     struct saved_channel *channel[VMBUS_MAX_CHANNELS]; /* by relid */
     uint32_t total_pages;
 };
@@ -123,6 +124,8 @@ int vmbus_save(struct vmbus *v, struct mobo_writer *w)
     c = (struct connection){ v->version, v->target_vp, v->offers_wanted };
     mobo_save_begin(w, T_CONNECTION, 0);
     mobo_save_fields(w, MOBO_ARRAY(connection_fields), &c);
+    if (v->monitor_gpa)
+        mobo_save_bytes(w, T_MONITOR, 0, &v->monitor_gpa, sizeof(v->monitor_gpa));
     mobo_save_end(w);
     mobo_save_begin(w, T_CHANNELS, 0);
     for (uint32_t i = 1; i < VMBUS_MAX_CHANNELS && !err; i++)
@@ -251,12 +254,23 @@ static const char *load_channel(struct vmbus *v, struct mobo_reader *r, struct v
     return NULL;
 }
 
+/* Not there: the guest has none. */
+static int load_monitor(struct mobo_reader *r, uint64_t *ret_gpa)
+{
+    uint32_t n = 0;
+    int err = mobo_load_bytes(r, T_MONITOR, ret_gpa, sizeof(*ret_gpa), &n);
+
+    if (err == -ENOENT)
+        return 0;
+    return err ? err : n != sizeof(*ret_gpa) || *ret_gpa % 4096 || *ret_gpa >> 52 ? -EINVAL : 0;
+}
+
 int vmbus_load(struct vmbus *v, struct mobo_reader *r, struct vmbus_saved **ret, char *msg, size_t len)
 {
     struct vmbus_saved *s = calloc(1, sizeof(*s));
     const char *why = s ? NULL : "out of memory";
 
-    if (!why && (mobo_load_begin(r, T_CONNECTION) || mobo_load_fields(r, MOBO_ARRAY(connection_fields), &s->c) ||
+    if (!why && (mobo_load_begin(r, T_CONNECTION) || load_monitor(r, &s->monitor_gpa) || mobo_load_fields(r, MOBO_ARRAY(connection_fields), &s->c) ||
                  mobo_load_end(r)))
         why = "the connection is missing or incomplete";
     if (!why && ((s->c.version && !vmbus_known_version(s->c.version)) || s->c.target_vp >= v->vps ||
@@ -418,6 +432,7 @@ int vmbus_commit(struct vmbus *v, struct vmbus_saved *s, char *msg, size_t len)
         v->version = s->c.version;
         v->target_vp = s->c.target_vp;
         v->offers_wanted = s->c.offers_wanted;
+        v->monitor_gpa = s->monitor_gpa;
         for (uint32_t i = 1; i < VMBUS_MAX_CHANNELS; i++)
             if (s->channel[i] && s->channel[i]->match) {
                 take_over(v, s->channel[i], i);
@@ -433,6 +448,7 @@ int vmbus_commit(struct vmbus *v, struct vmbus_saved *s, char *msg, size_t len)
                 if (v->offers_wanted)
                     vmbus_offer_send(v, own[i]);
             }
+        vmbus_monitor_update(v);
     }
     pthread_mutex_unlock(&v->lock);
     free(own);

@@ -233,12 +233,49 @@ void vmbus_offer_send(struct vmbus *v, struct vmbus_channel *ch)
     memcpy(m + 180, &w, 2);
     put32(m, 184, ch->relid);
     /* Dedicated interrupt: every version that is served (2.4 and later) has it, so that the shared interrupt page
-     * of older clients is never used.  No monitor page: its purpose is to save hypercalls by making the host
-     * poll, at the price of latency and of a host that never sleeps; here a hypercall is the cheaper of both. */
+     * of older clients is never used.  A monitor page only on request: its purpose is to save hypercalls by making
+     * the host poll, at the price of latency and of a host that never sleeps; here a hypercall is the cheaper of both. */
+    m[188] = (uint8_t)(ch->offer.monitored ? ch->relid % VMBUS_MONITORS : 0);
+    m[189] = ch->offer.monitored;
     m[190] = 1;
     put32(m, 192, VMBUS_CONNECTION_BASE + ch->relid);
     ch->offered = true;
     post(v, m, sizeof(m));
+}
+
+void vmbus_monitor_update(struct vmbus *v)
+{
+    bool on = false;
+
+    for (unsigned i = 0; i < VMBUS_MAX_CHANNELS && !on && v->monitor_gpa; i++)
+        on = v->channel[i] && v->channel[i]->offer.monitored && v->channel[i]->state == CH_OPEN;
+    if (on != v->monitored && v->ops.monitor)
+        v->ops.monitor(v->ctx, on);
+    v->monitored = on;
+}
+
+void vmbus_monitor_poll(struct vmbus *v)
+{
+    uint32_t pending[VMBUS_MONITORS / 32], any = 0;
+    struct monitor_page *page;
+
+    pthread_mutex_lock(&v->lock);
+    page = v->monitored ? v->ops.page(v->ctx, v->monitor_gpa) : NULL;
+    for (unsigned i = 0; page && i < VMBUS_MONITORS / 32; i++) {
+        pending[i] = atomic_load(&page->group[i].pending) ? atomic_exchange(&page->group[i].pending, 0) : 0;
+        any |= pending[i];
+    }
+    if (any)
+        v->ops.page_dirty(v->ctx, v->monitor_gpa, sizeof(*page));
+    /* More channels than monitors share one; a signal too many does no harm. */
+    for (unsigned i = 0; any && i < VMBUS_MAX_CHANNELS; i++) {
+        struct vmbus_channel *ch = v->channel[i];
+        unsigned id = i % VMBUS_MONITORS;
+
+        if (ch && ch->offer.monitored && ch->state == CH_OPEN && (pending[id / 32] >> id % 32 & 1) && ch->ops.signal)
+            ch->ops.signal(ch->ctx);
+    }
+    pthread_mutex_unlock(&v->lock);
 }
 
 void vmbus_rescind_send(struct vmbus *v, struct vmbus_channel *ch)
@@ -269,6 +306,7 @@ static void channel_close(struct vmbus *v, struct vmbus_channel *ch)
     ch->broken = false;
     ring_close(ch);
     pthread_mutex_unlock(&ch->lock);
+    vmbus_monitor_update(v);
     if (was && ch->ops.close) {
         pthread_mutex_unlock(&v->lock);
         ch->ops.close(ch->ctx);
@@ -345,6 +383,7 @@ static void channel_open(struct vmbus *v, const uint8_t *m)
     }
     if (err)
         vmbus_logf(v, 1, "%s: the guest's open is refused (error %d)", ch->name, -err);
+    vmbus_monitor_update(v);
     put32(r, 16, err ? NT_UNSUCCESSFUL : 0);
     post(v, r, sizeof(r));
     if (!err && ch->ops.signal) /* packets may have come with the open */
@@ -437,8 +476,12 @@ static void initiate_contact(struct vmbus *v, const uint8_t *m)
     }
     ok = vmbus_known_version(want);
     v->target_vp = vp < v->vps ? vp : 0;
-    if (ok)
+    if (ok) {
         v->version = want;
+        memcpy(&v->monitor_gpa, m + 32, 8); /* the second page is the one from guest to host */
+        if (v->monitor_gpa % 4096 || v->monitor_gpa >> 52)
+            v->monitor_gpa = 0;
+    }
     vmbus_logf(v, ok ? 2 : 3, "the guest asks for version %u.%u: %s", want >> 16, want & 0xffff, ok ? "yes" : "no");
     r[8] = ok;
     put32(r, 12, want >= V5_0 ? 4 : 1); /* connection id for the messages that follow */
@@ -676,6 +719,7 @@ void vmbus_rescind(struct vmbus_channel *ch)
         ch->state = CH_CLOSED;
         ring_close(ch);
         pthread_mutex_unlock(&ch->lock);
+        vmbus_monitor_update(v);
         if (!ch->offered) {
             released = ch->ops.released;
             ctx = ch->ctx;

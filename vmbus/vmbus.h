@@ -36,6 +36,8 @@ struct vmbus_ops {
     /* Have vmbus_service() called soon on the service thread.  Any thread. */
     void (*service_wanted)(void *ctx);
     void (*log)(void *ctx, int level, const char *line);
+    /* Have vmbus_monitor_poll() called every millisecond or so, or no more.  Called with locks held. */
+    void (*monitor)(void *ctx, bool on);
 };
 
 /* An offer, as the guest sees it (HV struct vmbus_channel_offer). */
@@ -44,6 +46,7 @@ struct vmbus_offer {
     uint16_t flags;
     uint16_t mmio_megabytes;
     uint16_t sub_index;
+    bool monitored; /* the guest signals by the monitor page */
     uint8_t user_data[VMBUS_USER_DATA];
     const char *name; /* for messages; borrowed */
 };
@@ -67,6 +70,8 @@ uint16_t vmbus_post_message(struct vmbus *v, unsigned vp, uint32_t connection, u
 uint16_t vmbus_signal_event(struct vmbus *v, unsigned vp, uint32_t connection, uint16_t flag);
 /** Handle what came.  Service thread. */
 void vmbus_service(struct vmbus *v);
+/** Look for signals in the monitor page.  Any thread. */
+void vmbus_monitor_poll(struct vmbus *v);
 
 /** Offer a channel; the guest hears of it now or when it asks.  @return 0, -ENOSPC, -ENOMEM. */
 int vmbus_offer(struct vmbus *v, const struct vmbus_offer *offer, const struct vmbus_channel_ops *ops, void *ctx,

@@ -16,7 +16,7 @@ struct guest {
     uint8_t reply[G_REPLIES][240];
     unsigned reply_len[G_REPLIES], nreplies;
     unsigned signals, last_flag, lines, opens, closes, owner_signals, released;
-    int open_err;
+    int open_err, monitors;
     struct vmbus_channel *rescind_in_open;
     bool wanted;
 };
@@ -55,6 +55,8 @@ static void g_dirty(void *ctx, uint64_t gpa, unsigned len) { (void)ctx, (void)gp
 static void g_wanted(void *ctx) { ((struct guest *)ctx)->wanted = true; }
 static void g_log(void *ctx, int level, const char *line) { (void)level, (void)line, ((struct guest *)ctx)->lines++; }
 
+static void g_monitor(void *ctx, bool on) { ((struct guest *)ctx)->monitors += on ? 1 : -1; }
+
 static int g_open(void *ctx, const uint8_t *user)
 {
     struct guest *g = ctx;
@@ -75,7 +77,7 @@ static const struct vmbus_channel_ops g_ops = { g_open, g_close, g_owner_signal,
 
 static inline struct guest *g_new(void)
 {
-    static const struct vmbus_ops ops = { g_post, g_signal, g_page, g_dirty, g_wanted, g_log };
+    static const struct vmbus_ops ops = { g_post, g_signal, g_page, g_dirty, g_wanted, g_log, g_monitor };
     struct guest *g = calloc(1, sizeof(*g));
 
     g->mem = aligned_alloc(4096, G_PAGES * 4096);

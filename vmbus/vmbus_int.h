@@ -69,6 +69,13 @@ struct vmbus_channel {
     uint32_t buf_len;
 };
 
+/* HV struct hv_monitor_page, as far as it is used. */
+enum { VMBUS_MONITORS = 128 };
+struct monitor_page {
+    uint32_t state, reserved;
+    struct { _Atomic uint32_t pending, armed; } group[VMBUS_MONITORS / 32];
+};
+
 struct queued { unsigned vp; uint32_t len; uint8_t payload[240]; };
 
 struct vmbus {
@@ -82,6 +89,8 @@ struct vmbus {
     uint32_t version;        /* 0: not connected */
     unsigned target_vp;
     bool offers_wanted;
+    uint64_t monitor_gpa;    /* the page by which the guest signals, 0: none */
+    bool monitored;          /* a channel that does so is open */
     void (*tl_connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service);
     void *tl_ctx;
     pthread_mutex_t queue_lock;
@@ -101,6 +110,7 @@ void ring_close(struct vmbus_channel *ch);
 /* vmbus.c: lock of the bus held. */
 bool vmbus_known_version(uint32_t version);
 bool vmbus_gpadl_complete(const struct gpadl *g);
+void vmbus_monitor_update(struct vmbus *v);
 void vmbus_offer_send(struct vmbus *v, struct vmbus_channel *ch);
 void vmbus_rescind_send(struct vmbus *v, struct vmbus_channel *ch);
 

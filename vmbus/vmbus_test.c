@@ -219,6 +219,53 @@ static void open_close(void **state)
     opened();
 }
 
+/* A guest that signals by its monitor page. */
+static void monitor(void **state)
+{
+    struct vmbus_offer o = { .name = "monitored", .monitored = true };
+    static const struct vmbus_channel_ops ops = { g_open, g_close, g_owner_signal, g_released };
+    struct monitor_page *page = (void *)(g->mem + 60 * 4096);
+    struct vmbus_channel *m;
+    unsigned before;
+
+    (void)state;
+    assert_int_equal(vmbus_offer(g->v, &o, &ops, g, &m), 0); /* relid 2 */
+    G_MSG(g, 40, 14, 0x50003, 0, VMBUS_SINT, 0, 59 * 4096, 0, 60 * 4096, 0);
+    G_MSG(g, 8, 3, 0);
+    assert_int_equal(g->reply[1][188] | g->reply[1][189], 0);
+    assert_int_equal(g->reply[2][188], 2);
+    assert_int_equal(g->reply[2][189], 1);
+    assert_int_equal(g->monitors, 0);
+    g_gpadl(g, 2, 7, 0, 8);
+    g_open_channel(g, 2, 7);
+    assert_int_equal(g->monitors, 1);
+    before = g->owner_signals;
+    vmbus_monitor_poll(g->v);
+    assert_int_equal(g->owner_signals, before);
+    page->group[0].pending = 1u << 2 | 1u << 1; /* 1 has no monitor, nor is it open */
+    page->group[3].pending = ~0u;
+    vmbus_monitor_poll(g->v);
+    assert_int_equal(g->owner_signals, before + 1);
+    assert_int_equal(page->group[0].pending | page->group[3].pending, 0);
+    G_MSG(g, 12, 7, 2); /* closed */
+    assert_int_equal(g->monitors, 0);
+    page->group[0].pending = ~0u;
+    vmbus_monitor_poll(g->v);
+    assert_int_equal(g->owner_signals, before + 1);
+    /* a page that is not RAM, and what is no page */
+    G_MSG(g, 40, 14, 0x50003, 0, VMBUS_SINT, 0, 0, 0, 0x70000000, 0);
+    G_MSG(g, 8, 3, 0);
+    g_gpadl(g, 2, 7, 0, 8);
+    g_open_channel(g, 2, 7);
+    assert_int_equal(g->monitors, 1);
+    vmbus_monitor_poll(g->v);
+    G_MSG(g, 40, 14, 0x50003, 0, VMBUS_SINT, 0, 0, 0, 60 * 4096 + 8, 0);
+    G_MSG(g, 8, 3, 0);
+    g_gpadl(g, 2, 7, 0, 8);
+    g_open_channel(g, 2, 7);
+    assert_int_equal(g->monitors, 0);
+}
+
 static void rescind(void **state)
 {
     struct vmbus_channel *two;
@@ -575,7 +622,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(open_close),
-                                        T(rescind),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect),
+                                        T(rescind), T(monitor),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect),
                                         T(state_round_trip), T(state_hvsocket), T(state_hostile) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

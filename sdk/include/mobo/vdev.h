@@ -371,6 +371,11 @@ enum { /* flags of an offer, as the guest sees them */
     MOBO_VMBUS_HVSOCKET = 0x2000
 };
 
+/* The guest may signal by a bit in a monitor page instead of a hypercall, as drivers in user space have to
+ * (Linux: uio_hv_generic).  The host then looks every millisecond while the channel is open, which keeps
+ * it from sleeping and the guest waiting: for nothing else. */
+enum { MOBO_VMBUS_MONITORED = 1 };
+
 enum { MOBO_VMBUS_USER_DATA = 120 };
 
 struct mobo_vmbus_offer {
@@ -379,7 +384,8 @@ struct mobo_vmbus_offer {
     uint16_t mmio_megabytes;
     uint8_t class_id[16], instance_id[16];
     uint16_t sub_index; /* 0; sub-channels of an instance: 1 and up */
-    uint16_t reserved[3];
+    uint16_t host_flags; /* MOBO_VMBUS_MONITORED */
+    uint16_t reserved[2];
     uint8_t user_data[MOBO_VMBUS_USER_DATA];
 };
 
