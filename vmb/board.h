@@ -557,6 +557,7 @@ struct mobo_vmbus {
     struct mobo_vmbus_ops ops;
     void *ctx;
     atomic_bool posted;  /* signal() is on its way */
+    uint32_t budget;     /* packets that may be received until then; under the vdev lock */
     bool dead;           /* rescinded; freed when the guest has let go and no work is under way */
 };
 

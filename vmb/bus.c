@@ -12,6 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Packets that a channel gives before others have their turn: a guest that sends as fast as a device takes
+ * does not keep the I/O thread. */
+enum { RECEIVE_BUDGET = 512 };
+
 static int post_to_guest(void *ctx, unsigned vp, const void *payload, unsigned len)
 {
     struct vmb *v = ctx;
@@ -215,6 +219,7 @@ static void channel_work(void *ctx)
     struct mobo_vmbus *m = ctx;
 
     atomic_store(&m->posted, false);
+    m->budget = RECEIVE_BUDGET;
     if (!m->dead && m->ops.signal)
         m->ops.signal(m->ctx);
 }
@@ -265,6 +270,7 @@ int bus_offer(struct mobo_vdev *dev, const struct mobo_vmbus_offer *offer,
         return vdev_fail(dev, -ENOMEM, "out of memory");
     m->dev = dev;
     m->ctx = ctx;
+    m->budget = RECEIVE_BUDGET;
     memcpy(&m->ops, ops, ops->size < sizeof(m->ops) ? ops->size : sizeof(m->ops));
     memcpy(o.class_id, offer->class_id, 16);
     memcpy(o.instance_id, offer->instance_id, 16);
@@ -296,10 +302,16 @@ void bus_rescind(struct mobo_vmbus *m)
 int bus_receive(struct mobo_vmbus *m, struct mobo_vmbus_packet *ret)
 {
     struct vmbus_packet p;
-    int err = m->ch ? vmbus_receive(m->ch, &p) : -ENOTCONN;
+    int err;
 
+    if (m->ch && !m->budget) {
+        channel_signal(m); /* with a new budget, after others had their turn */
+        return -EAGAIN;
+    }
+    err = m->ch ? vmbus_receive(m->ch, &p) : -ENOTCONN;
     if (err)
         return err;
+    m->budget--;
     ret->type = p.type;
     ret->flags = p.flags;
     ret->transaction = p.transaction;

@@ -588,8 +588,11 @@ static void handle(struct vmbus *v, const struct queued *q)
 
 void vmbus_service(struct vmbus *v)
 {
+    bool more = true;
+
     pthread_mutex_lock(&v->lock);
-    for (;;) {
+    /* As many as can wait: a guest that posts as fast as they are handled does not keep the thread. */
+    for (unsigned n = 0; more && n < VMBUS_QUEUE; n++) {
         struct queued q;
         bool have;
 
@@ -600,11 +603,14 @@ void vmbus_service(struct vmbus *v)
             v->qhead = (v->qhead + 1) % VMBUS_QUEUE;
             v->qlen--;
         }
+        more = v->qlen > 0;
         pthread_mutex_unlock(&v->queue_lock);
         if (!have)
             break;
         handle(v, &q);
     }
+    if (more)
+        v->ops.service_wanted(v->ctx);
     if (v->broken_channels) {
         v->broken_channels = false;
         for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++) {

@@ -266,6 +266,21 @@ static void monitor(void **state)
     assert_int_equal(g->monitors, 0);
 }
 
+/* A guest that posts as fast as it is served. */
+static void flood(void **state)
+{
+    (void)state;
+    opened();
+    g->flood = true;
+    g->wanted = false;
+    G_MSG(g, 8, 3, 0);
+    assert_true(g->wanted); /* it came back, and wants to be called again */
+    g->flood = false;
+    vmbus_service(g->v);
+    G_MSG(g, 12, 7, 1);
+    assert_int_equal(g->closes, 1);
+}
+
 static void rescind(void **state)
 {
     struct vmbus_channel *two;
@@ -622,7 +637,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(open_close),
-                                        T(rescind), T(monitor),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect),
+                                        T(rescind), T(monitor), T(flood),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect),
                                         T(state_round_trip), T(state_hvsocket), T(state_hostile) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
