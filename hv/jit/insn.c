@@ -523,7 +523,8 @@ static bool emit_system(struct tr *t, const struct x86_insn *in)
         eflags_change(t, &t->j->mask_no_if, 0);
         return true;
     case X86_OP_STI:
-        /* When an interrupt waits for this C does it, with the shadow. */
+        /* When an interrupt waits for this C does it, with the shadow; C does not keep r11. */
+        t->r11 = -1;
         m = CPU_VP(want_window);
         e_op(E, 0, 1, 0xb6, T0, &m);
         ok = e_jrcxz(E);
