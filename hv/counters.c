@@ -23,6 +23,7 @@ static const char *const counter_names[] = {
     [HV_CTR_TRANSLATE_NS] = "translate-ns",
     [HV_CTR_CODE_BYTES] = "code-bytes",
     [HV_CTR_CODE_RESETS] = "code-resets",
+    [HV_CTR_CODE_EVICTIONS] = "code-evictions",
     [HV_CTR_EVENTS] = "events",
     [HV_CTR_EVENT_NS] = "event-ns",
     [HV_CTR_EVENT_MAX_NS] = "event-max-ns",

@@ -80,12 +80,14 @@ static void block_drop(struct jit *j, struct jblock *b)
         pp = &j->blocks[*pp].hash_next;
     if (*pp)
         *pp = b->hash_next;
+    if (b == j->cur)
+        j->leave = true;
+    if (b->dead) /* its main may lead to an heir, on whose list it is */
+        return;
     b->dead = 1;
     unlink_all(j, b);
     /* Whoever still jumps in leaves at once.  Nobody returns into these bytes: see leave. */
     patch_jmp(j, b->main, b->drop);
-    if (b == j->cur)
-        j->leave = true;
 }
 
 static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
@@ -176,20 +178,92 @@ static void fsig_sync(struct hv_vp *vp)
     }
 }
 
+static void segment_begin(struct jit *j, uint32_t n)
+{
+    j->seg = n;
+    j->used = j->first + n * j->seg_size;
+    j->seg_end = j->used + j->seg_size;
+    j->npool = JIT_MAX_POOL / JIT_SEGMENTS * n;
+    j->pool_end = j->npool + JIT_MAX_POOL / JIT_SEGMENTS;
+}
+
+/* New code goes where the oldest is.  Not while translated code is on the stack.  Whatever leads from outside to a
+ * block there is undone as when it is dropped; what leads out of it leaves the lists of the blocks outside.  Whoever
+ * else keeps addresses of host code has to forget them here and in reset_now. */
+static void evict(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+    uint32_t lo, hi;
+
+    vp->counters[HV_CTR_CODE_EVICTIONS]++;
+    j->want_reset = 0;
+    segment_begin(j, (j->seg + 1) % JIT_SEGMENTS);
+    rets_clear_all(j);
+    lo = j->used;
+    hi = j->seg_end;
+    for (uint32_t n = 1; n < j->nblocks; n++) {
+        struct jblock *b = &j->blocks[n];
+
+        if (b->ind - lo < hi - lo && !b->dead)
+            block_drop(j, b);
+    }
+    memset(j->page, 0, sizeof(j->page));
+    memset(j->cross, 0, sizeof(j->cross));
+    memset(j->slow, 0, sizeof(j->slow));
+    for (uint32_t n = 1; n < j->nblocks; n++) {
+        struct jblock *b = &j->blocks[n];
+
+        if (b->dead)
+            continue;
+        for (uint32_t *pp = &b->heirs_of; *pp;) {
+            struct jblock *old = &j->blocks[*pp];
+
+            if (old->ind - lo < hi - lo)
+                *pp = old->heir_next;
+            else
+                pp = &old->heir_next;
+        }
+        uint32_t links = b->links, next;
+
+        b->links = 0;
+        for (; links; links = next) {
+            struct jsite *s = (struct jsite *)(j->rw + links);
+
+            next = s->next;
+            if (links - lo < hi - lo)
+                continue;
+            s->next = b->links;
+            b->links = links;
+        }
+        b->page_next = j->page[page_bucket(b->phys >> 12)];
+        j->page[page_bucket(b->phys >> 12)] = n;
+        if (b->page2 != ~0ull) {
+            b->cross_next = j->cross[b->page2 % JIT_CROSS];
+            j->cross[b->page2 % JIT_CROSS] = n;
+        }
+    }
+    j->free_blocks = 0;
+    for (uint32_t n = 1; n < j->nblocks; n++)
+        if (j->blocks[n].ind - lo < hi - lo || !j->blocks[n].ind) {
+            j->blocks[n] = (struct jblock){ .dead = 1, .hash_next = j->free_blocks };
+            j->free_blocks = n;
+        }
+}
+
 /* Forget all translations.  Not while translated code is on the stack. */
 static void reset_now(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
 
     vp->counters[HV_CTR_CODE_RESETS]++;
-    j->want_reset = false;
+    j->want_reset = 0;
     if (x86_vec_full(vp)) {
         hv_engine_interp.reset(vp); /* its blocks hold stubs */
         x86_vec_flush(vp);
     }
-    j->used = j->first;
     j->nblocks = 1;
-    j->npool = 0;
+    j->free_blocks = 0;
+    segment_begin(j, 0);
     j->next_sig = 1;
     memset(j->hash, 0, sizeof(j->hash));
     memset(j->page, 0, sizeof(j->page));
@@ -209,7 +283,7 @@ static void jit_reset(struct hv_vp *vp)
 
     hv_engine_interp.reset(vp);
     if (j->in_code) {
-        j->want_reset = true;
+        j->want_reset |= JIT_RESET;
         j->leave = true;
         return;
     }
@@ -241,7 +315,7 @@ uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key)
         if (s->va_page == va && s->phys_page == ram_page && s->key == key)
             return s->id;
     }
-    j->want_reset = true;
+    j->want_reset |= JIT_RESET;
     return 0;
 }
 
@@ -689,8 +763,10 @@ static void jit_run(struct hv_vp *vp)
         struct jblock *b;
 
         interp_between(vp);
-        if (unlikely(j->want_reset))
+        if (unlikely(j->want_reset & JIT_RESET))
             reset_now(vp);
+        else if (unlikely(j->want_reset))
+            evict(vp);
         if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING) {
             if (hv_vp_events(vp))
                 break;
@@ -819,6 +895,8 @@ static int jit_create(struct hv_vp *vp)
         return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
     }
     jit_make_thunks(j);
+    /* With few slots goes a small cache: blocks are given up all the time. */
+    j->seg_size = (((j->small ? 2u << 20 : JIT_CACHE_SIZE) - j->first) / JIT_SEGMENTS) & ~63u;
     reset_now(vp);
     return 0;
 }

@@ -22,7 +22,9 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 enum {
-    JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, reset as a whole at 90 % */
+    JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, in segments: the oldest is given up for new code */
+    JIT_SEGMENTS = 6,
+    JIT_BLOCK_MAX = 64 << 10,       /* no block is longer */
     JIT_MAX_INSNS = 48,             /* of a block */
     JIT_MAX_BLOCKS = 1 << 20,
     JIT_MAX_POOL = 1 << 19,         /* decoded instructions that are executed by C */
@@ -136,6 +138,8 @@ struct jfast {
     uint64_t *rsp;                  /* of struct jit: the stack of returns afterwards */
 };
 
+enum { JIT_EVICT = 1, JIT_RESET = 2 };
+
 /* Decoded instructions of sites whose accesses need C again and again. */
 enum { JIT_SLOW = 256 };
 struct jslow { const struct jsite *site; struct x86_insn in; };
@@ -169,6 +173,8 @@ struct jit {
     uint8_t *rw;                    /* the cache, writable view */
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
+    uint32_t seg_size, seg_end;     /* of a segment, of the one that is filled now */
+    uint32_t seg, pool_end;         /* its number, the end of its part of the pool */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
@@ -190,8 +196,9 @@ struct jit {
     void *dump;                     /* FILE *: blocks are written there as text, NULL: no */
     bool in_code;                   /* C was called from translated code */
     bool leave;                     /* do not go back into the current block */
-    bool want_reset;
+    uint8_t want_reset;             /* JIT_EVICT, JIT_RESET: leave and do that */
     unsigned nblocks, npool;
+    uint32_t free_blocks;           /* records of evicted blocks, by hash_next */
     struct jblock *blocks;          /* [JIT_MAX_BLOCKS], number 0 unused */
     struct x86_insn *pool;
     uint32_t hash[JIT_HASH], page[JIT_PAGES], cross[JIT_CROSS];

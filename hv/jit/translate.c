@@ -33,8 +33,8 @@ static struct jsite site_of(const struct tr *t, unsigned i)
 
 static bool pool_add(struct tr *t, const struct x86_insn *in, uint32_t *ret)
 {
-    if (t->j->npool >= JIT_MAX_POOL) {
-        t->j->want_reset = true;
+    if (t->j->npool >= t->j->pool_end) {
+        t->j->want_reset |= JIT_EVICT;
         return false;
     }
     *ret = t->j->npool;
@@ -181,9 +181,13 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     struct jblock *b;
     bool ended = false;
 
-    if (x86_vec_full(vp) || j->used > JIT_CACHE_SIZE / 10 * 9 || j->nblocks >= JIT_MAX_BLOCKS || j->npool + 4 * JIT_MAX_INSNS >= JIT_MAX_POOL ||
-        j->next_sig > 0x7ffffff0) {
-        j->want_reset = true;
+    if (x86_vec_full(vp) || j->next_sig > 0x7ffffff0) {
+        j->want_reset |= JIT_RESET;
+        return NULL;
+    }
+    if (j->used + JIT_BLOCK_MAX > j->seg_end || (!j->free_blocks && j->nblocks >= JIT_MAX_BLOCKS) ||
+        j->npool + 4 * JIT_MAX_INSNS >= j->pool_end) {
+        j->want_reset |= JIT_EVICT;
         return NULL;
     }
     t->j = j;
@@ -275,8 +279,12 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
     if (!sig || !sig2)
         return NULL;
-    t->blockno = j->nblocks;
-    b = &j->blocks[j->nblocks++];
+    t->blockno = j->free_blocks;
+    if (t->blockno)
+        j->free_blocks = j->blocks[t->blockno].hash_next;
+    else
+        t->blockno = j->nblocks++;
+    b = &j->blocks[t->blockno];
     *b = (struct jblock){ .rip = t->rip, .phys = ram_page << 12 | (lin & 4095), .key = key, .cls = (uint8_t)t->cls,
                           .ninsns = (uint16_t)t->n, .len = (uint16_t)(end_rip - t->rip), .live_in = t->ti[0].live_in };
     b->sig = sig;

@@ -360,7 +360,7 @@ enum hv_counter {
      * a branch, a target that its cache did not have, a dropped block. */
     HV_CTR_EXIT_INSN, HV_CTR_EXIT_MISS, HV_CTR_EXIT_LINK, HV_CTR_EXIT_DISPATCH, HV_CTR_EXIT_DROP,
     HV_CTR_CODE_STORES,  /* stores beside code, by C */
-    HV_CTR_TRANSLATE_NS, HV_CTR_CODE_BYTES, HV_CTR_CODE_RESETS,
+    HV_CTR_TRANSLATE_NS, HV_CTR_CODE_BYTES, HV_CTR_CODE_RESETS, HV_CTR_CODE_EVICTIONS,
     HV_CTR_EVENTS, HV_CTR_EVENT_NS, /* other threads asked for attention; until a running VP gave it, in all */
     HV_CTR_EVENT_MAX_NS, /* and the longest */
     HV_CTR_COUNT
