@@ -16,6 +16,7 @@
 enum {
     TOO_MANY = 16, /* a slot that misses more often than once in so many runs costs more than it saves */
     NSLOTS = JIT_SLOT_KINDS * JIT_SLOTS,
+    FEW_CHUNKS = 16, /* times events, that are worth a look at each slot */
     MISS_CYCLES = 300 /* between misses on the average: below, the TLB is cheaper */
 };
 
@@ -46,6 +47,13 @@ void jit_slots_flush(struct hv_vp *vp)
     for (unsigned i = 0; i < n && !all; i++) {
         t[i] = &vp->mmu.taken[(vp->mmu.tlb_gen - i) % X86_TAKEN_LOG];
         all = t[i]->kind == X86_TAKEN_ALL;
+    }
+    /* Looking at each of many slots costs more than filling those again that are in use. */
+    unsigned dirty = 0;
+
+    for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK && !all; c++) {
+        dirty += j->slot_dirty[c] != 0;
+        all = dirty * n > FEW_CHUNKS;
     }
     for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK; c += 8) {
         uint64_t any;
