@@ -275,7 +275,8 @@ void input_active(struct mobo_input *in, int active)
     if (!active)
         in->leds = 0;
     pthread_mutex_unlock(&i->lock);
-    input_ready(in); /* what waited may go another way now */
+    atomic_store(&in->full, false);
+    post(in->dev->board); /* what waited may go another way now */
 }
 
 void input_ready(struct mobo_input *in)
