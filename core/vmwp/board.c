@@ -203,6 +203,28 @@ static const struct vmb_ops board_ops = {
     .display_close = display_close,
 };
 
+/* The paths in what a display is; as below. */
+static char *absolute_display(const char *spec, const char *cwd)
+{
+    static const char *const marks[] = { "vnc:unix:", ",password-file=" };
+    char *full = strdup(spec);
+
+    for (size_t i = 0; i < COUNT(marks) && full; i++) {
+        char *at = strstr(full, marks[i]), *more;
+
+        if (!at || (i == 0 && at != full))
+            continue;
+        at += strlen(marks[i]);
+        if (*at == '/' || *at == ',' || !*at)
+            continue;
+        if (asprintf(&more, "%.*s%s/%s", (int)(at - full), full, cwd, at) < 0)
+            more = NULL;
+        free(full);
+        full = more;
+    }
+    return full;
+}
+
 /* On the command line a path begins where the user is, in the file where the file is. */
 static char *absolute_backend(const struct config_key *k)
 {
@@ -211,6 +233,8 @@ static char *absolute_backend(const struct config_key *k)
 
     if (k->pos.line)
         return NULL;
+    if (strncmp(k->value, "vnc:", 4) == 0 && getcwd(cwd, sizeof(cwd)))
+        return absolute_display(k->value, cwd);
     for (size_t i = 0; i < COUNT(prefix); i++) {
         size_t n = strlen(prefix[i]);
         if (strncmp(k->value, prefix[i], n) == 0 && k->value[n] && k->value[n] != '/' &&

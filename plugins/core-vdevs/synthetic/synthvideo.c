@@ -142,7 +142,7 @@ static void caught_up(struct video *k)
         return;
     k->refresh = 0;
     k->host->timer_cancel(k->timer);
-    if (k->s.active)
+    if (k->s.active && k->s.width && k->s.height)
         k->host->display_dirty(k->display, 0, 0, k->s.width, k->s.height);
 }
 
