@@ -370,7 +370,7 @@ int main(int argc, char **argv)
     *slash = 0;
     if ((slash = strstr(exe, "/.libs")))
         *slash = 0;
-    snprintf(plugin_dir, sizeof(plugin_dir), "%s/tests/.libs", exe);
+    snprintf(plugin_dir, sizeof(plugin_dir), "%s/tests/screen/.libs", exe);
     free(exe);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,6 +271,69 @@ static void expect_code(int code)
     json_decref(o);
 }
 
+/* A guest without drivers: nothing to see, and keys that pile up in the i8042. */
+static void test_screen(void **state)
+{
+    static const char *const bad[][2] = {
+        { "type", NULL },
+        { "type", "{\"text\":5}" },
+        { "type", "{\"text\":\"\\u00e4\"}" },
+        { "key", "{}" },
+        { "key", "{\"keys\":\"hyper\"}" },
+        { "key", "{\"keys\":\"a+\"}" },
+        { "key", "{\"keys\":\"a\",\"action\":\"stroke\"}" },
+        { "pointer", "{\"x\":1}" },
+        { "pointer", "{\"x\":1,\"y\":1,\"dx\":1}" },
+        { "pointer", "{\"dx\":1.5}" },
+        { "pointer", "{\"wheel\":128}" },
+        { "pointer", "{\"click\":\"any\"}" },
+        { "screenshot", "{\"device\":1}" },
+    };
+    char text[600], params[700];
+    json_t *o;
+    int code = 0;
+
+    (void)state;
+    start();
+    do { /* the socket is there a little before the VM runs */
+        o = ask("status", NULL);
+        code = strcmp(json_string_value(json_object_get(json_object_get(o, "result"), "state")),
+                      "running");
+        json_decref(o);
+    } while (code);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        expect_error(bad[i][0], bad[i][1], -32602);
+    expect_error("screenshot", NULL, -32000);
+    expect_error("screenshot", "{\"device\":\"com1\"}", -32000);
+    expect_error("pointer", "{\"x\":1,\"y\":1}", -32000);
+    o = ask("pointer", "{\"dx\":3,\"dy\":-3,\"click\":\"left\"}");
+    assert_non_null(json_object_get(o, "result"));
+    json_decref(o);
+    o = ask("key", "{\"keys\":\"ctrl+alt+delete\"}");
+    assert_non_null(json_object_get(o, "result"));
+    json_decref(o);
+    memset(text, 'x', 512);
+    text[512] = 0;
+    snprintf(params, sizeof(params), "{\"text\":\"%.400s\"}", text);
+    for (int i = 0; i < 20 && code != -32001; i++) { /* no keyboard holds that much */
+        o = ask("type", params);
+        code = (int)json_integer_value(json_object_get(json_object_get(o, "error"), "code"));
+        json_decref(o);
+    }
+    assert_int_equal(code, -32001);
+    expect_ok("pause");
+    expect_error("key", "{\"keys\":\"a\"}", -32000);
+    expect_ok("resume");
+    expect_ok("reset"); /* and all of it is forgotten */
+    o = ask("type", params);
+    assert_non_null(json_object_get(o, "result"));
+    json_decref(o);
+    json_decref(ask("turn-off", NULL));
+    while ((o = line()))
+        json_decref(o);
+    assert_int_equal(finish(), 0);
+}
+
 static void test_nonsense(void **state)
 {
     static char big[200 << 10];
@@ -383,6 +446,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_screen),
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_save),
     };

@@ -532,6 +532,73 @@ static void test_cursor(void **state)
     leave(c);
 }
 
+/* A browser's frame (RFC 6455 5.2): binary, final, masked with zeroes. */
+static void ws_send(int fd, const void *buf, unsigned len)
+{
+    uint8_t m[6 + 125] = { 0x82, (uint8_t)(0x80 | len) };
+
+    memcpy(m + 6, buf, len);
+    assert_int_equal(send(fd, m, 6 + len, MSG_NOSIGNAL), 6 + len);
+}
+
+/* One frame of the server.  @return its length. */
+static unsigned ws_recv(int fd, uint8_t *buf, unsigned max)
+{
+    uint8_t head[4];
+    unsigned len;
+
+    assert_int_equal(recv(fd, head, 2, MSG_WAITALL), 2);
+    assert_int_equal(head[0] & 0x8f, 0x82);
+    len = head[1];
+    if (len == 126) {
+        assert_int_equal(recv(fd, head, 2, MSG_WAITALL), 2);
+        len = (unsigned)head[0] << 8 | head[1];
+    }
+    assert_true(len <= max);
+    assert_int_equal(recv(fd, buf, len, MSG_WAITALL), len);
+    return len;
+}
+
+static void test_websocket(void **state)
+{
+    static const char hello[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                                "Connection: Upgrade\r\nOrigin: http://x\r\n"
+                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                                "Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    uint8_t buf[512];
+    char c, line[1024] = "";
+    size_t n = 0;
+    int fd;
+
+    (void)state;
+    assert_int_equal(open_display(""), 0);
+    show(W, H);
+    fd = raw();
+    assert_int_equal(send(fd, hello, sizeof(hello) - 1, MSG_NOSIGNAL), sizeof(hello) - 1);
+    while (n < sizeof(line) - 1 && !strstr(line, "\r\n\r\n")) {
+        assert_int_equal(recv(fd, &c, 1, 0), 1);
+        line[n++] = c;
+    }
+    assert_non_null(strstr(line, " 101 "));
+    assert_non_null(strstr(line, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")); /* RFC 6455 1.3 */
+    assert_int_equal(ws_recv(fd, buf, sizeof(buf)), 12);
+    assert_memory_equal(buf, "RFB 003.008\n", 12);
+    ws_send(fd, "RFB 003.008\n", 12);
+    assert_int_equal(ws_recv(fd, buf, sizeof(buf)), 2);
+    ws_send(fd, "\1", 1);
+    assert_int_equal(ws_recv(fd, buf, sizeof(buf)), 4);
+    ws_send(fd, "\1", 1);
+    assert_true(ws_recv(fd, buf, sizeof(buf)) >= 24);
+    assert_int_equal(buf[0] << 8 | buf[1], W);
+    assert_int_equal(buf[2] << 8 | buf[3], H);
+    assert_true(until(&watched, 1));
+    ws_send(fd, "\4\1\0\0\0\0\0a", 8);
+    assert_true(got(1));
+    assert_key(0, 0x1e, 1);
+    close(fd);
+    assert_true(until(&watched, 0));
+}
+
 /* Half messages, none, nonsense: an honest viewer does not notice, and closing does not wait for them. */
 static void test_hostile(void **state)
 {
@@ -622,7 +689,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_picture), T(test_formats),   T(test_password), T(test_no_way_round), T(test_keys),
-        T(test_pointer), T(test_view_only), T(test_cursor),   T(test_hostile),      T(test_specs),
+        T(test_pointer), T(test_view_only), T(test_cursor),   T(test_websocket),    T(test_hostile),
+        T(test_specs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
