@@ -136,16 +136,16 @@ void disp_dirty(struct mobo_display *d, int32_t x, int32_t y, uint32_t width, ui
     x2 = x2 > d->width ? d->width : x2;
     y2 = y2 > d->height ? d->height : y2;
     if (d->display && x < x2 && y < y2)
-        d->dev->board->ops->display_dirty(d->display, (unsigned)x, (unsigned)y,
-                                          (unsigned)(x2 - x), (unsigned)(y2 - y));
+        d->dev->board->ops->display_dirty(d->display, (unsigned)x, (unsigned)y, (unsigned)(x2 - x),
+                                          (unsigned)(y2 - y));
 }
 
 int disp_cursor(struct mobo_display *d, const struct mobo_cursor *c)
 {
     vdev_check(d->dev, "display_cursor");
-    if (c && (c->size < sizeof(*c) || !c->width || !c->height || c->width > MOBO_CURSOR_MAX ||
-              c->height > MOBO_CURSOR_MAX || c->hot_x >= c->width || c->hot_y >= c->height ||
-              !c->argb))
+    if (c &&
+        (c->size < sizeof(*c) || !c->width || !c->height || c->width > MOBO_CURSOR_MAX ||
+         c->height > MOBO_CURSOR_MAX || c->hot_x >= c->width || c->hot_y >= c->height || !c->argb))
         return -EINVAL;
     if (d->display)
         d->dev->board->ops->display_cursor(d->display, c);

@@ -41,8 +41,8 @@ static void on_request(void *ctx, const struct vmb_request *req)
 }
 
 static int on_open(void *ctx, const char *name, const char *spec, bool check_only,
-                   const struct vmb_display_sink *s, void *display, struct vmb_display **ret, char *m,
-                   size_t len)
+                   const struct vmb_display_sink *s, void *display, struct vmb_display **ret,
+                   char *m, size_t len)
 {
     (void)ctx;
     if (!strcmp(spec, "bad")) {
@@ -246,7 +246,8 @@ static void test_full(void **state)
     assert_int_equal(vmb_input(v, many, 6), 0);
     assert_int_equal(vmb_input_waiting(v), 4096);
     assert_quiet(LOW);
-    assert_int_equal(point(5, 5, 0), 0); /* the mouse does not wait for the keyboard, but here it is one */
+    assert_int_equal(point(5, 5, 0),
+                     0); /* the mouse does not wait for the keyboard, but here it is one */
     fakehv_out(LOW, 4, ACTIVE | ROOM);
     for (unsigned i = 0; i < 100; i++)
         assert_key(LOW, many[i].key, many[i].down);
@@ -263,7 +264,9 @@ static void test_full(void **state)
 
 static void test_pointer(void **state)
 {
-    struct mobo_input_event move = { .size = sizeof(move), .kind = MOBO_INPUT_MOVE, .x = 1, .y = -1 };
+    struct mobo_input_event move = {
+        .size = sizeof(move), .kind = MOBO_INPUT_MOVE, .x = 1, .y = -1
+    };
 
     (void)state;
     /* 1024 x 768 as long as there is no picture: a quarter of it is 256, 192 */

@@ -77,8 +77,8 @@ static int remote_open(struct remote *r, const char *vm)
         }
     }
     if (fd == -ENOENT)
-        return host_error("%s: no VM with such a control socket (mobo run --control PATH makes one)",
-                          DIAG_Q(vm));
+        return host_error(
+            "%s: no VM with such a control socket (mobo run --control PATH makes one)", DIAG_Q(vm));
     if (fd < 0)
         return host_error("%s: cannot reach the VM: %s", DIAG_Q(vm), strerror(-fd));
     r->fd = fd;
@@ -301,8 +301,7 @@ int cmd_type(int argc, char **argv)
         default: string_list_free(&keys); return option_error("type", argv, options, o);
         }
     }
-    if (argc - optind < 1 || argc - optind > 2 ||
-        (argc - optind == 1 && !keys.count && !enter)) {
+    if (argc - optind < 1 || argc - optind > 2 || (argc - optind == 1 && !keys.count && !enter)) {
         string_list_free(&keys);
         return usage_error("type: a VM and a text are needed (see mobo type --help)");
     }

@@ -67,7 +67,8 @@ json_t *rpc_screenshot(struct worker *w, json_t *params, struct rpc_error *e)
     err = display_grab(d, &p);
     if (err)
         return refuse(e, RPC_FAILED, err,
-                      err == -ENODATA ? "the display shows no picture" : "no memory for the picture");
+                      err == -ENODATA ? "the display shows no picture"
+                                      : "no memory for the picture");
     err = picture_png(&p, &png, &len);
     if (!err)
         text = base64(png, len);
@@ -76,7 +77,8 @@ json_t *rpc_screenshot(struct worker *w, json_t *params, struct rpc_error *e)
                            "height", (int)p.height, "png", text);
     if (!result)
         refuse(e, RPC_FAILED, err ? err : -ENOMEM,
-               err == -ENOTSUP ? "this mobo was built without libpng" : "no memory for the picture");
+               err == -ENOTSUP ? "this mobo was built without libpng"
+                               : "no memory for the picture");
     free(text);
     free(png);
     picture_free(&p);

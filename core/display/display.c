@@ -43,8 +43,8 @@ static unsigned pixel_bytes(unsigned format)
 /* A rectangle that is within @s and within the target, whose lines have @width pixels. */
 static void convert(const struct mobo_surface *s, uint32_t *pixels, unsigned width, struct rect r)
 {
-    const uint8_t *line = (const uint8_t *)s->pixels + (size_t)r.y * s->stride +
-                          (size_t)r.x * pixel_bytes(s->format);
+    const uint8_t *line =
+        (const uint8_t *)s->pixels + (size_t)r.y * s->stride + (size_t)r.x * pixel_bytes(s->format);
     uint32_t *out = pixels + (size_t)r.y * width + r.x;
 
     for (unsigned y = 0; y < r.h; y++, line += s->stride, out += width)
@@ -281,16 +281,16 @@ void display_cursor_move(struct vmb_display *d, int x, int y, bool visible)
 /* ---- life ---------------------------------------------------------------------------------------- */
 
 int display_open(struct display_env *env, const char *dev_name, const char *spec, bool check_only,
-                 const struct vmb_display_sink *sink, void *dev, struct vmb_display **ret, char *msg,
-                 size_t msg_len)
+                 const struct vmb_display_sink *sink, void *dev, struct vmb_display **ret,
+                 char *msg, size_t msg_len)
 {
     struct vmb_display *d, **at = &env->list;
     bool vnc = strncmp(spec, "vnc:", 4) == 0;
     int err = 0;
 
     if (!vnc && strcmp(spec, "null") != 0) {
-        snprintf(msg, msg_len,
-                 "'%s' is not a display: vnc:ADDRESS:DISPLAY, vnc:unix:PATH or null", spec);
+        snprintf(msg, msg_len, "'%s' is not a display: vnc:ADDRESS:DISPLAY, vnc:unix:PATH or null",
+                 spec);
         return -EINVAL;
     }
     d = calloc(1, sizeof(*d));

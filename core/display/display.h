@@ -28,8 +28,8 @@ struct display_env {
 };
 
 int display_open(struct display_env *env, const char *dev_name, const char *spec, bool check_only,
-                 const struct vmb_display_sink *sink, void *dev, struct vmb_display **ret, char *msg,
-                 size_t msg_len);
+                 const struct vmb_display_sink *sink, void *dev, struct vmb_display **ret,
+                 char *msg, size_t msg_len);
 void display_surface(struct vmb_display *d, const struct mobo_surface *s);
 void display_dirty(struct vmb_display *d, unsigned x, unsigned y, unsigned w, unsigned h);
 void display_cursor(struct vmb_display *d, const struct mobo_cursor *c);

@@ -33,7 +33,7 @@ struct vmb_display {
     void *dev;
     struct vnc *vnc; /* NULL: none */
 
-    pthread_mutex_t lock;       /* a leaf */
+    pthread_mutex_t lock;        /* a leaf */
     struct mobo_surface surface; /* size 0: dark */
     struct mobo_cursor cursor;   /* size 0: none; argb is our copy, owned */
     int x, y;                    /* of its hot spot */

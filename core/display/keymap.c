@@ -127,10 +127,11 @@ enum { NKEYS = sizeof(keys) / sizeof(keys[0]) };
 
 /* Other names, and what they stand for. */
 static const char *const also[][2] = {
-    { "ctrl", "leftctrl" }, { "shift", "leftshift" }, { "alt", "leftalt" }, { "altgr", "rightalt" },
-    { "meta", "leftmeta" }, { "super", "leftmeta" },  { "menu", "compose" }, { "print", "sysrq" },
-    { "return", "enter" },  { "escape", "esc" },      { "del", "delete" },  { "ins", "insert" },
-    { "pgup", "pageup" },   { "pgdn", "pagedown" },
+    { "ctrl", "leftctrl" },  { "shift", "leftshift" }, { "alt", "leftalt" },
+    { "altgr", "rightalt" }, { "meta", "leftmeta" },   { "super", "leftmeta" },
+    { "menu", "compose" },   { "print", "sysrq" },     { "return", "enter" },
+    { "escape", "esc" },     { "del", "delete" },      { "ins", "insert" },
+    { "pgup", "pageup" },    { "pgdn", "pagedown" },
 };
 
 /* Further keysyms of keys in the table. */
@@ -139,13 +140,11 @@ static const struct {
     const char *name;
 } more[] = {
     { 0xfe20, "tab" }, /* ISO_Left_Tab: Shift is held */
-    { 0xfe03, "rightalt" },  { 0xff7e, "rightalt" },   { 0xffe7, "leftmeta" },
-    { 0xffe8, "rightmeta" }, { 0xff0a, "enter" },      { 0xffac, "kpdot" },
-    { 0xff95, "kp7" },       { 0xff97, "kp8" },        { 0xff9a, "kp9" },
-    { 0xff96, "kp4" },       { 0xff9d, "kp5" },        { 0xff98, "kp6" },
-    { 0xff9c, "kp1" },       { 0xff99, "kp2" },        { 0xff9b, "kp3" },
-    { 0xff9e, "kp0" },       { 0xff9f, "kpdot" },      { 0xff15, "sysrq" },
-    { 0xff6b, "pause" },
+    { 0xfe03, "rightalt" }, { 0xff7e, "rightalt" }, { 0xffe7, "leftmeta" }, { 0xffe8, "rightmeta" },
+    { 0xff0a, "enter" },    { 0xffac, "kpdot" },    { 0xff95, "kp7" },      { 0xff97, "kp8" },
+    { 0xff9a, "kp9" },      { 0xff96, "kp4" },      { 0xff9d, "kp5" },      { 0xff98, "kp6" },
+    { 0xff9c, "kp1" },      { 0xff99, "kp2" },      { 0xff9b, "kp3" },      { 0xff9e, "kp0" },
+    { 0xff9f, "kpdot" },    { 0xff15, "sysrq" },    { 0xff6b, "pause" },
 };
 
 unsigned keymap_name(const char *name, size_t len)

@@ -9,11 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum {
-    KEY_LEFT_SHIFT = 0x2a,
-    KEY_RIGHT_SHIFT = 0x36,
-    KEYMAP_EVENTS_PER_CHAR = 4
-};
+enum { KEY_LEFT_SHIFT = 0x2a, KEY_RIGHT_SHIFT = 0x36, KEYMAP_EVENTS_PER_CHAR = 4 };
 
 /** @return the key of the name ("enter", "leftctrl", "a"; @len bytes), 0 if there is none. */
 unsigned keymap_name(const char *name, size_t len);

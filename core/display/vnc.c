@@ -39,25 +39,25 @@
 enum {
     VIEWERS = 8,
     FIRST_PORT = 5900,
-    FRAME_MS = 20,     /* a viewer gets no news more often */
-    LOGIN_MS = 10000,  /* to the end of the handshake */
-    STUCK_MS = 5000,   /* a message that stops halfway */
-    WRONG_MS = 1000,   /* after a wrong password */
-    PASSWORD_MAX = 8,  /* RFC 6143 7.2.2 */
-    DARK_WIDTH = 640,  /* the size of no picture */
+    FRAME_MS = 20,    /* a viewer gets no news more often */
+    LOGIN_MS = 10000, /* to the end of the handshake */
+    STUCK_MS = 5000,  /* a message that stops halfway */
+    WRONG_MS = 1000,  /* after a wrong password */
+    PASSWORD_MAX = 8, /* RFC 6143 7.2.2 */
+    DARK_WIDTH = 640, /* the size of no picture */
     DARK_HEIGHT = 480,
-    MOUSE_BUTTONS = 7  /* left, middle, right: the rest are wheels */
+    MOUSE_BUTTONS = 7 /* left, middle, right: the rest are wheels */
 };
 
 struct client {
     struct vnc *vnc;
     rfbScreenInfoPtr screen; /* owned; reused by the next viewer */
     pthread_t thread;
-    bool started;      /* listener's: `thread` has to be joined */
-    atomic_bool done;  /* and it ends */
-    atomic_int fd;     /* our own descriptor of his connection, -1: none; whoever takes it closes it */
-    int library_fd;    /* closed by the library */
-    char from[64];     /* his address */
+    bool started;     /* listener's: `thread` has to be joined */
+    atomic_bool done; /* and it ends */
+    atomic_int fd;  /* our own descriptor of his connection, -1: none; whoever takes it closes it */
+    int library_fd; /* closed by the library */
+    char from[64];  /* his address */
     rfbClientPtr cl;
     bool authenticated, wrong, ready;
     uint32_t *pixels; /* owned */
@@ -505,8 +505,9 @@ static void name_peer(struct client *c, const struct sockaddr_storage *a, sockle
     char host[NI_MAXHOST], port[NI_MAXSERV];
 
     snprintf(c->from, sizeof(c->from), "this host");
-    if (a->ss_family != AF_UNIX && !getnameinfo((const struct sockaddr *)a, len, host, sizeof(host),
-                                                port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
+    if (a->ss_family != AF_UNIX &&
+        !getnameinfo((const struct sockaddr *)a, len, host, sizeof(host), port, sizeof(port),
+                     NI_NUMERICHOST | NI_NUMERICSERV))
         snprintf(c->from, sizeof(c->from), "%.48s port %.6s", host, port);
 }
 
@@ -681,8 +682,9 @@ static int parse(const struct display_env *env, const char *arg, struct spec *s,
     colon = strrchr(text, ':');
     n = colon && colon[1] >= '0' && colon[1] <= '9' ? strtoul(colon + 1, &end, 10) : ULONG_MAX;
     if (n > 65535 - FIRST_PORT || *end)
-        return bad(msg, len, "'vnc:%.80s': after the address a display number is needed (0 is port %d)",
-                   text, FIRST_PORT);
+        return bad(msg, len,
+                   "'vnc:%.80s': after the address a display number is needed (0 is port %d)", text,
+                   FIRST_PORT);
     s->display = (unsigned)n;
     *colon = 0;
     if (text[0] == '[' && strchr(text, ']') == colon - 1) {
@@ -736,8 +738,10 @@ static int listen_tcp(struct vnc *v, const struct spec *s, bool check, char *msg
     if (gai)
         return bad(msg, len, "'%.80s' is no address of this host: %s", s->where, gai_strerror(gai));
     if (!is_loopback(list->ai_addr) && !v->password[0] && !s->no_password) {
-        err = bad(msg, len, "%.80s can be reached from outside: password-file=FILE is needed, or "
-                  "no-password if that is meant", s->where);
+        err = bad(msg, len,
+                  "%.80s can be reached from outside: password-file=FILE is needed, or "
+                  "no-password if that is meant",
+                  s->where);
     } else if (!check) {
         v->listen_fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (v->listen_fd < 0 ||

@@ -48,6 +48,13 @@ static int on_input(void *ctx, const struct mobo_input_event *e, unsigned n)
     return 0;
 }
 
+static void clear(void)
+{
+    pthread_mutex_lock(&lock);
+    nevents = 0;
+    pthread_mutex_unlock(&lock);
+}
+
 static unsigned on_leds(void *ctx)
 {
     (void)ctx;
@@ -112,7 +119,7 @@ static int setup(void **state)
     snprintf(sock_path, sizeof(sock_path), "%s/s", dir);
     snprintf(pass_path, sizeof(pass_path), "%s/pass", dir);
     env = (struct display_env){ .vm = "test", .input = on_input, .leds = on_leds, .log = on_log };
-    nevents = 0;
+    clear();
     atomic_store(&leds, 0);
     for (unsigned i = 0; i < W * H; i++)
         pixels[i] = 0xff000000 | i * 2654435761u >> 8;
@@ -404,7 +411,7 @@ static void test_keys(void **state)
     assert_key(0, 0x1e, 1);
     assert_key(1, 0x1e, 0);
     /* a character that wants Shift, from a viewer who holds none */
-    nevents = 0;
+    clear();
     SendKeyEvent(c, 'A', TRUE);
     SendKeyEvent(c, 'A', FALSE);
     assert_true(got(4));
@@ -413,7 +420,7 @@ static void test_keys(void **state)
     assert_key(2, KEY_LEFT_SHIFT, 0);
     assert_key(3, 0x1e, 0);
     /* and one that wants none from one who does: '/' is Shift+7 elsewhere */
-    nevents = 0;
+    clear();
     SendKeyEvent(c, 0xffe1, TRUE);
     SendKeyEvent(c, '/', TRUE);
     SendKeyEvent(c, '/', FALSE);
@@ -429,14 +436,14 @@ static void test_keys(void **state)
     SendKeyEvent(c, 0xffe1, FALSE);
     assert_true(got(8));
     /* Caps Lock in the guest: the character counts */
-    nevents = 0;
+    clear();
     atomic_store(&leds, MOBO_LED_CAPS);
     SendKeyEvent(c, 'A', TRUE);
     SendKeyEvent(c, 'A', FALSE);
     assert_true(got(2));
     atomic_store(&leds, 0);
     /* a shortcut is left alone */
-    nevents = 0;
+    clear();
     SendKeyEvent(c, 0xffe3, TRUE);
     SendKeyEvent(c, 'C', TRUE);
     assert_true(got(2));
@@ -444,7 +451,7 @@ static void test_keys(void **state)
     /* what nobody knows, and what was never pressed */
     SendKeyEvent(c, 0x1008ff11, TRUE);
     SendKeyEvent(c, 'x', FALSE);
-    nevents = 0;
+    clear();
     leave(c); /* with Ctrl and C held */
     assert_true(got(2));
     assert_key(0, 0x1d, 0);
@@ -502,12 +509,9 @@ static void test_view_only(void **state)
 static void test_cursor(void **state)
 {
     static uint32_t argb[64 * 64];
-    const struct mobo_cursor cur = { .size = sizeof(cur),
-                                     .width = 64,
-                                     .height = 64,
-                                     .hot_x = 3,
-                                     .hot_y = 63,
-                                     .argb = argb };
+    const struct mobo_cursor cur = {
+        .size = sizeof(cur), .width = 64, .height = 64, .hot_x = 3, .hot_y = 63, .argb = argb
+    };
     rfbClient *c;
 
     (void)state;
@@ -561,10 +565,11 @@ static unsigned ws_recv(int fd, uint8_t *buf, unsigned max)
 
 static void test_websocket(void **state)
 {
-    static const char hello[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-                                "Connection: Upgrade\r\nOrigin: http://x\r\n"
-                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                                "Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    static const char hello[] =
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nOrigin: http://x\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Version: 13\r\n\r\n";
     uint8_t buf[512];
     char c, line[1024] = "";
     size_t n = 0;
@@ -602,8 +607,9 @@ static void test_websocket(void **state)
 /* Half messages, none, nonsense: an honest viewer does not notice, and closing does not wait for them. */
 static void test_hostile(void **state)
 {
-    static const char *const starts[] = { "", "R", "RFB 003.008\n", "RFB 003.008\n\1",
-                                          "RFB 003.008\n\1\1", "GET / HTTP/1.1\r\n" };
+    static const char *const starts[] = {
+        "", "R", "RFB 003.008\n", "RFB 003.008\n\1", "RFB 003.008\n\1\1", "GET / HTTP/1.1\r\n"
+    };
     enum { N = sizeof(starts) / sizeof(starts[0]) };
     int fd[N];
     rfbClient *c;
@@ -647,13 +653,24 @@ static void test_hostile(void **state)
 static void test_specs(void **state)
 {
     static const char *const bad[] = {
-        "vnc", "vnc:", "vnc::", "vnc:127.0.0.1", "vnc:127.0.0.1:", "vnc:127.0.0.1:x",
-        "vnc:127.0.0.1:59700", "vnc:127.0.0.1:-1", "vnc:127.0.0.1:0,colour", "vnc:unix:",
-        "vnc:0.0.0.0:3", "vnc:127.0.0.1:0,password-file=/nonexistent/x", "sdl",
-        "vnc:127.0.0.1:0,no-password,password-file=/etc/hostname", "nullx",
+        "vnc",
+        "vnc:",
+        "vnc::",
+        "vnc:127.0.0.1",
+        "vnc:127.0.0.1:",
+        "vnc:127.0.0.1:x",
+        "vnc:127.0.0.1:59700",
+        "vnc:127.0.0.1:-1",
+        "vnc:127.0.0.1:0,colour",
+        "vnc:unix:",
+        "vnc:0.0.0.0:3",
+        "vnc:127.0.0.1:0,password-file=/nonexistent/x",
+        "sdl",
+        "vnc:127.0.0.1:0,no-password,password-file=/etc/hostname",
+        "nullx",
     };
-    static const char *const good[] = { "null", "vnc:127.0.0.1:3", "vnc::3", "vnc:[::1]:3",
-                                        "vnc:0.0.0.0:3,no-password", "vnc:unix:x" };
+    static const char *const good[] = { "null",        "vnc:127.0.0.1:3",           "vnc::3",
+                                        "vnc:[::1]:3", "vnc:0.0.0.0:3,no-password", "vnc:unix:x" };
     char msg[VMB_MSG_LEN];
     struct vmb_display *d = NULL;
 
@@ -688,9 +705,9 @@ static void test_specs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_picture), T(test_formats),   T(test_password), T(test_no_way_round), T(test_keys),
-        T(test_pointer), T(test_view_only), T(test_cursor),   T(test_websocket),    T(test_hostile),
-        T(test_specs),
+        T(test_picture),   T(test_formats), T(test_password),  T(test_no_way_round),
+        T(test_keys),      T(test_pointer), T(test_view_only), T(test_cursor),
+        T(test_websocket), T(test_hostile), T(test_specs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

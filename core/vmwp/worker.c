@@ -385,12 +385,10 @@ int worker_run(const struct worker_options *opt)
         if (w.ev_timeout)
             event_add(w.ev_timeout, &tv);
     }
-    err = display_start(&w.displays);
-    if (err)
-        diag_set(&diag, err, "cannot start the VNC server: %s", strerror(-err));
-    else
-        err = state ? worker_restore(&w, state, &diag) : power_on(&w, &diag);
+    err = state ? worker_restore(&w, state, &diag) : power_on(&w, &diag);
     state_close(state);
+    if (!err && (err = display_start(&w.displays))) /* viewers come when the devices are all there */
+        diag_set(&diag, err, "cannot start the VNC server: %s", strerror(-err));
     if (err) {
         w.ended = true;
         fini(&w, STATUS_HOST);

@@ -101,15 +101,16 @@ static void port_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
 static int create(struct mobo_vdev *dev, const struct mobo_host *host, void **ret)
 {
     static const struct mobo_io_ops ops = { sizeof(ops), MOBO_W32, port_read, port_write };
-    static const struct mobo_input_ops input_ops = { sizeof(input_ops), 1u << MOBO_INPUT_KEY | KINDS,
-                                                     event };
+    static const struct mobo_input_ops input_ops = { sizeof(input_ops),
+                                                     1u << MOBO_INPUT_KEY | KINDS, event };
     static const struct mobo_display_ops display_ops = { sizeof(display_ops), 0, watch, size_hint };
     struct dev *d = calloc(1, sizeof(*d));
     int err;
 
     d->dev = dev;
     d->host = host;
-    if ((err = host->pio_add(dev, "p", (uint32_t)host->param_uint(dev, "port"), 8, 0, &ops, d, NULL)) ||
+    if ((err = host->pio_add(dev, "p", (uint32_t)host->param_uint(dev, "port"), 8, 0, &ops, d,
+                             NULL)) ||
         (err = host->input_add(dev, &input_ops, d, &d->in)) ||
         (err = host->display_open(dev, "display", &display_ops, d, &d->display))) {
         free(d);

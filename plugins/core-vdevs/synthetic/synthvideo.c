@@ -18,22 +18,22 @@
 #include "wire.h"
 
 enum { /* OV protocol.rs */
-    MSG_VERSION = 1,
-    MSG_VERSION_RESPONSE = 2,
-    MSG_VRAM = 3,
-    MSG_VRAM_ACK = 4,
-    MSG_SITUATION = 5,
-    MSG_SITUATION_ACK = 6,
-    MSG_POINTER = 7,
-    MSG_SHAPE = 8,
-    MSG_FEATURES = 9,
-    MSG_DIRT = 10,
-    MSG_BIOS = 11,
-    MSG_BIOS_RESPONSE = 12,
-    MSG_MODES = 13,
-    MSG_MODES_RESPONSE = 14,
-    MSG_CAPABILITY = 15,
-    MSG_CAPABILITY_RESPONSE = 16
+       MSG_VERSION = 1,
+       MSG_VERSION_RESPONSE = 2,
+       MSG_VRAM = 3,
+       MSG_VRAM_ACK = 4,
+       MSG_SITUATION = 5,
+       MSG_SITUATION_ACK = 6,
+       MSG_POINTER = 7,
+       MSG_SHAPE = 8,
+       MSG_FEATURES = 9,
+       MSG_DIRT = 10,
+       MSG_BIOS = 11,
+       MSG_BIOS_RESPONSE = 12,
+       MSG_MODES = 13,
+       MSG_MODES_RESPONSE = 14,
+       MSG_CAPABILITY = 15,
+       MSG_CAPABILITY_RESPONSE = 16
 };
 /* Before each message: u32 pipe type 1, u32 length; then u32 type, u32 length. */
 enum { PIPE_DATA = 1, HEAD = 16, PACKETS_AT_ONCE = 64, ACCEPTED = 2 };
@@ -43,18 +43,18 @@ enum { MIB = 1 << 20, SETTLE_MS = 500 };
 
 struct video_state {
     uint8_t open;
-    uint8_t told;      /* a feature change has been sent */
-    uint8_t dirt;      /* and with it, that dirt is needed */
-    uint8_t located;   /* the driver of now has said where the video memory is */
-    uint8_t placed;    /* a driver has */
-    uint8_t in_ram;    /* and it is guest RAM */
-    uint8_t active;    /* a picture is on */
+    uint8_t told;    /* a feature change has been sent */
+    uint8_t dirt;    /* and with it, that dirt is needed */
+    uint8_t located; /* the driver of now has said where the video memory is */
+    uint8_t placed;  /* a driver has */
+    uint8_t in_ram;  /* and it is guest RAM */
+    uint8_t active;  /* a picture is on */
     uint8_t depth;
-    uint8_t visible;   /* the pointer */
-    uint32_t version;  /* minor << 16 | major, 0: not agreed */
-    uint32_t offset, width, height, pitch; /* of the picture */
-    uint64_t gpa;      /* of the video memory */
-    int32_t x, y;      /* of the pointer's upper left pixel */
+    uint8_t visible;                                    /* the pointer */
+    uint32_t version;                                   /* minor << 16 | major, 0: not agreed */
+    uint32_t offset, width, height, pitch;              /* of the picture */
+    uint64_t gpa;                                       /* of the video memory */
+    int32_t x, y;                                       /* of the pointer's upper left pixel */
     uint32_t cursor_width, cursor_height, hot_x, hot_y; /* 0: it has no picture */
     uint64_t messages, rects, ignored;
 };
@@ -112,10 +112,11 @@ static void show(struct video *k)
     s.len = k->vram_len - k->s.offset;
     if (k->host->display_surface(k->display, &s) && !k->warned) {
         k->warned = 1;
-        k->host->log(k->dev, MOBO_WARNING,
-                     "the guest shows %ux%u pixels of %u bits, %u bytes a line, at 0x%x: that is no "
-                     "picture in its video memory",
-                     k->s.width, k->s.height, k->s.depth, k->s.pitch, k->s.offset);
+        k->host->log(
+            k->dev, MOBO_WARNING,
+            "the guest shows %ux%u pixels of %u bits, %u bytes a line, at 0x%x: that is no "
+            "picture in its video memory",
+            k->s.width, k->s.height, k->s.depth, k->s.pitch, k->s.offset);
     }
 }
 
@@ -130,8 +131,7 @@ static void show_pointer(struct video *k)
 
     k->host->display_cursor(k->display, c.width ? &c : NULL);
     k->host->display_cursor_move(k->display, (int32_t)((int64_t)k->s.x + k->s.hot_x),
-                                 (int32_t)((int64_t)k->s.y + k->s.hot_y),
-                                 k->s.visible && c.width);
+                                 (int32_t)((int64_t)k->s.y + k->s.hot_y), k->s.visible && c.width);
 }
 
 /* The guest draws without a word until it has heard that somebody looks: after its answer, or a little
@@ -344,11 +344,11 @@ static const char *got_modes(struct video *k, const uint8_t *m)
 
 static const char *receive(struct video *k, const struct mobo_vmbus_packet *p)
 {
-    static const uint8_t least[] = { [MSG_VERSION] = 4,    [MSG_VRAM] = 17,
-                                     [MSG_SITUATION] = SITUATION_HEAD,
-                                     [MSG_POINTER] = 10,   [MSG_SHAPE] = SHAPE_HEAD,
-                                     [MSG_DIRT] = 2,       [MSG_MODES] = 1,
-                                     [MSG_CAPABILITY] = 0 };
+    static const uint8_t least[] = {
+        [MSG_VERSION] = 4,  [MSG_VRAM] = 17,          [MSG_SITUATION] = SITUATION_HEAD,
+        [MSG_POINTER] = 10, [MSG_SHAPE] = SHAPE_HEAD, [MSG_DIRT] = 2,
+        [MSG_MODES] = 1,    [MSG_CAPABILITY] = 0
+    };
     const uint8_t *m;
     uint32_t type, len;
 
@@ -472,11 +472,11 @@ static void video_reset(void *self)
 
 #define F(tag, member) MOBO_FIELD(tag, struct video_state, member)
 static const struct mobo_field video_fields[] = {
-    F(1, open),    F(2, told),    F(3, dirt),          F(4, placed),         F(5, in_ram),
-    F(6, active),  F(7, depth),   F(8, visible),       F(9, version),        F(10, offset),
-    F(11, width),  F(12, height), F(13, pitch),        F(14, gpa),           F(15, x),
-    F(16, y),      F(17, cursor_width), F(18, cursor_height), F(19, hot_x),  F(20, hot_y),
-    F(21, messages), F(22, rects), F(23, ignored), F(24, located),
+    F(1, open),      F(2, told),          F(3, dirt),           F(4, placed),   F(5, in_ram),
+    F(6, active),    F(7, depth),         F(8, visible),        F(9, version),  F(10, offset),
+    F(11, width),    F(12, height),       F(13, pitch),         F(14, gpa),     F(15, x),
+    F(16, y),        F(17, cursor_width), F(18, cursor_height), F(19, hot_x),   F(20, hot_y),
+    F(21, messages), F(22, rects),        F(23, ignored),       F(24, located),
 };
 enum { TAG_CURSOR = 32, TAG_PARTS = 33, TAG_PART = 34 };
 
@@ -497,8 +497,9 @@ static int video_save(void *self, struct mobo_writer *out)
 
 static int state_sound(const struct video *k, const struct video_state *s)
 {
-    return s->open <= 1 && s->told <= s->located && s->located <= s->open && s->dirt <= 1 && s->placed <= 1 && s->in_ram <= s->placed &&
-           s->active <= 1 && s->visible <= 1 && (!s->version || s->open) && s->gpa % 4096 == 0 &&
+    return s->open <= 1 && s->told <= s->located && s->located <= s->open && s->dirt <= 1 &&
+           s->placed <= 1 && s->in_ram <= s->placed && s->active <= 1 && s->visible <= 1 &&
+           (!s->version || s->open) && s->gpa % 4096 == 0 &&
            !s->cursor_width == !s->cursor_height && s->cursor_width <= VIDEO_CURSOR &&
            s->cursor_height <= VIDEO_CURSOR &&
            (s->cursor_width ? s->hot_x < s->cursor_width && s->hot_y < s->cursor_height
@@ -602,10 +603,10 @@ static int video_create(struct mobo_vdev *dev, const struct mobo_host *host, voi
         .size = sizeof(offer),
         .flags = MOBO_VMBUS_ENUMERATE_DEVICE | MOBO_VMBUS_PIPE,
         .user_data = { 4 }, /* a pipe of messages */
-        .class_id = MOBO_GUID(0xda0a7802, 0xe377, 0x4aac, 0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73,
-                              0xf8),
-        .instance_id = MOBO_GUID(0x5620e0c7, 0x8062, 0x4dce, 0xae, 0xb7, 0x52, 0x0c, 0x7e, 0xf7,
-                                 0x61, 0x71),
+        .class_id =
+            MOBO_GUID(0xda0a7802, 0xe377, 0x4aac, 0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73, 0xf8),
+        .instance_id =
+            MOBO_GUID(0x5620e0c7, 0x8062, 0x4dce, 0xae, 0xb7, 0x52, 0x0c, 0x7e, 0xf7, 0x61, 0x71),
     };
     struct mobo_board_info board = { .size = sizeof(board) };
     struct video *k;
@@ -638,8 +639,10 @@ static int video_create(struct mobo_vdev *dev, const struct mobo_host *host, voi
 }
 
 static const struct mobo_param video_params[] = {
-    { "width", MOBO_UINT, 0, "pixels", "1024", 320, 4088, NULL, "of the picture that the guest starts with" },
-    { "height", MOBO_UINT, 0, "pixels", "768", 200, 4088, NULL, "of the picture that the guest starts with" },
+    { "width", MOBO_UINT, 0, "pixels", "1024", 320, 4088, NULL,
+      "of the picture that the guest starts with" },
+    { "height", MOBO_UINT, 0, "pixels", "768", 200, 4088, NULL,
+      "of the picture that the guest starts with" },
     { "vram", MOBO_SIZE, 0, NULL, NULL, MIB, 60 * MIB, NULL,
       "video memory; 8M, or as much as the picture needs" },
     { "display", MOBO_STRING, 0, NULL, "null", 0, 0, NULL,

@@ -36,9 +36,8 @@ static void drain(void)
     int32_t r[4];
 
     while (mobo_fake_vmbus_recv(dev, 0, &p))
-        if (p.type == MOBO_VMBUS_INBAND &&
-            (p.len < HEAD || wire_get(p.data + 4, 4) > p.len - 8 ||
-             wire_get(p.data + 4, 4) != wire_get(p.data + 12, 4)))
+        if (p.type == MOBO_VMBUS_INBAND && (p.len < HEAD || wire_get(p.data + 4, 4) > p.len - 8 ||
+                                            wire_get(p.data + 4, 4) != wire_get(p.data + 12, 4)))
             abort();
     while (mobo_fake_display_dirty(dev, 0, r))
         if (r[2] == 0 || r[3] == 0)
@@ -65,9 +64,10 @@ static void say(uint32_t type, const uint8_t *body, uint32_t len)
 /* Numbers that matter, or any. */
 static uint32_t number(struct input *in)
 {
-    static const uint32_t list[] = { 0,    1,    2,    16,         96,         97,         480,
-                                     640,  768,  1024, 4095,       4096,       8192,       8193,
-                                     1600, 3200, 2560, 0x7fffffff, 0x80000000, 0xffffffff, 8 << 20 };
+    static const uint32_t list[] = {
+        0,    1,    2,    16,   96,   97,   480,        640,        768,        1024,   4095,
+        4096, 8192, 8193, 1600, 3200, 2560, 0x7fffffff, 0x80000000, 0xffffffff, 8 << 20
+    };
     unsigned n = (unsigned)take(in, 1);
 
     return n < sizeof(list) / sizeof(list[0]) ? list[n] : n < 128 ? n : (uint32_t)take(in, 4);
@@ -89,8 +89,8 @@ static void situation(struct input *in)
 
 static void place(struct input *in)
 {
-    static const uint64_t list[] = { 0,          0x1000,        4 << 20,    8 << 20, 12 << 20,
-                                     0xf8000000, 0xfffffff000u, 0xa0000,    1,       UINT64_MAX };
+    static const uint64_t list[] = { 0,          0x1000,        4 << 20, 8 << 20, 12 << 20,
+                                     0xf8000000, 0xfffffff000u, 0xa0000, 1,       UINT64_MAX };
     unsigned n = (unsigned)take(in, 1);
     uint8_t b[17] = { 0 };
 
@@ -131,8 +131,8 @@ static void noise(struct input *in)
 
     for (uint32_t i = 0; i < len; i++)
         b[i] = (uint8_t)take(in, 1);
-    mobo_fake_vmbus_send(dev, 0, (uint32_t)take(in, 1) % 16, (uint32_t)take(in, 1) & 1, 7, NULL, 0, b,
-                         len);
+    mobo_fake_vmbus_send(dev, 0, (uint32_t)take(in, 1) % 16, (uint32_t)take(in, 1) & 1, 7, NULL, 0,
+                         b, len);
     drain();
 }
 

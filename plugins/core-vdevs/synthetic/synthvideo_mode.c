@@ -34,7 +34,8 @@ unsigned video_modes(uint64_t vram, struct video_mode want, unsigned max, struct
 static void detailed_timing(uint8_t *d, struct video_mode m)
 {
     const unsigned hblank = 160, hfront = 48, hsync = 32, vfront = 3, vsync = 6;
-    unsigned vblank = (unsigned)((uint64_t)m.height * 460 / (16667 - 460)) + 1; /* at least 460 us */
+    unsigned vblank =
+        (unsigned)((uint64_t)m.height * 460 / (16667 - 460)) + 1; /* at least 460 us */
     uint64_t clock;
 
     if (vblank < vfront + vsync + 6)
@@ -60,15 +61,17 @@ static void detailed_timing(uint8_t *d, struct video_mode m)
 void video_edid(struct video_mode mode, uint8_t edid[VIDEO_EDID])
 {
     static const uint8_t head[] = { 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00 };
-    static const char name[13] = { 'm', 'o', 'b', 'o', ' ', 'd', 'i', 's', 'p', 'l', 'a', 'y', '\n' };
+    static const char name[13] = {
+        'm', 'o', 'b', 'o', ' ', 'd', 'i', 's', 'p', 'l', 'a', 'y', '\n'
+    };
     uint8_t sum = 0;
 
     memset(edid, 0, VIDEO_EDID);
     memcpy(edid, head, sizeof(head));
     edid[8] = ('M' - '@') << 2 | ('B' - '@') >> 3; /* EDID 3.4.1: "MBO", five bits a letter */
     edid[9] = (uint8_t)(('B' - '@') << 5 | ('O' - '@'));
-    edid[10] = 1;    /* product */
-    edid[17] = 32;   /* made in 2022 */
+    edid[10] = 1;  /* product */
+    edid[17] = 32; /* made in 2022 */
     edid[18] = 1;
     edid[19] = 4;    /* 1.4 */
     edid[20] = 0xa0; /* digital, 8 bits a colour */

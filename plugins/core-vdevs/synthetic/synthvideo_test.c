@@ -76,7 +76,8 @@ static void placed(uint64_t gpa)
     assert_memory_equal(msg + 16, "\0\1\1\1", 4);
 }
 
-static void situation(int active, uint32_t off, uint8_t depth, uint32_t w, uint32_t h, uint32_t pitch)
+static void situation(int active, uint32_t off, uint8_t depth, uint32_t w, uint32_t h,
+                      uint32_t pitch)
 {
     uint8_t b[27] = { 7, 0, 0, 0, 0, 0, 0, 0, 1 };
 
@@ -428,7 +429,8 @@ static void test_state(void **state)
     check_state();
     placed(FAR);
     situation(1, 4096, 32, 800, 600, 3200);
-    shape(255, 0, 16, 16, 1, 1, "abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz01", 64);
+    shape(255, 0, 16, 16, 1, 1, "abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz01",
+          64);
     check_state();
     assert_non_null(mobo_fake_display_surface(dev, 0));
     assert_non_null(mobo_fake_display_cursor(dev, 0));
@@ -443,7 +445,7 @@ static void test_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_versions), T(test_picture), T(test_ram_as_vram), T(test_nowhere), T(test_dirt),
+        T(test_versions), T(test_picture), T(test_ram_as_vram), T(test_nowhere),   T(test_dirt),
         T(test_modes),    T(test_keys),    T(test_pointer),     T(test_malformed), T(test_state),
     };
 
