@@ -223,16 +223,16 @@ static bool until(atomic_int *what, int val)
 /* Until so many events are there. */
 static bool got(unsigned n)
 {
-    bool there = false;
+    unsigned has = 0;
 
-    for (unsigned i = 0; i < 1000 && !there; i++) {
+    for (unsigned i = 0; i < 1000 && has < n; i++) {
         pthread_mutex_lock(&lock);
-        there = nevents >= n;
+        has = nevents;
         pthread_mutex_unlock(&lock);
-        if (!there)
+        if (has < n)
             nap(10);
     }
-    return there && nevents == n;
+    return has == n;
 }
 
 static void assert_key(unsigned i, unsigned key, unsigned down)

@@ -114,6 +114,29 @@ static void give_pages(struct input *in)
         say(MOBO_VMBUS_INBAND, 0, m, 8);
 }
 
+/* Keys or movements of somebody. */
+static void inject(struct input *in, const char *type)
+{
+    struct mobo_input_event e = { .size = sizeof(e) };
+    unsigned n = 1 + take(in, 1) % 64;
+
+    if (!strcmp(type, "synthkbd")) {
+        e.kind = MOBO_INPUT_KEY;
+        e.key = 1 + take(in, 2) % (MOBO_KEY_COUNT - 1);
+    } else {
+        e.kind = MOBO_INPUT_POINT;
+        e.x = (int32_t)(take(in, 2) % (MOBO_POINT_MAX + 1));
+        e.y = (int32_t)(take(in, 2) % (MOBO_POINT_MAX + 1));
+        e.buttons = take(in, 1) % 32;
+        e.wheel = (int32_t)(take(in, 1) % 255) - 127;
+    }
+    while (n--) {
+        e.down = e.kind == MOBO_INPUT_KEY && (n & 1);
+        mobo_fake_input(dev, 0, &e);
+        drain();
+    }
+}
+
 static void command(unsigned n)
 {
     static const char *const all[][2] = {
@@ -227,7 +250,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             mobo_fake_vmbus_room(dev, 0, take(&in, 1) % 4 ? UINT32_MAX : take(&in, 1) % 3);
             break;
         case 11: restore_mutated(&in); break;
-        case 12: give_pages(&in); break;
+        case 12:
+            if (strstr(type, "synth"))
+                inject(&in, type);
+            else
+                give_pages(&in);
+            break;
         }
         drain();
     }
