@@ -48,6 +48,8 @@ clocks_agree() {
     host=$(date +%s.%N)
     awk -v a="$host" -v b="$guest" 'BEGIN { d = a - b; exit !(d < 3 && d > -3) }'
 }
+last_kvp_has() { ctl inspect '{"device":"kvp"}' | grep -q "\"last_command\":\"get-ip.*$1"; }
+longer() { [ "$(stat -c %s "$1")" -gt "$2" ]; }
 ended() { ! kill -0 "$pid" 2>/dev/null; }
 boot_id() { guest cat /proc/sys/kernel/random/boot_id; }
 other_boot() { local id; id=$(boot_id) && [ "$id" != "$1" ]; }
@@ -93,6 +95,12 @@ for vps in "$@"; do
     check 'kvp: the guest gets a value' eventually 20 guest 'grep -q -a color /var/lib/hyperv/.kvp_pool_0'
     command_of kvp get 'external color'
     check 'kvp: and gives it back' eventually 10 shows kvp 'blue'
+    # The guest's own pool is a file of records: a key of 512 bytes, a value of 2048.
+    guest '{ printf shape; head -c 507 /dev/zero; printf round; head -c 2043 /dev/zero; } >>/var/lib/hyperv/.kvp_pool_1'
+    command_of kvp refresh
+    check 'kvp: the host gets a value' eventually 20 shows kvp '"shape":"round"'
+    command_of kvp get-ip "$(guest 'cat /sys/class/net/eth0/address' | tr a-f A-F)"
+    check 'kvp: the address of the adapter' eventually 20 last_kvp_has '10\.0\.2\.15'
 
     # A file crosses.
     head -c 3000000 /dev/urandom >"$work/file"
@@ -101,11 +109,20 @@ for vps in "$@"; do
     check 'fcopy: 3 MB arrive whole' guest "echo '$(sha256sum <"$work/file" | cut -d ' ' -f 1)  /root/from-host' | sha256sum -c --status"
 
     # Backup: frozen file systems let no write through until they are thawed.
+    T=200 guest 'while :; do date >/root/beat; sync /root/beat; echo x; sleep 0.1; done' >"$work/beats" 2>/dev/null &
+    beat=$!
+    eventually 20 test -s "$work/beats"
     command_of vss freeze
     check 'vss: frozen' eventually 20 shows vss '"file_systems":"frozen"'
+    sleep 1
+    beats=$(stat -c %s "$work/beats")
+    sleep 2
+    check 'vss: nothing is written then' test "$(stat -c %s "$work/beats")" = "$beats"
     command_of vss thaw
     check 'vss: thawed' eventually 20 shows vss '"file_systems":"thawed"'
-    check 'vss: writes go on' guest 'echo x >/root/after-thaw && sync'
+    check 'vss: writes go on' eventually 20 longer "$work/beats" "$beats"
+    kill $beat
+    wait $beat 2>/dev/null
 
     # A pause, then the right time again.
     ctl pause >/dev/null
