@@ -27,6 +27,17 @@ static const char *const counter_names[] = {
     [HV_CTR_EVENTS] = "events",
     [HV_CTR_EVENT_NS] = "event-ns",
     [HV_CTR_EVENT_MAX_NS] = "event-max-ns",
+    [HV_CTR_VMEXITS] = "vmexits",
+    [HV_CTR_VMEXIT_PIO] = "vmexit-pio",
+    [HV_CTR_VMEXIT_MMIO] = "vmexit-mmio",
+    [HV_CTR_VMEXIT_MSR] = "vmexit-msr",
+    [HV_CTR_VMEXIT_HYPERCALL] = "vmexit-hypercall",
+    [HV_CTR_VMEXIT_SYNIC] = "vmexit-synic",
+    [HV_CTR_VMEXIT_EOI] = "vmexit-eoi",
+    [HV_CTR_VMEXIT_WINDOW] = "vmexit-window",
+    [HV_CTR_VMEXIT_KICK] = "vmexit-kick",
+    [HV_CTR_VMEXIT_DIRTY_RING] = "vmexit-dirty-ring",
+    [HV_CTR_VMEXIT_OTHER] = "vmexit-other",
 };
 _Static_assert(COUNT(counter_names) == HV_CTR_COUNT, "a name for each counter");
 
@@ -40,6 +51,13 @@ uint64_t hv_counter_get(struct hv_partition *p, unsigned vp, enum hv_counter c)
     if (vp >= p->nvps || (unsigned)c >= HV_CTR_COUNT)
         return 0;
     return __atomic_load_n(&p->vps[vp]->counters[c], __ATOMIC_RELAXED);
+}
+
+void hv_engine_counters(struct hv_partition *p, unsigned vp, void (*fn)(void *ctx, const char *name, uint64_t val),
+                        void *ctx)
+{
+    if (vp < p->nvps && p->engine->counters)
+        p->engine->counters(p->vps[vp], fn, ctx);
 }
 
 uint64_t hv_first_insn_ns(const struct hv_partition *p)

@@ -179,7 +179,7 @@ enum {
     /* Leaf 1 ECX: PCID, x2APIC, TSC deadline.  EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 SEP MTRR PGE MCA
      * CMOV PAT PSE-36 CLFSH MMX FXSR SSE SSE2 SS; APIC (9) and HTT (28) are added. */
     LEAF1_ECX = 1 << 17 | 1 << 21 | 1 << 24,
-    LEAF1_EDX = 0x0f8bfdff & ~(1 << 9),
+    LEAF1_EDX = 0x0f8bfbff & ~(1 << 9),
     /* Leaf 7 EBX: TSC_ADJUST, FDP only on exceptions, SMEP, ERMS, no FCS and FDS. */
     LEAF7_EBX = 1 << 1 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 13,
 };
@@ -405,11 +405,13 @@ _Static_assert(COUNT(words) <= HV_FEATURE_WORDS, "words");
 /* Names of bits that are no instructions, or are not in a table above. */
 static const struct { uint8_t word, bit; const char *name; } other_bits[] = {
     { 0, 17, "pcid" },     { 0, 21, "x2apic" },   { 0, 24, "tsc_deadline" }, { 1, 15, "cmov" },
+    { 1, 1, "vme" },       { 2, 6, "fdp_excptn_only" }, { 2, 13, "zero_fcs_fds" },
     { 1, 16, "pat" },      { 1, 23, "mmx" },      { 1, 24, "fxsr" },         { 1, 25, "sse" },
     { 1, 26, "sse2" },     { 2, 1, "tsc_adjust" }, { 2, 7, "smep" },         { 2, 9, "erms" },
     { 4, 4, "fsrm" },      { 4, 26, "ibrs" },     { 4, 27, "stibp" },        { 4, 29, "arch_capabilities" },
     { 4, 31, "ssbd" },     { 6, 4, "bhi_ctrl" },  { 7, 1, "sse state" },     { 7, 2, "avx state" },
-    { 8, 0, "xsaveopt" },  { 8, 1, "xsavec" },    { 9, 0, "lahf_lm" },       { 9, 5, "lzcnt" },
+    { 7, 0, "x87 state" },
+    { 8, 0, "xsaveopt" },  { 8, 1, "xsavec" },     { 8, 2, "xgetbv1" },    { 9, 0, "lahf_lm" },       { 9, 5, "lzcnt" },
     { 9, 8, "prefetchw" }, { 10, 11, "syscall" }, { 10, 26, "1 GB pages" },  { 10, 27, "rdtscp" },
     { 10, 29, "long mode" },
 };
@@ -442,28 +444,38 @@ static void bit_name(unsigned word, unsigned bit, char *buf, size_t len)
     snprintf(buf, len, " cpuid:%s[%u]", words[word].where, bit);
 }
 
-int hv_features_check(struct hv_partition *p, const struct hv_cpu_features *saved)
+int hv_features_missing(struct hv_partition *p, const struct hv_cpu_features *saved, char *names, size_t len)
 {
     struct hv_cpu_features here;
-    char names[256] = "";
+    int n = 0;
 
-    if (saved->version != HV_STATE_VERSION || saved->size != sizeof(*saved))
-        return hv_fail(-EINVAL, "list of processor features: version %u, size %u; this is version %d, size %zu",
-                       saved->version, saved->size, HV_STATE_VERSION, sizeof(*saved));
+    names[0] = 0;
     hv_features_get(p, &here);
     for (unsigned i = 0; i < HV_FEATURE_WORDS; i++) {
         uint32_t missing = saved->word[i] & ~here.word[i];
 
         if (missing && i >= COUNT(words))
             return hv_fail(-EINVAL, "list of processor features: word %u is not known here", i);
-        for (; missing; missing &= missing - 1) {
+        for (; missing; missing &= missing - 1, n++) {
             size_t at = strlen(names);
 
-            bit_name(i, (unsigned)__builtin_ctz(missing), names + at, sizeof(names) - at);
+            bit_name(i, (unsigned)__builtin_ctz(missing), names + at, len - at);
         }
     }
-    if (names[0])
+    return n;
+}
+
+int hv_features_check(struct hv_partition *p, const struct hv_cpu_features *saved)
+{
+    char names[256];
+    int n;
+
+    if (saved->version != HV_STATE_VERSION || saved->size != sizeof(*saved))
+        return hv_fail(-EINVAL, "list of processor features: version %u, size %u; this is version %d, size %zu",
+                       saved->version, saved->size, HV_STATE_VERSION, sizeof(*saved));
+    n = hv_features_missing(p, saved, names, sizeof(names));
+    if (n > 0)
         return hv_fail(-ENOTSUP, "the guest uses processor features that engine %s cannot offer on this host:%s",
                        p->engine->name, names);
-    return 0;
+    return n;
 }

@@ -18,7 +18,7 @@ static struct hv_partition *p;
 
 static int setup(void **state)
 {
-    struct hv_config cfg = { .size = sizeof(cfg), .engine = "interp", .vps = 2 };
+    struct hv_config cfg = { .size = sizeof(cfg), .engine = getenv("MOBO_TEST_ENGINE") ?: "interp", .vps = 2 };
 
     (void)state;
     return hv_partition_create(&cfg, &p);

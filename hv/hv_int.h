@@ -57,6 +57,9 @@ struct hv_engine {
     void (*dirty_sync)(struct hv_partition *p, uint64_t gpa, uint64_t len); /* into our dirty log */
     void (*cpuid_filter)(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4]);
     uint64_t (*tsc_hz)(const struct hv_partition *p);
+    int (*posted_port)(struct hv_partition *p, uint16_t port, unsigned len, bool on);
+    void (*counters)(struct hv_vp *vp, void (*fn)(void *ctx, const char *name, uint64_t val), void *ctx);
+    void (*differences)(void (*line)(void *ctx, const char *text), void *ctx); /* without a partition */
 };
 extern const struct hv_engine hv_engine_interp, hv_engine_jit, hv_engine_kvm;
 
@@ -166,6 +169,8 @@ void hv_vp_exit(struct hv_vp *vp, enum hv_exit_reason reason, const char *fmt, .
 void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t subleaf, uint32_t ret[4]);
 /** Is an instruction-set feature shown to the guest?  (enum x86_feature) */
 bool hv_feature(const struct hv_partition *p, unsigned feature);
+/** Names of the features of @saved that @p does not offer, each behind a space.  @return their number, -EINVAL. */
+int hv_features_missing(struct hv_partition *p, const struct hv_cpu_features *saved, char *names, size_t len);
 /** @return 0, or -1: #GP(0).  Writes take effect (modes, TLB) at once. */
 int hv_msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val);
 int hv_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val);

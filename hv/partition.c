@@ -81,12 +81,20 @@ const char *hv_engine_auto(void)
     return "interp";
 }
 
+void hv_engine_differences(const char *engine, void (*line)(void *ctx, const char *text), void *ctx)
+{
+    char reason[160];
+
+    for (unsigned i = 0; i < COUNT(engines); i++)
+        if (!strcmp(engines[i].name, engine) && engine_usable(&engines[i], reason, sizeof(reason)) &&
+            engines[i].engine->differences)
+            engines[i].engine->differences(line, ctx);
+}
+
 static int engine_find(const char *name, const struct hv_engine **ret)
 {
     char reason[160];
 
-    if (!name || !strcmp(name, "auto"))
-        name = hv_engine_auto();
     for (unsigned i = 0; i < COUNT(engines); i++) {
         if (strcmp(engines[i].name, name))
             continue;
@@ -150,21 +158,11 @@ static void ops_defaults(struct hv_ops *o)
         o->eoi = null_eoi;
 }
 
-int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
+static int create(const struct hv_config *cfg, const struct hv_engine *engine, struct hv_partition **ret)
 {
-    struct hv_config c = { 0 };
-    const struct hv_engine *engine = NULL;
+    const struct hv_config c = *cfg;
     struct hv_partition *p;
     int err;
-
-    if (!cfg || !ret || cfg->size < offsetof(struct hv_config, ops))
-        return hv_fail(-EINVAL, "partition: no or short configuration");
-    memcpy(&c, cfg, cfg->size < sizeof(c) ? cfg->size : sizeof(c));
-    if (c.vps < 1 || c.vps > HV_MAX_VPS)
-        return hv_fail(-EINVAL, "partition: %u processors (1 to %d)", c.vps, HV_MAX_VPS);
-    err = engine_find(c.engine, &engine);
-    if (err)
-        return err;
 
     p = calloc(1, sizeof(*p));
     if (!p)
@@ -209,6 +207,51 @@ int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
 fail:
     hv_partition_destroy(p);
     return err;
+}
+
+/* An engine whose probe went well may still refuse this machine (KVM: busy by now, no Hyper-V interface, fewer
+ * processors): `auto` then takes the next. */
+static int create_auto(const struct hv_config *c, struct hv_partition **ret)
+{
+    const struct hv_engine *engine;
+    char reason[160], why[200];
+    int err = -ENOTSUP;
+
+    for (unsigned i = 0; i < COUNT(engines); i++) {
+        if (!engine_usable(&engines[i], reason, sizeof(reason)))
+            continue;
+        engine = engines[i].engine;
+        err = create(c, engine, ret);
+        if (!err)
+            return 0;
+        snprintf(why, sizeof(why), "%s", hv_last_error());
+        if (c->ops && c->ops->size > offsetof(struct hv_ops, log) && c->ops->log) {
+            char line[320];
+
+            snprintf(line, sizeof(line), "engine '%s' cannot run this machine, the next is tried: %s", engines[i].name,
+                     why);
+            c->ops->log(c->ctx, 1, line);
+        }
+        hv_fail_text("%s", why);
+    }
+    return err;
+}
+
+int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
+{
+    struct hv_config c = { 0 };
+    const struct hv_engine *engine = NULL;
+    int err;
+
+    if (!cfg || !ret || cfg->size < offsetof(struct hv_config, ops))
+        return hv_fail(-EINVAL, "partition: no or short configuration");
+    memcpy(&c, cfg, cfg->size < sizeof(c) ? cfg->size : sizeof(c));
+    if (c.vps < 1 || c.vps > HV_MAX_VPS)
+        return hv_fail(-EINVAL, "partition: %u processors (1 to %d)", c.vps, HV_MAX_VPS);
+    if (!c.engine || !strcmp(c.engine, "auto"))
+        return create_auto(&c, ret);
+    err = engine_find(c.engine, &engine);
+    return err ? err : create(&c, engine, ret);
 }
 
 void hv_partition_destroy(struct hv_partition *p)

@@ -325,6 +325,13 @@ void hv_mmio_write(struct hv_vp *vp, uint64_t gpa, unsigned len, uint64_t val)
     x86_mmu_enter(vp);
 }
 
+int hv_pio_posted(struct hv_partition *p, uint16_t port, unsigned len, bool on)
+{
+    if (!len || len > 0x10000u - port)
+        return hv_fail(-EINVAL, "posted ports: 0x%x and %u bytes", port, len);
+    return p->engine->posted_port ? p->engine->posted_port(p, port, len, on) : 0;
+}
+
 /* ---- creation and reset ---- */
 
 /* Vector state needs more than malloc's alignment, and a translator addresses the VP with 32 bits. */

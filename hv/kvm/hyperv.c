@@ -35,7 +35,7 @@ int kvm_hyperv_init(struct hv_partition *p)
     struct kvm_msr_filter f = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
     int err;
 
-    if (kvm_ioctl(kp->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_HYPERV_SYNIC2) <= 0)
+    if (!kvm_cap(kp->fd, KVM_CAP_HYPERV_SYNIC2))
         return hv_fail(-ENOTSUP, "this KVM has no Hyper-V interface (KVM_CAP_HYPERV_SYNIC2); "
                                  "take another engine, or enlightened = no");
     memset(rd, 0xff, sizeof(rd));
@@ -64,6 +64,14 @@ int kvm_hyperv_vp_init(struct hv_vp *vp)
 
     if (err < 0)
         return hv_fail(err, "processor %u: KVM_CAP_HYPERV_SYNIC2: %s", vp->index, strerror(-err));
+    /* What CPUID does not show is not there: MSRs that were hidden raise #GP, as under every engine. */
+    if (kvm_cap(kp->fd, KVM_CAP_HYPERV_ENFORCE_CPUID)) {
+        struct kvm_enable_cap enforce = { .cap = KVM_CAP_HYPERV_ENFORCE_CPUID, .args[0] = 1 };
+
+        err = kvm_ioctl(kvm_vcpu(vp)->fd, KVM_ENABLE_CAP, &enforce);
+        if (err < 0)
+            return hv_fail(err, "processor %u: KVM_CAP_HYPERV_ENFORCE_CPUID: %s", vp->index, strerror(-err));
+    }
     if (!kp->hv_supported) {
         kp->hv_supported = calloc(1, sizeof(*kp->hv_supported) +
                                          KVM_CPUID_MAX * sizeof(kp->hv_supported->entries[0]));
@@ -100,7 +108,10 @@ static void hypercall_write(struct hv_vp *vp, uint64_t val)
 static int msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
 {
     struct hv_hyperv *h = vp->p->hyperv;
+    uint64_t now;
 
+    if ((msr == MSR_REF_TSC || msr == MSR_EOM) && hv_hyperv_msr_read(vp, msr, &now))
+        return -1; /* not shown to this guest */
     switch (msr) {
     case MSR_OS_ID:
         atomic_store(&h->guest_os_id, val);
@@ -188,6 +199,7 @@ static uint64_t hypercall(struct hv_vp *vp, uint64_t input, uint64_t in, uint64_
 {
     struct hv_partition *p = vp->p;
     bool fast = input & (1u << 16);
+    uint16_t status;
     struct {
         uint32_t connection, reserved, type, len;
         uint8_t payload[HV_MESSAGE_PAYLOAD];
@@ -216,7 +228,10 @@ static uint64_t hypercall(struct hv_vp *vp, uint64_t input, uint64_t in, uint64_
         }
         if (!p->ops.signal_event)
             return HV_STATUS_INVALID_CONNECTION;
-        return p->ops.signal_event(p->ctx, vp->index, (uint32_t)in, (uint16_t)(in >> 32));
+        status = p->ops.signal_event(p->ctx, vp->index, (uint32_t)in, (uint16_t)(in >> 32));
+        if (!status && !(in >> 32))
+            kvm_port_add(p, (uint32_t)in);
+        return status;
     default: return HV_STATUS_INVALID_CODE;
     }
 }

@@ -57,6 +57,21 @@ static int part_fail(struct hv_partition *p, int err, const char *what)
     return hv_fail(err, "%s: %s", what, strerror(-err));
 }
 
+enum { RING_LEN = 4096 };
+
+/* Rings where there are any: reading the log then costs what was written, not what there is. */
+static void dirty_ring(struct kvm_part *kp)
+{
+    struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING };
+    int bytes = kvm_cap(kp->fd, KVM_CAP_DIRTY_LOG_RING);
+    uint32_t len = (uint32_t)bytes / sizeof(struct kvm_dirty_gfn);
+
+    len = len > RING_LEN ? RING_LEN : len;
+    cap.args[0] = len * sizeof(struct kvm_dirty_gfn);
+    if (len && kvm_ioctl(kp->vm, KVM_ENABLE_CAP, &cap) >= 0)
+        kp->ring_len = len;
+}
+
 static int kvm_partition_create(struct hv_partition *p)
 {
     struct kvm_part *kp = calloc(1, sizeof(*kp));
@@ -72,6 +87,8 @@ static int kvm_partition_create(struct hv_partition *p)
     pthread_mutex_init(&kp->map_lock, NULL);
     pthread_mutex_init(&kp->route_lock, NULL);
     pthread_mutex_init(&kp->time_lock, NULL);
+    pthread_mutex_init(&kp->posted_lock, NULL);
+    pthread_mutex_init(&kp->ports_lock, NULL);
     p->engine_data = kp;
     pthread_once(&signal_once, signal_install);
     kp->fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -84,7 +101,7 @@ static int kvm_partition_create(struct hv_partition *p)
     if (r < (int)sizeof(struct kvm_run))
         return part_fail(p, r < 0 ? r : -EINVAL, "KVM_GET_VCPU_MMAP_SIZE");
     kp->run_size = (size_t)r;
-    r = kvm_ioctl(kp->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_NR_MEMSLOTS);
+    r = kvm_cap(kp->fd, KVM_CAP_NR_MEMSLOTS);
     kp->max_slots = r > 0 ? (unsigned)r : 32;
     kp->slots = calloc(kp->max_slots, sizeof(*kp->slots));
     if (!kp->slots)
@@ -100,9 +117,13 @@ static int kvm_partition_create(struct hv_partition *p)
     r = kvm_ioctl(kp->vm, KVM_ENABLE_CAP, &msr);
     if (r < 0)
         return part_fail(p, r, "KVM_CAP_X86_USER_SPACE_MSR");
-    kp->tsc_scaling = kvm_ioctl(kp->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_TSC_CONTROL) > 0;
-    kp->xcrs = kvm_ioctl(kp->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_XCRS) > 0;
-    kp->deadline = kvm_ioctl(kp->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    kp->tsc_scaling = kvm_cap(kp->fd, KVM_CAP_TSC_CONTROL);
+    kp->xcrs = kvm_cap(kp->fd, KVM_CAP_XCRS);
+    kp->deadline = kvm_cap(kp->fd, KVM_CAP_TSC_DEADLINE_TIMER);
+    kp->ports_can = p->enlightened && kvm_cap(kp->fd, KVM_CAP_HYPERV_EVENTFD);
+    r = kvm_cap(kp->fd, KVM_CAP_SYNC_REGS);
+    kp->sync_regs = (r & KVM_SYNC_ALL) == KVM_SYNC_ALL;
+    dirty_ring(kp);
     r = kvm_cpuid_load(p);
     if (!r && p->enlightened)
         r = kvm_hyperv_init(p);
@@ -115,6 +136,7 @@ static void kvm_partition_destroy(struct hv_partition *p)
 
     if (!kp)
         return;
+    kvm_ports_fini(p);
     p->engine_data = NULL;
     if (kp->vm >= 0)
         close(kp->vm);
@@ -123,6 +145,8 @@ static void kvm_partition_destroy(struct hv_partition *p)
     pthread_mutex_destroy(&kp->map_lock);
     pthread_mutex_destroy(&kp->route_lock);
     pthread_mutex_destroy(&kp->time_lock);
+    pthread_mutex_destroy(&kp->posted_lock);
+    pthread_mutex_destroy(&kp->ports_lock);
     free(kp->supported);
     free(kp->hv_supported);
     free(kp->slots);
@@ -160,6 +184,7 @@ static int kvm_vp_create(struct hv_vp *vp)
     if (!kv)
         return hv_fail(-ENOMEM, "KVM: out of memory");
     kv->vp = vp;
+    kv->stats = -1;
     vp->engine_data = kv;
     kv->fd = kvm_ioctl(kp->vm, KVM_CREATE_VCPU, (void *)(uintptr_t)vp->index);
     if (kv->fd < 0)
@@ -170,7 +195,16 @@ static int kvm_vp_create(struct hv_vp *vp)
         kv->run = NULL;
         return hv_fail(r, "processor %u: mmap: %s", vp->index, strerror(-r));
     }
+    if (vp->index == 0 && kvm_cap(kp->fd, KVM_CAP_COALESCED_PIO)) {
+        r = kvm_cap(kp->fd, KVM_CAP_COALESCED_MMIO);
+        if (r > 0 && ((size_t)r + 1) * HV_PAGE_SIZE <= kp->run_size)
+            kp->posted = (struct kvm_coalesced_mmio_ring *)((uint8_t *)kv->run + r * HV_PAGE_SIZE);
+    }
+    if (kvm_cap(kp->fd, KVM_CAP_BINARY_STATS_FD))
+        kv->stats = kvm_ioctl(kv->fd, KVM_GET_STATS_FD, NULL);
     r = tsc_rate(vp);
+    if (!r)
+        r = kvm_ring_init(vp);
     if (!r && vp->p->enlightened)
         r = kvm_hyperv_vp_init(vp);
     return r;
@@ -182,9 +216,14 @@ static void kvm_vp_destroy(struct hv_vp *vp)
 
     if (!kv)
         return;
+    kvm_ring_fini(vp);
     vp->engine_data = NULL;
+    if (vp->index == 0)
+        kvm_part(vp->p)->posted = NULL;
     if (kv->run)
         munmap(kv->run, kvm_part(vp->p)->run_size);
+    if (kv->stats >= 0)
+        close(kv->stats);
     if (kv->fd >= 0)
         close(kv->fd);
     free(kv);
@@ -197,6 +236,8 @@ static void kvm_reset(struct hv_vp *vp)
 
     if (p->enlightened && !p->hyperv)
         return; /* still being created */
+    if (vp->index == 0)
+        kvm_ports_clear(p);
     /* The SINT routes need all the processors. */
     err = vp->index == 0 && p->enlightened ? kvm_irq_routes(p) : 0;
     if (!err)
@@ -295,12 +336,33 @@ static void exit_error(struct hv_vp *vp, struct kvm_run *run)
     }
 }
 
+/* What an exit is counted as. */
+static enum hv_counter exit_counter(uint32_t reason)
+{
+    switch (reason) {
+    case KVM_EXIT_IO: return HV_CTR_VMEXIT_PIO;
+    case KVM_EXIT_MMIO: return HV_CTR_VMEXIT_MMIO;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR: return HV_CTR_VMEXIT_MSR;
+    case KVM_EXIT_IOAPIC_EOI: return HV_CTR_VMEXIT_EOI;
+    case KVM_EXIT_IRQ_WINDOW_OPEN: return HV_CTR_VMEXIT_WINDOW;
+    case KVM_EXIT_INTR: return HV_CTR_VMEXIT_KICK;
+    case KVM_EXIT_DIRTY_RING_FULL: return HV_CTR_VMEXIT_DIRTY_RING;
+    default: return HV_CTR_VMEXIT_OTHER;
+    }
+}
+
 static void exit_handle(struct hv_vp *vp)
 {
     struct kvm_vcpu *kv = kvm_vcpu(vp);
     struct kvm_run *run = kv->run;
     struct hv_partition *p = vp->p;
 
+    if (run->exit_reason == KVM_EXIT_HYPERV)
+        vp->counters[run->hyperv.type == KVM_EXIT_HYPERV_HCALL ? HV_CTR_VMEXIT_HYPERCALL : HV_CTR_VMEXIT_SYNIC]++;
+    else
+        vp->counters[exit_counter(run->exit_reason)]++;
+    kvm_posted_drain(vp);
     switch (run->exit_reason) {
     case KVM_EXIT_IO:
         kv->pending = true;
@@ -320,6 +382,7 @@ static void exit_handle(struct hv_vp *vp)
         kvm_hyperv_exit(vp);
         break;
     case KVM_EXIT_IOAPIC_EOI: p->ops.eoi(p->ctx, vp->index, run->eoi.vector); break;
+    case KVM_EXIT_DIRTY_RING_FULL: kvm_ring_full(p); break;
     case KVM_EXIT_HLT: vp->counters[HV_CTR_HLT]++; break;
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
@@ -413,6 +476,7 @@ static void kvm_run_vp(struct hv_vp *vp)
     pthread_sigmask(SIG_UNBLOCK, &set, &old);
     atomic_store(&kv->tid, (int32_t)syscall(SYS_gettid));
     current_run = kv->run;
+    kv->inside = true;
     kvm_time_sync(vp);
     for (;;) {
         uint32_t att = atomic_fetch_and(&vp->attention,
@@ -431,7 +495,9 @@ static void kvm_run_vp(struct hv_vp *vp)
             continue;
         r = kvm_ioctl(kv->fd, KVM_RUN, NULL);
         guest_leave(kv);
+        vp->counters[HV_CTR_VMEXITS]++;
         if (r == -EINTR || r == -EAGAIN) {
+            vp->counters[HV_CTR_VMEXIT_KICK]++;
             kv->pending = false; /* finished before it looked at the signal */
             continue;
         }
@@ -445,7 +511,10 @@ static void kvm_run_vp(struct hv_vp *vp)
         exit_handle(vp);
     }
     finish_pending(kv);
+    kv->inside = false;
     current_run = NULL;
+    kvm_posted_drain(vp);
+    kvm_ports_drain(vp->p);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
@@ -487,4 +556,7 @@ const struct hv_engine hv_engine_kvm = {
     .dirty_sync = kvm_mem_dirty_sync,
     .cpuid_filter = kvm_cpuid_filter,
     .tsc_hz = kvm_tsc_hz,
+    .posted_port = kvm_posted_port,
+    .counters = kvm_counters,
+    .differences = kvm_differences,
 };

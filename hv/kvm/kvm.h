@@ -14,7 +14,12 @@
 
 #include "hv/infra.h"
 
-enum { KVM_CPUID_MAX = 256, KVM_LEVEL_VECTORS = 256 };
+enum { KVM_CPUID_MAX = 256, KVM_LEVEL_VECTORS = 256, KVM_PORTS_MAX = 512,
+       KVM_SYNC_ALL = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS };
+
+#ifndef KVM_CAP_DIRTY_LOG_RING_ACQ_REL
+#define KVM_CAP_DIRTY_LOG_RING_ACQ_REL 223
+#endif
 
 /* A memory slot as KVM has it. */
 struct kvm_slot {
@@ -40,11 +45,19 @@ struct kvm_part {
     pthread_mutex_t time_lock;
     uint32_t clock_seq;                /* of the guest clock, at the last time_base */
     uint64_t time_base;                /* guest TSC less (scaled) host TSC, of a VP without delta */
+    uint32_t ring_len;                 /* entries of a VP's dirty ring, 0: bitmaps */
+    bool sync_regs;
+    struct kvm_coalesced_mmio_ring *posted; /* in VP 0's run area; NULL: this KVM has none */
+    pthread_mutex_t posted_lock;
+    struct kvm_ports *ports;           /* signals that do not stop the guest; NULL: none yet, or not here */
+    pthread_mutex_t ports_lock;
+    bool ports_can;
 };
 
 struct kvm_vcpu {
     struct hv_vp *vp;
     int fd;
+    int stats;              /* KVM's counters, or -1; opened early: while the VP runs its fd answers nobody */
     struct kvm_run *run;
     bool cpuid_set;
     bool pending;           /* KVM has to be entered once more to finish an access */
@@ -55,6 +68,9 @@ struct kvm_vcpu {
     uint64_t time_base;     /* the partition's, when this VP took it over */
     uint64_t tsc_delta;     /* guest TSC less the partition's: offset and adjust of the VP */
     bool tsc_delta_set;     /* tsc_delta is to be pushed as it is, else read from KVM first */
+    bool inside;            /* the run loop: kvm_run holds an exit that is being handled */
+    struct kvm_dirty_gfn *ring;
+    uint32_t ring_at;       /* map_lock */
 };
 
 static inline struct kvm_part *kvm_part(const struct hv_partition *p) { return p->engine_data; }
@@ -64,8 +80,12 @@ int kvm_ioctl(int fd, unsigned long req, void *arg); /* -errno; EINTR is passed 
 
 /* probe.c */
 bool kvm_probe(char *reason, size_t len);
-/* Which features of this KVM are missing for an engine of ours, as a list of names, or "". */
-int kvm_missing(int fd, char *buf, size_t len);
+
+/* caps.c: capabilities by name; MOBO_KVM_WITHOUT in the environment, a list of names, hides some (tests of older
+ * kernels). */
+int kvm_cap(int fd, unsigned cap); /* KVM_CHECK_EXTENSION: 0 no, else yes or a number */
+/* Those without which the engine does not work, or does less: a list of names, or "".  @return how many. */
+int kvm_missing(int fd, bool needed, char *buf, size_t len);
 
 /* cpuid.c */
 int kvm_cpuid_load(struct hv_partition *p);
@@ -77,12 +97,30 @@ int kvm_mem_changed(struct hv_partition *p);
 void kvm_mem_dirty_sync(struct hv_partition *p, uint64_t gpa, uint64_t len);
 /* Keep all VPs out of the guest until kvm_resume.  Not by a VP that is inside. */
 void kvm_stop(struct hv_partition *p);
+int kvm_ring_init(struct hv_vp *vp);
+void kvm_ring_fini(struct hv_vp *vp);
+void kvm_ring_full(struct hv_partition *p);
 void kvm_resume(struct hv_partition *p);
 
 /* irq.c */
 int kvm_irq_request(struct hv_partition *p, const struct hv_interrupt *irq);
 void kvm_irq_sint(struct hv_vp *vp, unsigned sint);
 int kvm_irq_routes(struct hv_partition *p);
+
+/* ports.c */
+/* The guest has signalled @connection and was heard: from now on without an exit, where KVM can. */
+void kvm_port_add(struct hv_partition *p, uint32_t connection);
+/* All signals that were sent are delivered when it returns. */
+void kvm_ports_drain(struct hv_partition *p);
+void kvm_ports_clear(struct hv_partition *p);
+void kvm_ports_fini(struct hv_partition *p);
+/* Posted writes of all VPs reach their devices. */
+void kvm_posted_drain(struct hv_vp *vp);
+int kvm_posted_port(struct hv_partition *p, uint16_t port, unsigned len, bool on);
+
+/* stats.c */
+void kvm_counters(struct hv_vp *vp, void (*fn)(void *ctx, const char *name, uint64_t val), void *ctx);
+void kvm_differences(void (*line)(void *ctx, const char *text), void *ctx);
 
 /* state.c */
 int kvm_state_push(struct hv_vp *vp);

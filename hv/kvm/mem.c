@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -63,6 +64,69 @@ static int slot_write(struct hv_partition *p, unsigned n, bool remove)
     return err < 0 ? err : 0;
 }
 
+/* ---- dirty rings (API 8.29): each VP has one, KVM adds the pages that it takes note of ---- */
+
+int kvm_ring_init(struct hv_vp *vp)
+{
+    struct kvm_part *kp = kvm_part(vp->p);
+    struct kvm_vcpu *kv = kvm_vcpu(vp);
+    size_t len = kp->ring_len * sizeof(struct kvm_dirty_gfn);
+    int err;
+
+    if (!len)
+        return 0;
+    kv->ring = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, kv->fd, KVM_DIRTY_LOG_PAGE_OFFSET * HV_PAGE_SIZE);
+    if (kv->ring != MAP_FAILED)
+        return 0;
+    err = -errno;
+    kv->ring = NULL;
+    return hv_fail(err, "processor %u: dirty ring: %s", vp->index, strerror(-err));
+}
+
+void kvm_ring_fini(struct hv_vp *vp)
+{
+    if (kvm_vcpu(vp)->ring)
+        munmap(kvm_vcpu(vp)->ring, kvm_part(vp->p)->ring_len * sizeof(struct kvm_dirty_gfn));
+}
+
+/* Move what is in the rings into our log.  map_lock held. */
+static void rings_drain(struct hv_partition *p)
+{
+    struct kvm_part *kp = kvm_part(p);
+    bool any = false;
+
+    for (unsigned i = 0; i < HV_MAX_VPS; i++) {
+        struct kvm_vcpu *kv = p->vps[i] ? kvm_vcpu(p->vps[i]) : NULL;
+
+        if (!kv || !kv->ring)
+            continue;
+        for (;;) {
+            struct kvm_dirty_gfn *g = &kv->ring[kv->ring_at % kp->ring_len];
+            uint32_t slot;
+            uint64_t at;
+
+            if (!(__atomic_load_n(&g->flags, __ATOMIC_ACQUIRE) & KVM_DIRTY_GFN_F_DIRTY))
+                break;
+            slot = g->slot & 0xffff;
+            at = g->offset;
+            if (slot < kp->nslots && at < kp->slots[slot].len / HV_PAGE_SIZE)
+                hv_gpa_mark_dirty_range(p, kp->slots[slot].offset + at * HV_PAGE_SIZE, HV_PAGE_SIZE);
+            __atomic_store_n(&g->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+            kv->ring_at++;
+            any = true;
+        }
+    }
+    if (any)
+        kvm_ioctl(kp->vm, KVM_RESET_DIRTY_RINGS, NULL);
+}
+
+void kvm_ring_full(struct hv_partition *p)
+{
+    pthread_mutex_lock(&kvm_part(p)->map_lock);
+    rings_drain(p);
+    pthread_mutex_unlock(&kvm_part(p)->map_lock);
+}
+
 /* Move KVM's dirty bits of a slot into ours.  Lock held. */
 static void slot_drain(struct hv_partition *p, unsigned n)
 {
@@ -74,6 +138,10 @@ static void slot_drain(struct hv_partition *p, unsigned n)
 
     if (!s->len || !(s->flags & HV_MAP_DIRTY_LOG))
         return;
+    if (kp->ring_len) {
+        rings_drain(p);
+        return;
+    }
     bits = calloc((size_t)((pages + 63) / 64), 8);
     if (!bits) { /* all may be dirty: the safe answer */
         hv_gpa_mark_dirty_range(p, s->offset, s->len);
@@ -96,7 +164,12 @@ void kvm_mem_dirty_sync(struct hv_partition *p, uint64_t gpa, uint64_t len)
     struct kvm_part *kp = kvm_part(p);
 
     pthread_mutex_lock(&kp->map_lock);
-    for (unsigned n = 0; n < kp->nslots; n++)
+    if (kp->ring_len) {
+        kvm_stop(p); /* a processor may keep some to itself until it leaves the guest */
+        rings_drain(p);
+        kvm_resume(p);
+    }
+    for (unsigned n = 0; n < kp->nslots && !kp->ring_len; n++)
         if (kp->slots[n].len && kp->slots[n].gpa < gpa + len && gpa < kp->slots[n].gpa + kp->slots[n].len)
             slot_drain(p, n);
     pthread_mutex_unlock(&kp->map_lock);

@@ -25,32 +25,6 @@ int kvm_ioctl(int fd, unsigned long req, void *arg)
     return r < 0 ? -errno : r;
 }
 
-int kvm_missing(int fd, char *buf, size_t len)
-{
-    static const struct { long cap; const char *name; } caps[] = {
-        { KVM_CAP_USER_MEMORY, "USER_MEMORY" }, { KVM_CAP_SET_TSS_ADDR, "SET_TSS_ADDR" },
-        { KVM_CAP_IRQCHIP, "IRQCHIP" }, { KVM_CAP_SPLIT_IRQCHIP, "SPLIT_IRQCHIP" },
-        { KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING" }, { KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI" },
-        { KVM_CAP_EXT_CPUID, "EXT_CPUID" }, { KVM_CAP_MP_STATE, "MP_STATE" },
-        { KVM_CAP_VCPU_EVENTS, "VCPU_EVENTS" }, { KVM_CAP_DEBUGREGS, "DEBUGREGS" },
-        { KVM_CAP_READONLY_MEM, "READONLY_MEM" }, { KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT" },
-        { KVM_CAP_ADJUST_CLOCK, "ADJUST_CLOCK" }, { KVM_CAP_GET_TSC_KHZ, "GET_TSC_KHZ" },
-        { KVM_CAP_X86_USER_SPACE_MSR, "X86_USER_SPACE_MSR" },
-        { KVM_CAP_X86_MSR_FILTER, "X86_MSR_FILTER" },
-    };
-    size_t at = 0;
-    int n = 0;
-
-    buf[0] = 0;
-    for (unsigned i = 0; i < COUNT(caps); i++)
-        if (ioctl(fd, KVM_CHECK_EXTENSION, caps[i].cap) <= 0) {
-            if (at < len)
-                at += (size_t)snprintf(buf + at, len - at, "%s%s", n ? " " : "", caps[i].name);
-            n++;
-        }
-    return n;
-}
-
 /* The loop that is timed: two instructions a turn. */
 static void host_loop(uint32_t n)
 {
@@ -152,7 +126,7 @@ static bool probe(char *reason, size_t len)
         close(fd);
         return false;
     }
-    if (kvm_missing(fd, missing, sizeof(missing))) {
+    if (kvm_missing(fd, true, missing, sizeof(missing))) {
         snprintf(reason, len, "this KVM lacks %s", missing);
         close(fd);
         return false;

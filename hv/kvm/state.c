@@ -364,15 +364,42 @@ int kvm_state_push(struct hv_vp *vp)
 
 /* ---- pull ------------------------------------------------------------------------------------------------------ */
 
-static int pull_regs(struct hv_vp *vp)
+/* Registers, and what is about to be delivered. */
+struct pulled { struct kvm_regs r; struct kvm_sregs s; struct kvm_vcpu_events e; struct kvm_mp_state mp; };
+
+static int pull_all(struct hv_vp *vp, struct pulled *t)
+{
+    struct kvm_vcpu *kv = kvm_vcpu(vp);
+    int fd = kv->fd;
+
+    CALL(KVM_GET_MP_STATE, &t->mp); /* first: it takes a waiting INIT or SIPI, which changes the others */
+    if (kvm_part(vp->p)->sync_regs && !kv->inside) {
+        int r;
+
+        kv->run->kvm_valid_regs = KVM_SYNC_ALL;
+        __atomic_store_n(&kv->run->immediate_exit, 1, __ATOMIC_RELAXED);
+        r = kvm_ioctl(fd, KVM_RUN, NULL);
+        __atomic_store_n(&kv->run->immediate_exit, 0, __ATOMIC_RELAXED);
+        kv->run->kvm_valid_regs = 0;
+        if (r == -EINTR) {
+            t->r = kv->run->s.regs.regs;
+            t->s = kv->run->s.regs.sregs;
+            t->e = kv->run->s.regs.events;
+            return 0;
+        }
+    }
+    CALL(KVM_GET_REGS, &t->r);
+    CALL(KVM_GET_SREGS, &t->s);
+    CALL(KVM_GET_VCPU_EVENTS, &t->e);
+    return 0;
+}
+
+static void pull_regs(struct hv_vp *vp, const struct pulled *t)
 {
     struct x86_cpu *c = &vp->cpu;
-    int fd = kvm_vcpu(vp)->fd;
-    struct kvm_sregs s;
-    struct kvm_regs r;
+    struct kvm_regs r = t->r;
+    struct kvm_sregs s = t->s;
 
-    CALL(KVM_GET_REGS, &r);
-    CALL(KVM_GET_SREGS, &s);
     regs_swap(&r, c->gpr, false);
     c->rip = r.rip;
     c->fl = x86_eflags_to_fl((uint32_t)r.rflags);
@@ -397,7 +424,6 @@ static int pull_regs(struct hv_vp *vp)
         hv_gpa_read(vp->p, c->cr3 & 0xffffffe0u, c->pdpte, sizeof(c->pdpte));
     else
         memset(c->pdpte, 0, sizeof(c->pdpte));
-    return 0;
 }
 
 static int pull_vector(struct hv_vp *vp)
@@ -473,14 +499,10 @@ static int pull_lapic(struct hv_vp *vp)
     return 0;
 }
 
-static int pull_events(struct hv_vp *vp)
+static void pull_events(struct hv_vp *vp, const struct pulled *t)
 {
-    int fd = kvm_vcpu(vp)->fd;
-    struct kvm_vcpu_events e;
-    struct kvm_mp_state mp;
+    struct kvm_vcpu_events e = t->e;
 
-    CALL(KVM_GET_VCPU_EVENTS, &e);
-    CALL(KVM_GET_MP_STATE, &mp);
     memset(&vp->exc, 0, sizeof(vp->exc));
     if (e.exception.injected) {
         bool soft = e.exception.nr == X86_EXC_BP || e.exception.nr == X86_EXC_OF;
@@ -500,27 +522,28 @@ static int pull_events(struct hv_vp *vp)
                                                                         : 0;
     vp->cpu.nmi_masked = e.nmi.masked != 0;
     atomic_store(&vp->lapic.nmi_pending, e.nmi.pending || atomic_load(&kvm_vcpu(vp)->nmi));
-    switch (mp.mp_state) {
+    switch (t->mp.mp_state) {
     case KVM_MP_STATE_HALTED: vp->run_state = HV_VP_HALTED; break;
     case KVM_MP_STATE_UNINITIALIZED:
     case KVM_MP_STATE_INIT_RECEIVED: vp->run_state = HV_VP_WAIT_SIPI; break;
     default: vp->run_state = HV_VP_RUNNING; break;
     }
-    return 0;
 }
 
 int kvm_state_pull(struct hv_vp *vp)
 {
-    int err = pull_regs(vp);
+    struct pulled t;
+    int err = pull_all(vp, &t);
 
-    if (!err)
-        err = pull_vector(vp);
+    if (err)
+        return err;
+    pull_regs(vp, &t);
+    err = pull_vector(vp);
     if (err)
         return err;
     pull_msrs(vp);
     err = pull_lapic(vp);
-    if (!err)
-        err = pull_events(vp);
+    pull_events(vp, &t);
     if (!err && vp->p->hyperv)
         kvm_hyperv_pull(vp);
     x86_update_mode(vp);

@@ -54,7 +54,8 @@ struct hv_ops {
 
     /* Hypercalls PostMessage and SignalEvent (TLFS 11.10, 11.11) of an enlightened guest; @payload is a copy of
      * @len (at most 240) bytes.  @return a hypercall status (TLFS appendix B): 0 success, 18 invalid connection
-     * id, 19 insufficient buffers.  NULL: every connection id is invalid. */
+     * id, 19 insufficient buffers.  NULL: every connection id is invalid.  An engine may deliver signals after the
+     * first of a connection from a thread of its own, with @vp 0; hv_vp_run returns only when all are delivered. */
     uint16_t (*post_message)(void *ctx, unsigned vp, uint32_t connection, uint32_t type, const void *payload,
                              unsigned len);
     uint16_t (*signal_event)(void *ctx, unsigned vp, uint32_t connection, uint16_t flag);
@@ -74,6 +75,10 @@ HV_API unsigned hv_engines(struct hv_engine_info *info, unsigned max);
 
 /** The engine that "auto" takes on this host.  Static string. */
 HV_API const char *hv_engine_auto(void);
+
+/** What a guest sees differently under an engine than under the software engines, one line each.  None, when there is
+ * no such engine or it is not usable here.  Makes machines to find out. */
+HV_API void hv_engine_differences(const char *engine, void (*line)(void *ctx, const char *text), void *ctx);
 
 /* ---- partition ------------------------------------------------------------------------------- */
 
@@ -156,6 +161,10 @@ HV_API void hv_gpa_dirty(struct hv_partition *p, uint64_t gpa, size_t len);
 /** Fetch and clear the dirty bits of [gpa, gpa+len): bit n of @bitmap is page n.  Regions without
  * HV_MAP_DIRTY_LOG answer all ones. */
 HV_API int hv_gpa_dirty_log(struct hv_partition *p, uint64_t gpa, uint64_t len, uint64_t *bitmap);
+
+/** Writes to these ports may reach ops.pio_write late, but in order and before any other access of the guest to ports
+ * or MMIO does, and before hv_vp_run returns.  An engine that has no use for it ignores it.  @return 0 or -errno. */
+HV_API int hv_pio_posted(struct hv_partition *p, uint16_t port, unsigned len, bool on);
 
 /** Gate A20 (default open).  Thread: any. */
 HV_API void hv_a20_set(struct hv_partition *p, bool enabled);
@@ -363,11 +372,18 @@ enum hv_counter {
     HV_CTR_TRANSLATE_NS, HV_CTR_CODE_BYTES, HV_CTR_CODE_RESETS, HV_CTR_CODE_EVICTIONS,
     HV_CTR_EVENTS, HV_CTR_EVENT_NS, /* other threads asked for attention; until a running VP gave it, in all */
     HV_CTR_EVENT_MAX_NS, /* and the longest */
+    /* Hardware virtualization: how often a VP left the kernel, and why. */
+    HV_CTR_VMEXITS, HV_CTR_VMEXIT_PIO, HV_CTR_VMEXIT_MMIO, HV_CTR_VMEXIT_MSR, HV_CTR_VMEXIT_HYPERCALL, HV_CTR_VMEXIT_SYNIC,
+    HV_CTR_VMEXIT_EOI, HV_CTR_VMEXIT_WINDOW, HV_CTR_VMEXIT_KICK, HV_CTR_VMEXIT_DIRTY_RING, HV_CTR_VMEXIT_OTHER,
     HV_CTR_COUNT
 };
 HV_API const char *hv_counter_name(enum hv_counter c);
 /** Racy but never torn; thread: any. */
 HV_API uint64_t hv_counter_get(struct hv_partition *p, unsigned vp, enum hv_counter c);
+
+/** Counters that the engine has elsewhere (KVM: in the kernel), by name.  Thread: any, while @p lives. */
+HV_API void hv_engine_counters(struct hv_partition *p, unsigned vp,
+                               void (*fn)(void *ctx, const char *name, uint64_t val), void *ctx);
 
 /** CLOCK_MONOTONIC when the first guest instruction ran, 0 before. */
 HV_API uint64_t hv_first_insn_ns(const struct hv_partition *p);
