@@ -19,6 +19,7 @@ int cmd_disk(int argc, char **argv);
 int cmd_screenshot(int argc, char **argv);
 int cmd_type(int argc, char **argv);
 int cmd_pointer(int argc, char **argv);
+int cmd_stats(int argc, char **argv);
 
 /** "mobo: text" on standard error.  @return 1, the status of bad usage. */
 int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -31,7 +31,7 @@ static const struct command {
     { "console", NULL, NULL },
     { "events", NULL, NULL },
     { "inspect", NULL, NULL },
-    { "stats", NULL, NULL },
+    { "stats", cmd_stats, "show the counters of a running VM" },
     { "device", NULL, NULL },
     { "disk", cmd_disk, "make, describe, check and convert disk images" },
     { "screenshot", cmd_screenshot, "what is on the screen of a VM, as a PNG file" },

@@ -302,6 +302,22 @@ int cmd_vdev(int argc, char **argv)
     return status;
 }
 
+static void add_difference(void *ctx, const char *line) { json_array_append_new(ctx, text(line)); }
+
+static json_t *differences(const char *engine)
+{
+    json_t *list = json_array();
+
+    hv_engine_differences(engine, add_difference, list);
+    return list;
+}
+
+static void print_difference(void *ctx, const char *line)
+{
+    (void)ctx;
+    printf("%-16s - %s\n", "", line);
+}
+
 int cmd_engines(int argc, char **argv)
 {
     static const struct option none[] = { { "json", no_argument, NULL, OPT_JSON },
@@ -321,7 +337,8 @@ int cmd_engines(int argc, char **argv)
         case OPT_HELP:
         case 'h':
             puts("usage: mobo engines [--json]\n\n"
-                 "Lists the engines, fastest first, and whether they work on this host.");
+                 "Lists the engines, fastest first, whether they work on this host, and what a guest sees\n"
+                 "differently under them.");
             return 0;
         default: return option_error("engines", argv, none, c);
         }
@@ -335,16 +352,19 @@ int cmd_engines(int argc, char **argv)
         json_t *list = json_array();
         for (unsigned i = 0; i < n; i++)
             json_array_append_new(
-                list, json_pack("{s:o, s:o, s:b, s:o, s:b}", "name", text(e[i].name), "summary",
+                list, json_pack("{s:o, s:o, s:b, s:o, s:b, s:o}", "name", text(e[i].name), "summary",
                                 text(e[i].summary), "usable", (int)e[i].usable, "reason",
-                                text(e[i].reason), "auto", best && strcmp(best, e[i].name) == 0));
+                                text(e[i].reason), "auto", best && strcmp(best, e[i].name) == 0, "differences",
+                                differences(e[i].name)));
         print_json(list);
         return 0;
     }
     printf("%-8s %-7s %s\n", "ENGINE", "USABLE", "");
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
         printf("%-8s %-7s %s%s%s\n", e[i].name, e[i].usable ? "yes" : "no", e[i].summary,
                e[i].reason[0] ? ": " : "", e[i].reason);
+        hv_engine_differences(e[i].name, print_difference, NULL);
+    }
     printf("auto takes %s\n", best ? best : "none");
     return 0;
 }

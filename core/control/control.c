@@ -169,10 +169,15 @@ static json_t *do_status(struct worker *w, json_t *params, struct rpc_error *e)
                      seconds_since(w->start_ns), "resets", (int)w->resets, "pid", (int)getpid());
 }
 
+static void engine_counter(void *ctx, const char *name, uint64_t val)
+{
+    json_object_set_new(ctx, name, json_uint(val));
+}
+
 static json_t *do_stats(struct worker *w, json_t *params, struct rpc_error *e)
 {
     struct hv_partition *p = vmb_partition(w->vmb);
-    json_t *list = json_array();
+    json_t *list = json_array(), *engine;
 
     (void)params;
     (void)e;
@@ -181,9 +186,15 @@ static json_t *do_stats(struct worker *w, json_t *params, struct rpc_error *e)
         for (int c = 0; c < HV_CTR_COUNT; c++)
             json_object_set_new(o, hv_counter_name((enum hv_counter)c),
                                 json_uint(hv_counter_get(p, vp, (enum hv_counter)c)));
+        engine = json_object();
+        hv_engine_counters(p, vp, engine_counter, engine);
+        if (json_object_size(engine))
+            json_object_set(o, "kernel", engine);
+        json_decref(engine);
         json_array_append_new(list, o);
     }
-    return json_pack("{s:o, s:o}", "guest_time_ns", json_uint(hv_time_ns(p)), "processors", list);
+    return json_pack("{s:f, s:o, s:o}", "uptime", seconds_since(w->start_ns), "guest_time_ns", json_uint(hv_time_ns(p)),
+                     "processors", list);
 }
 
 static json_t *do_inspect(struct worker *w, json_t *params, struct rpc_error *e)

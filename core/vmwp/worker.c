@@ -278,6 +278,11 @@ void worker_stats_log(struct worker *w)
                 (double)(first - w->start_ns) / 1e6);
     for (int c = 0; c < HV_CTR_COUNT; c++) {
         uint64_t sum = 0;
+        for (unsigned vp = 0; vp < hv_partition_vps(p); vp++)
+            sum += hv_counter_get(p, vp, (enum hv_counter)c);
+        if (!sum && c >= HV_CTR_VMEXITS) /* of hardware virtualization */
+            continue;
+        sum = 0;
         fprintf(stderr, "mobo: stats: %-14s", hv_counter_name((enum hv_counter)c));
         for (unsigned vp = 0; vp < hv_partition_vps(p); vp++) {
             uint64_t v = hv_counter_get(p, vp, (enum hv_counter)c);

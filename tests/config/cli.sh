@@ -30,7 +30,7 @@ holds() {   # TEXT ARGUMENTS: succeeds, and standard output has this line in it
     [ $r = 0 ] || printf '# status %s: %s\n' "$status" "$out" | head -5
 }
 
-echo 1..37
+echo 1..43
 says 1 'mobo: no command (see mobo --help)'
 says 1 "mobo: unknown command 'chekc' (did you mean 'check'?)" chekc
 says 1 "mobo: unknown command 'frobnicate' (see mobo --help)" frobnicate
@@ -64,6 +64,12 @@ says 1 "mobo: save: no --control SOCKET (see mobo save --help)" save x
 says 1 "mobo: save: no FILE (see mobo save --help)" save --control s
 says 1 "mobo: save: one FILE at a time, 'y' is too much" save --control s x y
 says 2 "mobo: save: --control /nonexistent: No such file or directory" save --control /nonexistent x
+holds '^usage: mobo stats' stats --help
+says 1 "mobo: stats: no --control SOCKET (see mobo stats --help)" stats
+says 1 "mobo: stats: takes no argument but options (see mobo stats --help)" stats --control s x
+says 1 "mobo: stats: --interval 'x' is not a number from 0.01 to 86400" stats --interval x --control s
+says 1 "mobo: stats: --count needs --interval" stats --count 2 --control s
+says 2 "mobo: stats: --control /nonexistent: No such file or directory" stats --control /nonexistent
 holds '^uart16550 ' vdev list
 holds '^  port  ' vdev info uart16550
 holds '"type": "uart16550"' vdev list --json
