@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS], or --hold ENGINE
+/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS], or --hold ENGINE, or --tsc
  *
  * 64-bit code with paging mixes integers, SSE and memory, takes interrupts of its local APIC timer, and watches that
  * the TSC never goes backwards.  Every few milliseconds it is stopped, its state and RAM are taken to a new
@@ -227,6 +227,24 @@ int main(int argc, char **argv)
     struct hv_exit e;
     char name[80];
 
+    if (argc == 2 && !strcmp(argv[1], "--tsc")) { /* kHz of this host's TSC, which QEMU's processor shows too */
+        uint64_t ns[2], tsc[2];
+
+        for (unsigned i = 0; i < 2; i++) {
+            struct timespec a, b, rest = { 0, 300000000 };
+
+            do { /* nobody in between */
+                clock_gettime(CLOCK_MONOTONIC_RAW, &a);
+                tsc[i] = __builtin_ia32_rdtsc();
+                clock_gettime(CLOCK_MONOTONIC_RAW, &b);
+            } while ((b.tv_sec - a.tv_sec) * 1000000000 + b.tv_nsec - a.tv_nsec > 20000);
+            ns[i] = (uint64_t)a.tv_sec * 1000000000 + (uint64_t)a.tv_nsec;
+            if (i == 0)
+                nanosleep(&rest, NULL);
+        }
+        printf("%llu\n", (unsigned long long)((double)(tsc[1] - tsc[0]) * 1e6 / (double)(ns[1] - ns[0]) + 0.5));
+        return 0;
+    }
     if (argc == 3 && !strcmp(argv[1], "--hold")) { /* keep a virtual machine open until killed */
         if (machine_open(&m[0], argv[2]))
             return 2;
