@@ -300,7 +300,7 @@ static void query_extended(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
     }
 }
 
-void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4])
+static void query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
     const struct hv_partition *p = vp->p;
 
@@ -389,7 +389,7 @@ static const struct feature_word {
     size_t n;
 } words[] = {
     { 1, 0, 2, 1u << 27 | 1u << 31, "1.ecx", leaf1_ecx, COUNT(leaf1_ecx) },
-    { 1, 0, 3, 1u << 9, "1.edx", NULL, 0 },
+    { 1, 0, 3, 1u << 9 | 1u << 10, "1.edx", NULL, 0 }, /* bit 10 is reserved; it was once shown */
     { 7, 0, 1, 0, "7.ebx", leaf7_ebx, COUNT(leaf7_ebx) },
     { 7, 0, 2, 1u << 4, "7.ecx", leaf7_ecx, COUNT(leaf7_ecx) }, /* OSPKE */
     { 7, 0, 3, 0, "7.edx", NULL, 0 },
@@ -401,6 +401,16 @@ static const struct feature_word {
     { 0x80000001u, 0, 3, 1u << 20, "0x80000001.edx", NULL, 0 },
 };
 _Static_assert(COUNT(words) <= HV_FEATURE_WORDS, "words");
+
+void hv_cpuid_query(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4])
+{
+    const struct hv_partition *p = vp->p;
+
+    query(vp, leaf, sub, r);
+    for (unsigned i = 0; p->limited && i < COUNT(words); i++)
+        if (words[i].leaf == leaf && words[i].sub == sub)
+            r[words[i].reg] &= p->limit[i] | words[i].mutable;
+}
 
 /* Names of bits that are no instructions, or are not in a table above. */
 static const struct { uint8_t word, bit; const char *name; } other_bits[] = {
@@ -452,7 +462,7 @@ int hv_features_missing(struct hv_partition *p, const struct hv_cpu_features *sa
     names[0] = 0;
     hv_features_get(p, &here);
     for (unsigned i = 0; i < HV_FEATURE_WORDS; i++) {
-        uint32_t missing = saved->word[i] & ~here.word[i];
+        uint32_t missing = saved->word[i] & ~here.word[i] & ~(i < COUNT(words) ? words[i].mutable : 0);
 
         if (missing && i >= COUNT(words))
             return hv_fail(-EINVAL, "list of processor features: word %u is not known here", i);
@@ -478,4 +488,17 @@ int hv_features_check(struct hv_partition *p, const struct hv_cpu_features *save
         return hv_fail(-ENOTSUP, "the guest uses processor features that engine %s cannot offer on this host:%s",
                        p->engine->name, names);
     return n;
+}
+
+int hv_features_limit(struct hv_partition *p, const struct hv_cpu_features *saved)
+{
+    int err = hv_features_check(p, saved);
+
+    if (err)
+        return err;
+    memcpy(p->limit, saved->word, sizeof(p->limit));
+    p->limited = true;
+    for (unsigned i = 0; !err && i < p->nvps && p->engine->cpuid_changed; i++)
+        err = p->engine->cpuid_changed(p->vps[i]);
+    return err;
 }

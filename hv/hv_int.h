@@ -55,6 +55,7 @@ struct hv_engine {
     void (*nmi)(struct hv_partition *p);
     void (*sint)(struct hv_vp *vp, unsigned sint); /* raise a SINT */
     void (*dirty_sync)(struct hv_partition *p, uint64_t gpa, uint64_t len); /* into our dirty log */
+    int (*cpuid_changed)(struct hv_vp *vp); /* hv_features_limit; before the VP has run */
     void (*cpuid_filter)(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4]);
     uint64_t (*tsc_hz)(const struct hv_partition *p);
     int (*posted_port)(struct hv_partition *p, uint16_t port, unsigned len, bool on);
@@ -112,6 +113,8 @@ struct hv_partition {
     struct hv_ops ops;
     void *ctx;
     bool enlightened;
+    bool limited;                     /* CPUID shows no feature that is not in limit: hv_features_limit */
+    uint32_t limit[HV_FEATURE_WORDS];
     unsigned nvps;
     struct hv_vp *vps[HV_MAX_VPS];
     struct hv_gpa_space *gpa;         /* gpa.c */

@@ -577,11 +577,34 @@ static void features(void **state)
     assert_int_equal(hv_features_check(p, &f), -EINVAL);
 }
 
+/* A guest that goes on with less finds the processor that it had. */
+static void features_limit(void **state)
+{
+    struct hv_cpu_features f, now;
+    uint32_t r[4];
+
+    (void)state;
+    hv_features_get(p, &f);
+    f.word[0] |= 1u << 5; /* VMX */
+    assert_int_equal(hv_features_limit(p, &f), -ENOTSUP);
+    hv_cpuid(p, 1, 1, 0, r);
+    assert_true(r[2] & 1u << 21);
+    f.word[0] &= ~(1u << 5 | 1u << 21); /* x2APIC */
+    assert_int_equal(hv_features_limit(p, &f), 0);
+    hv_cpuid(p, 1, 1, 0, r);
+    assert_false(r[2] & 1u << 21);
+    assert_true(r[2] & 1u << 31); /* a hypervisor: no feature, and still there */
+    hv_features_get(p, &now);
+    assert_memory_equal(&now, &f, sizeof(f));
+    f.word[0] |= 1u << 21;
+    assert_int_equal(hv_features_limit(p, &f), -ENOTSUP);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
-                                        T(state_round_trip), T(state_other_tsc), T(features) };
+                                        T(state_round_trip), T(state_other_tsc), T(features), T(features_limit) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

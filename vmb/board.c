@@ -49,6 +49,7 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         snprintf(msg, len, "%s", hv_last_error());
         return err;
     }
+    space_delay_port(v);
     err = cfg->enlightened ? bus_init(v) : 0;
     if (err)
         snprintf(msg, len, "cannot make the VMBus: %s", strerror(-err));

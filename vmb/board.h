@@ -180,6 +180,8 @@ int space_add(struct mobo_vdev *dev, bool mmio, bool bar, const char *name, uint
               struct mobo_region **ret);
 /* Base and enable at once. */
 int space_place(struct mobo_region *r, uint64_t base, bool enabled);
+/* The partition is there. */
+void space_delay_port(struct vmb *v);
 uint32_t space_pio_read(void *ctx, unsigned vp, uint16_t port, unsigned len);
 void space_pio_write(void *ctx, unsigned vp, uint16_t port, unsigned len, uint32_t val);
 uint64_t space_mmio_read(void *ctx, unsigned vp, uint64_t gpa, unsigned len);

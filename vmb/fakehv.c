@@ -118,6 +118,17 @@ int hv_features_check(struct hv_partition *p, const struct hv_cpu_features *save
     return saved->word[0] & ~7u ? -ENOTSUP : 0;
 }
 
+int hv_features_limit(struct hv_partition *p, const struct hv_cpu_features *saved)
+{
+    return hv_features_check(p, saved);
+}
+
+int hv_pio_posted(struct hv_partition *p, uint16_t port, unsigned len, bool on)
+{
+    (void)p, (void)port, (void)len, (void)on;
+    return 0;
+}
+
 uint64_t hv_tsc_hz(const struct hv_partition *p)
 {
     (void)p;

@@ -14,6 +14,15 @@
 #include "sdk/lib/access.h"
 
 enum { ISA_HOLE = 0xa0000, ISA_HOLE_END = 0x100000 };
+/* Written for the time that it takes (Linux: io_delay).  While no device has it, the processor need not stop for that. */
+enum { DELAY_PORT = 0x80 };
+
+void space_delay_port(struct vmb *v)
+{
+    bool free = !atomic_load_explicit(&v->space.port[DELAY_PORT], memory_order_acquire);
+
+    hv_pio_posted(v->part, DELAY_PORT, 1, free);
+}
 
 int space_init(struct space *s)
 {
@@ -148,6 +157,9 @@ static int place_locked(struct space *s, struct mobo_region *r, uint64_t base, b
             ports_update(s, old, r->len);
         if (on)
             ports_update(s, base, r->len);
+        if ((was && old <= DELAY_PORT && DELAY_PORT - old < r->len) ||
+            (on && base <= DELAY_PORT && DELAY_PORT - base < r->len))
+            space_delay_port(r->dev->board);
         return 0;
     }
     if (was && in_isa_hole(old, r->len))

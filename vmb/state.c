@@ -568,7 +568,7 @@ static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t
         snprintf(msg, len, "the state is of a VM with enlightened = %s", lay.enlightened ? "yes" : "no");
         return -EINVAL;
     }
-    if (hv_features_check(v->part, &f)) {
+    if (hv_features_limit(v->part, &f)) {
         snprintf(msg, len, "%s", hv_last_error());
         return -ENOTSUP;
     }

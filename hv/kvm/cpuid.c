@@ -167,3 +167,9 @@ int kvm_cpuid_set(struct hv_vp *vp)
     kv->cpuid_set = err >= 0;
     return err < 0 ? hv_fail(err, "KVM_SET_CPUID2: %s", strerror(-err)) : 0;
 }
+
+int kvm_cpuid_changed(struct hv_vp *vp)
+{
+    kvm_vcpu(vp)->cpuid_set = false;
+    return kvm_cpuid_set(vp);
+}

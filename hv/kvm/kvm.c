@@ -554,6 +554,7 @@ const struct hv_engine hv_engine_kvm = {
     .nmi = kvm_nmi_all,
     .sint = kvm_irq_sint,
     .dirty_sync = kvm_mem_dirty_sync,
+    .cpuid_changed = kvm_cpuid_changed,
     .cpuid_filter = kvm_cpuid_filter,
     .tsc_hz = kvm_tsc_hz,
     .posted_port = kvm_posted_port,

@@ -90,6 +90,7 @@ int kvm_missing(int fd, bool needed, char *buf, size_t len);
 /* cpuid.c */
 int kvm_cpuid_load(struct hv_partition *p);
 int kvm_cpuid_set(struct hv_vp *vp);
+int kvm_cpuid_changed(struct hv_vp *vp);
 void kvm_cpuid_filter(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4]);
 
 /* mem.c */

@@ -349,6 +349,9 @@ HV_API void hv_features_get(struct hv_partition *p, struct hv_cpu_features *ret)
 /** Can a guest go on here that has seen these?  @return 0; -EINVAL; -ENOTSUP with a sentence that names what is
  * missing. */
 HV_API int hv_features_check(struct hv_partition *p, const struct hv_cpu_features *saved);
+/** Check, and from now on show no others: a guest that goes on must not find another processor, and what it is saved
+ * with next is what it has seen.  Before any VP runs.  @return as hv_features_check. */
+HV_API int hv_features_limit(struct hv_partition *p, const struct hv_cpu_features *saved);
 
 /** CPU features as shown to the guest, as CPUID answers; the embedder reads it for tables and for
  * saved states. */
