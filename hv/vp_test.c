@@ -359,8 +359,10 @@ static void *nmi_soon(void *arg)
 {
     struct timespec ts = { 0, 20000000 };
 
-    nanosleep(&ts, NULL);
-    hv_nmi(arg);
+    do { /* on a busy host the first may come before the guest has got to its HLT */
+        nanosleep(&ts, NULL);
+        hv_nmi(arg);
+    } while (!atomic_load(&exited));
     return NULL;
 }
 
@@ -372,7 +374,7 @@ static void nmi_ends_hlt(void **state)
     LOAD(g_nmi_hlt); /* interrupts are off: nothing else would wake it */
     HANDLER(2, g_nmi_hlt, h_nmi_hlt);
     assert_int_equal(pthread_create(&t, NULL, nmi_soon, p), 0);
-    assert_int_equal(run_to_exit(), 1);
+    assert_true(run_to_exit() >= 1);
     pthread_join(t, NULL);
 }
 
