@@ -4,7 +4,8 @@
  *
  * Usage: driver PLAN; as process 1 it mounts what programs expect, takes /bench/plan and switches the machine
  * off at the end.  A line of the plan: NAME <tab> N <tab> PREPARATION <tab> COMMAND, both for /bin/sh, which
- * run with N in the environment in an empty folder; "#limit SECONDS" for what a row may take.  Output:
+ * run with N in the environment in an empty folder; "#limit SECONDS" for what a row may take, "#show" to print what
+ * the rows print.  Output:
  *
  *   MOBO-BENCH begin NAME
  *   MOBO-BENCH end NAME CHECKSUM NANOSECONDS CPU-NANOSECONDS     the clock is CLOCK_MONOTONIC
@@ -77,6 +78,20 @@ static uint64_t checksum(const char *path, char *tail, size_t size)
         close(fd);
     tail[at] = 0;
     return h;
+}
+
+static int show;
+
+static void print_output(void)
+{
+    char buf[4097];
+    int fd = open(OUT, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, buf, sizeof(buf) - 1) : 0;
+
+    if (fd >= 0)
+        close(fd);
+    buf[n > 0 ? n : 0] = 0;
+    say(buf);
 }
 
 static void on_alarm(int sig) { (void)sig; }
@@ -165,6 +180,8 @@ static void row(char *line)
     ns = now_ns() - start;
     cpu = children_ns() - cpu;
     sum = checksum(OUT, tail, sizeof(tail));
+    if (show)
+        print_output();
     if (status) {
         failed(name, "command", status, tail);
         return;
@@ -211,6 +228,8 @@ int main(int argc, char **argv)
         line[strcspn(line, "\n")] = 0;
         if (!strncmp(line, "#limit ", 7))
             limit = (unsigned)strtoul(line + 7, NULL, 10);
+        else if (!strcmp(line, "#show"))
+            show = 1;
         else if (line[0])
             row(line);
     }
