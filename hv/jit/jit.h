@@ -156,7 +156,9 @@ struct jit {
     struct jslot slot[JIT_SLOT_KINDS * JIT_SLOTS];
     int32_t slot_budget[JIT_SLOT_KINDS * JIT_SLOTS];
     int32_t runs[JIT_MAX_BLOCKS];   /* left until a block counts as hot */
-    uint8_t slot_dirty[JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_CHUNK];
+    uint8_t slot_dirty[JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_CHUNK]; /* chunks in use, and where these are: */
+    uint32_t slot_list[JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_CHUNK];
+    uint64_t slot_top;              /* address of the first free place in slot_list */
     uint64_t mask_idx, mask_page, mask_page16, mask_page32, mask_arith, mask_no_if, mask_no_df, mask_no_ac;
     uint64_t vdead;                 /* 0: the host's vector registers and MXCSR are the guest's */
     uint64_t x87dead;               /* 0: the host's x87 registers are */

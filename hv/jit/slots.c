@@ -49,30 +49,25 @@ void jit_slots_flush(struct hv_vp *vp)
         all = t[i]->kind == X86_TAKEN_ALL;
     }
     /* Looking at each of many slots costs more than filling those again that are in use. */
-    unsigned dirty = 0;
+    uint32_t *top = (uint32_t *)(uintptr_t)j->slot_top;
 
-    for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK && !all; c++) {
-        dirty += j->slot_dirty[c] != 0;
-        all = dirty * n > FEW_CHUNKS;
-    }
-    for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK; c += 8) {
-        uint64_t any;
+    all = all || (size_t)(top - j->slot_list) * n > FEW_CHUNKS;
+    for (const uint32_t *at = j->slot_list; at < top; at++) {
+        uint8_t *dirty = (uint8_t *)(uintptr_t)*at;
+        unsigned c = (unsigned)(dirty - j->slot_dirty);
 
-        memcpy(&any, &j->slot_dirty[c], 8);
-        for (unsigned i = c; any; i++, any >>= 8) {
-            if (!(any & 0xff))
-                continue;
-            if (all) {
-                clear_chunk(j, i);
-                j->slot_dirty[i] = 0;
-                continue;
-            }
-            for (unsigned s = i * JIT_SLOT_CHUNK; s < (i + 1) * JIT_SLOT_CHUNK; s++)
-                for (unsigned k = 0; k < n; k++)
-                    if (takes(j, s, t[k]))
-                        j->slot[s] = j->slot_none[(s / JIT_SLOTS) & 1];
+        if (all) {
+            clear_chunk(j, c);
+            *dirty = 0;
+            continue;
         }
+        for (unsigned i = c * JIT_SLOT_CHUNK; i < (c + 1) * JIT_SLOT_CHUNK; i++)
+            for (unsigned k = 0; k < n; k++)
+                if (takes(j, i, t[k]))
+                    j->slot[i] = j->slot_none[(i / JIT_SLOTS) & 1];
     }
+    if (all)
+        j->slot_top = (uint64_t)(uintptr_t)j->slot_list;
     j->slot_gen = vp->mmu.tlb_gen;
 }
 
@@ -104,6 +99,7 @@ int jit_slots_init(struct jit *j)
     j->slot_none[1] = (struct jslot){ 0 - secret, (uint64_t)(uintptr_t)j->nowhere };
     for (unsigned c = 0; c < NSLOTS / JIT_SLOT_CHUNK; c++)
         clear_chunk(j, c);
+    j->slot_top = (uint64_t)(uintptr_t)j->slot_list;
     return 0;
 }
 

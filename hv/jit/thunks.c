@@ -178,7 +178,7 @@ static const uint8_t *site_thunk(struct jit *j, struct emit *e, const void *fn)
  * free. */
 static void slot_thunk(struct jit *j, struct emit *e)
 {
-    uint8_t *real1, *real2, *real3;
+    uint8_t *real1, *real2, *real3, *known;
     struct hop m;
 
     j->t_slot = here(j, e);
@@ -199,9 +199,6 @@ static void slot_thunk(struct jit *j, struct emit *e)
     m = h_mem(RCX, 0);
     e_op(e, 0, 0, 0xff, 1, &m);                /* dec dword */
     real2 = e_jcc(e, CC_S);
-    e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, dirty)));
-    e_op(e, 0, 0, 0xc6, 0, &m);                /* mov byte, 1 */
-    e1(e, 1);
     e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, slot)));
     e_mov_store(e, h_mem(RCX, 0), RDX);
     e_alu_imm(e, 1, 4, h_reg(RAX), -32);       /* the entry, from nrd or nwr */
@@ -209,6 +206,20 @@ static void slot_thunk(struct jit *j, struct emit *e)
     e_alu_load(e, 1, 4, RDX, h_mem(R11, offsetof(struct jslot_site, mask)));
     e_alu_load(e, 1, 5, RAX, h_reg(RDX));      /* host - linear address, or plus the page */
     e_mov_store(e, h_mem(RCX, 8), RAX);
+    e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, dirty)));
+    m = h_mem(RCX, 0);
+    e_op(e, 0, 0, 0x80, 7, &m);                /* cmp byte, 0 */
+    e1(e, 0);
+    known = e_jcc(e, CC_NE);
+    e_op(e, 0, 0, 0xc6, 0, &m);                /* mov byte, 1 */
+    e1(e, 1);
+    e_mov_load(e, RAX, h_abs(&j->slot_top));
+    m = h_mem(RAX, 0);
+    e_op(e, 0, 0, 0x89, RCX, &m);
+    m = h_abs(&j->slot_top);
+    e_op(e, E_W, 0, 0x83, 0, &m);              /* add qword, 4 */
+    e1(e, 4);
+    e_bind(known, e->p);
     e_mov_load(e, RAX, h_abs(&j->a));
     e_mov_load(e, RDX, h_abs(&j->b));
     e1(e, 0xc3);
