@@ -140,6 +140,11 @@ int hv_ram_alloc(struct hv_partition *p, uint64_t len, uint64_t *ret_offset)
     return err;
 }
 
+uint64_t hv_ram_len(const struct hv_partition *p)
+{
+    return p->gpa->ram_len;
+}
+
 int hv_ram_fd(struct hv_partition *p)
 {
     return p->gpa->fd;

@@ -130,6 +130,8 @@ struct hv_partition {
     _Atomic uint64_t first_insn_ns;
 };
 
+/** Bytes of RAM so far. */
+uint64_t hv_ram_len(const struct hv_partition *p);
 /** Record a sentence for hv_last_error. */
 void hv_fail_text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** The same with the value @err (negative errno): a macro, so that an analyzer sees that it comes back. */

@@ -248,6 +248,8 @@ static void evict(struct hv_vp *vp)
             j->blocks[n] = (struct jblock){ .dead = 1, .hash_next = j->free_blocks };
             j->free_blocks = n;
         }
+    /* The writable view is looked at rarely from now on: its mapping need not count twice.  It comes back by itself. */
+    madvise(j->rw, JIT_CACHE_SIZE, MADV_DONTNEED);
 }
 
 /* Forget all translations.  Not while translated code is on the stack. */
@@ -741,11 +743,30 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
 
 /* ---- running ---------------------------------------------------------------------------------------------- */
 
+/* Code in proportion to the guest's memory: 1/48 of it, 10 to 96 MB.  With few slots goes a small cache: blocks are
+ * given up all the time.  Before the first run, when the memory is there. */
+static void size_cache(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+    uint64_t size = hv_ram_len(vp->p) / 48;
+
+    if (size < JIT_CACHE_MIN)
+        size = JIT_CACHE_MIN;
+    if (size > JIT_CACHE_SIZE)
+        size = JIT_CACHE_SIZE;
+    if (j->small)
+        size = 2u << 20;
+    j->seg_size = (uint32_t)((size - j->first) / JIT_SEGMENTS) & ~63u;
+    reset_now(vp);
+}
+
 static void jit_run(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
     void (*enter)(const uint8_t *) = (void (*)(const uint8_t *))(uintptr_t)j->t_enter;
 
+    if (unlikely(!j->seg_size))
+        size_cache(vp);
     x86_mmu_enter(vp);
     if (_setjmp(vp->jmp)) {
         if (vp->p->excl_owner == vp)
@@ -895,8 +916,6 @@ static int jit_create(struct hv_vp *vp)
         return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
     }
     jit_make_thunks(j);
-    /* With few slots goes a small cache: blocks are given up all the time. */
-    j->seg_size = (((j->small ? 2u << 20 : JIT_CACHE_SIZE) - j->first) / JIT_SEGMENTS) & ~63u;
     reset_now(vp);
     return 0;
 }

@@ -22,6 +22,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 enum {
+    JIT_CACHE_MIN = 10 << 20,
     JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, in segments: the oldest is given up for new code */
     JIT_SEGMENTS = 6,
     JIT_BLOCK_MAX = 64 << 10,       /* no block is longer */
