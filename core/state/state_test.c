@@ -140,7 +140,8 @@ static void damage(void **state)
     memset(ram[0].hva + PAGE, 9, PAGE);
     assert_int_equal(write_it(), 0);
     len = size_of(path);
-    buf = malloc((size_t)len + 1);
+    assert_true(len > 0);
+    buf = malloc((size_t)len);
     fd = open(path, O_RDONLY);
     assert_int_equal(read(fd, buf, (size_t)len), len);
     close(fd);

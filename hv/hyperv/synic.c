@@ -107,6 +107,7 @@ static int queue_add(struct hv_hyperv_vp *v, unsigned sint, uint32_t type, const
     else
         v->queue[sint].head = q;
     v->queue[sint].tail = q;
+    /* the queue owns it, queue_drop frees it: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     v->queue[sint].n++;
     return 0;
 }

@@ -870,6 +870,7 @@ static int jit_create(struct hv_vp *vp)
     struct jit *j;
     int err = hv_engine_interp.vp_create(vp), fd;
     unsigned ca, cb, cc, cd;
+    const char *exact;
     void *p;
 
     if (err)
@@ -893,8 +894,9 @@ static int jit_create(struct hv_vp *vp)
     j->vdead = j->x87dead = 1;
     j->pauses = JIT_PAUSES;
     j->dump = getenv("MOBO_JIT_DUMP") ? fopen(getenv("MOBO_JIT_DUMP"), "w") : NULL;
-    j->exact = getenv("MOBO_JIT_EXACT") != NULL;
-    j->exact_slots = j->exact && !strcmp(getenv("MOBO_JIT_EXACT"), "slots");
+    exact = getenv("MOBO_JIT_EXACT");
+    j->exact = exact != NULL;
+    j->exact_slots = exact && !strcmp(exact, "slots");
     j->small = getenv("MOBO_JIT_SMALL") != NULL;
     j->always_hot = j->small || j->exact_slots;
     j->host_avx = __builtin_cpu_supports("avx");

@@ -23,12 +23,12 @@ void kvm_counters(struct hv_vp *vp, void (*fn)(void *ctx, const char *name, uint
             size_t len = sizeof(u.d) + h.name_size;
             uint64_t val;
 
-            if (pread(fd, &u, len, (off_t)(h.desc_offset + i * len)) != (ssize_t)len)
+            if (pread(fd, &u, len, (off_t)h.desc_offset + (off_t)(i * len)) != (ssize_t)len)
                 break;
             u.room[len - 1] = 0;
             if (u.d.size == 1 && (u.d.flags & KVM_STATS_TYPE_MASK) == KVM_STATS_TYPE_CUMULATIVE &&
                 (u.d.flags & KVM_STATS_UNIT_MASK) == KVM_STATS_UNIT_NONE &&
-                pread(fd, &val, 8, (off_t)(h.data_offset + u.d.offset)) == 8)
+                pread(fd, &val, 8, (off_t)h.data_offset + (off_t)u.d.offset) == 8)
                 fn(ctx, u.room + sizeof(u.d), val);
         }
 }

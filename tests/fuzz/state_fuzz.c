@@ -144,7 +144,7 @@ static void change(uint8_t *s, size_t *len, const uint8_t *e)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    uint8_t *s;
+    uint8_t *s, *exact;
     size_t n = base_len;
     char msg[VMB_MSG_LEN] = "";
 
@@ -155,8 +155,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     memcpy(s, base, base_len);
     for (size_t i = 0; i + EDIT <= len && i < CHANGES_MAX * EDIT; i += EDIT)
         change(s, &n, data + i);
-    s = realloc(s, n ? n : 1); /* so that reading behind it is noticed */
-    if (s && restore(s, n, msg, sizeof(msg)) && (!msg[0] || strchr(msg, '\n')))
+    exact = realloc(s, n ? n : 1); /* so that reading behind it is noticed */
+    if (exact)
+        s = exact;
+    if (exact && restore(s, n, msg, sizeof(msg)) && (!msg[0] || strchr(msg, '\n')))
         __builtin_trap(); /* refused without a line */
     free(s);
     return 0;

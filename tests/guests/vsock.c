@@ -255,6 +255,8 @@ static int many(const char *where, unsigned count)
     int *fd = calloc(count, sizeof(*fd));
     char text[1000], back[1000];
 
+    if (!fd)
+        fail("memory");
     for (unsigned i = 0; i < count; i++)
         if ((fd[i] = dial(where, ECHO)) < 0)
             fail("connect");
@@ -268,10 +270,12 @@ static int many(const char *where, unsigned count)
         if (read_all(fd[i], back, sizeof(back)) != sizeof(back) ||
             memcmp(text, back, sizeof(back)) || read_all(fd[i], back, 1)) {
             fprintf(stderr, "vsock: connection %u of %u has a wrong echo\n", i, count);
+            free(fd);
             return 1;
         }
         close(fd[i]);
     }
+    free(fd);
     return 0;
 }
 

@@ -7,6 +7,12 @@
 #include <mobo/vdev.h>
 #include <stdlib.h>
 
+#ifndef TYPE /* the Makefile builds two plug-ins of this file */
+#define TYPE "testscreen"
+#define CLASS MOBO_CLASS_EMULATED
+#define KINDS (1u << MOBO_INPUT_MOVE)
+#endif
+
 enum { WORDS = 1024 };
 
 struct dev {

@@ -69,7 +69,7 @@ static void advance(void)
         token.name[n] = 0;
     } else {
         token.kind = *text == '(' ? LEFT : *text == ')' ? RIGHT : OPERATOR;
-        token.value = *text++;
+        token.value = (unsigned char)*text++;
     }
 }
 
@@ -178,7 +178,7 @@ int main(void)
     uint64_t check = SEED;
 
     for (unsigned i = 0; i < 7; i++)
-        *variable(names[i]) = (long)(i * 37 + SEED);
+        *variable(names[i]) = (long)i * 37 + SEED;
     for (unsigned round = 0; round < 3000; round++) {
         struct node *tree;
         long v;
@@ -194,6 +194,7 @@ int main(void)
     for (unsigned i = 0; i < 64; i++)
         for (struct entry *e = table[i]; e; e = e->next)
             all[n++] = e;
+    /* an array of pointers: NOLINTNEXTLINE(bugprone-sizeof-expression) */
     qsort(all, n, sizeof(all[0]), compare);
     for (unsigned i = 0; i < n; i++)
         printf("%-12s %ld\n", all[i]->name, all[i]->value);

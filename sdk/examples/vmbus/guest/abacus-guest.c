@@ -144,7 +144,7 @@ static uint32_t ring_copy(const struct ring *r, uint32_t size, uint32_t at, void
     uint8_t *data = (uint8_t *)r + 4096, *b = buf;
 
     for (uint32_t i = 0; i < len; i++, at = at + 1 == size ? 0 : at + 1) {
-        if (write)
+        if (write) /* the caller's whole structure: NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
             data[at] = b[i];
         else
             b[i] = data[at];
