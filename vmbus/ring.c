@@ -184,7 +184,7 @@ int vmbus_receive(struct vmbus_channel *ch, struct vmbus_packet *ret)
 {
     struct ring *r = &ch->in;
     struct pkt_header h;
-    uint32_t write, avail, total, off, at, pending, free_before;
+    uint32_t write, avail, total, off, at, pending;
     int err = 0;
 
     pthread_mutex_lock(&ch->lock);
@@ -232,20 +232,24 @@ int vmbus_receive(struct vmbus_channel *ch, struct vmbus_packet *ret)
     ret->data = ch->buf + ret->desc_len;
     ret->len = total - off;
 
-    free_before = r->size - avail;
     at += 8; /* the trailer */
     if (at >= r->size)
         at -= r->size;
     r->index = at;
     atomic_store(&r->page->read_index, at);
     ch->bus->ops.page_dirty(ch->bus->ctx, r->page_gpa, sizeof(struct ring_page));
-    /* Does the guest wait for room, and is there enough just now? */
+    /* Does the guest wait for room, and is there enough just now?  The write index is read again, behind the store
+     * of the read index: a guest that has filled the ring since this packet was looked at decided to wait by the
+     * old read index, so that this packet's room is what it waits for (HV hv_pkt_iter_close). */
     pending = atomic_load(&r->page->pending_send_size);
     if (pending && (atomic_load(&r->page->feature_bits) & 1)) {
-        uint32_t free_now = r->size - used(r, write, at);
+        write = atomic_load(&r->page->write_index);
+        if (write < r->size && !(write % 8)) { /* else the next call sees to it */
+            uint32_t free_now = r->size - used(r, write, at), free_before = free_now - (total + 8);
 
-        if (free_before <= pending && free_now > pending)
-            signal_guest(ch);
+            if (free_before <= pending && free_now > pending)
+                signal_guest(ch);
+        }
     }
 out:
     pthread_mutex_unlock(&ch->lock);

@@ -410,7 +410,7 @@ static void take_over(struct vmbus *v, struct saved_channel *c, uint32_t relid)
 
 int vmbus_commit(struct vmbus *v, struct vmbus_saved *s, char *msg, size_t len)
 {
-    struct vmbus_channel **own = calloc(VMBUS_MAX_CHANNELS, sizeof(*own));
+    struct vmbus_channel **own = calloc(1, sizeof(v->channel));
     bool taken[VMBUS_MAX_CHANNELS] = { false };
     uint32_t relid = 1;
     int n = -ENOMEM;
@@ -427,7 +427,7 @@ int vmbus_commit(struct vmbus *v, struct vmbus_saved *s, char *msg, size_t len)
                 free(s->channel[i]->match);
             }
     } else {
-        memcpy(own, v->channel, VMBUS_MAX_CHANNELS * sizeof(*own));
+        memcpy(own, v->channel, sizeof(v->channel));
         memset(v->channel, 0, sizeof(v->channel));
         v->version = s->c.version;
         v->target_vp = s->c.target_vp;

@@ -451,6 +451,7 @@ static void disconnect(struct vmbus *v)
             struct vmbus_channel_ops ops = ch->ops;
             void *ctx = ch->ctx;
 
+            v->channel[i] = NULL;
             channel_free(ch);
             if (ops.released) {
                 pthread_mutex_unlock(&v->lock);

@@ -18,6 +18,7 @@ struct guest {
     unsigned signals, last_flag, lines, opens, closes, owner_signals, released;
     int open_err, monitors;
     struct vmbus_channel *rescind_in_open;
+    void (*on_dirty)(struct guest *); /* what the guest does while the host is in the ring, NULL */
     bool wanted, flood;
 };
 
@@ -57,7 +58,15 @@ static void *g_page(void *ctx, uint64_t gpa)
     return gpa < G_PAGES * 4096ull ? g->mem + (gpa & ~4095ull) : NULL;
 }
 
-static void g_dirty(void *ctx, uint64_t gpa, unsigned len) { (void)ctx, (void)gpa, (void)len; }
+static void g_dirty(void *ctx, uint64_t gpa, unsigned len)
+{
+    struct guest *g = ctx;
+
+    (void)gpa, (void)len;
+    if (g->on_dirty)
+        g->on_dirty(g);
+}
+
 static void g_wanted(void *ctx) { ((struct guest *)ctx)->wanted = true; }
 static void g_log(void *ctx, int level, const char *line) { (void)level, (void)line, ((struct guest *)ctx)->lines++; }
 

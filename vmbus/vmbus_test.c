@@ -353,6 +353,45 @@ static void packets(void **state)
     assert_int_equal(g->closes, 1);
 }
 
+static void fill_in_ring(struct guest *q)
+{
+    g_ring(q, false)->write_index = 3 * 4096 - 96;
+}
+
+/* A guest that waits for room is signalled once there is enough, also if it filled the ring and fell asleep, by the
+ * old read index, while the host was taking a packet. */
+static void room_signal(void **state)
+{
+    struct { uint16_t type, off, len, flags; uint64_t id; uint8_t data[16]; uint64_t trailer; } p = {
+        6, 2, 4, 1, 42, "hello", 0 };
+    struct ring_page *in = g_ring(g, false);
+    struct vmbus_packet r;
+
+    (void)state;
+    opened();
+    for (unsigned i = 0; i < 5; i++)
+        put(i * (unsigned)sizeof(p), &p, sizeof(p));
+    in->feature_bits = 1;
+    in->pending_send_size = 100;
+    in->write_index = 2 * sizeof(p); /* room enough before: nobody waits */
+    assert_int_equal(vmbus_receive(ch, &r), 0);
+    assert_int_equal(g->signals, 0);
+    /* 96 + 40 bytes are free before, by then, and 96 + 80 behind */
+    in->pending_send_size = 140;
+    g->on_dirty = fill_in_ring;
+    assert_int_equal(vmbus_receive(ch, &r), 0);
+    assert_int_equal(g->signals, 1);
+    g->on_dirty = NULL;
+    in->pending_send_size = 300; /* not yet enough */
+    assert_int_equal(vmbus_receive(ch, &r), 0);
+    assert_int_equal(g->signals, 1);
+    in->pending_send_size = 220; /* 216 before, 256 behind */
+    assert_int_equal(vmbus_receive(ch, &r), 0);
+    assert_int_equal(g->signals, 2);
+    assert_int_equal(vmbus_receive(ch, &r), 0); /* it was told */
+    assert_int_equal(g->signals, 2);
+}
+
 static void bad_rings(void **state)
 {
     static const uint32_t bad_write[] = { 3 * 4096, 0xffffffff, 0xfffffff8, 4, 8, 16 };
@@ -602,7 +641,7 @@ static void state_hostile(void **state)
     save(g, &w);
     for (size_t i = 0; i < 2 * w.len; i++) {
         struct guest *t = twin(g);
-        uint8_t *copy = malloc(w.len);
+        uint8_t *copy = malloc(w.len + 1);
         size_t len = i < w.len ? w.len : i - w.len;
         struct vmbus_saved *s = NULL;
         struct vmbus_channel *a = g_offer(t, 1);
@@ -637,7 +676,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(open_close),
-                                        T(rescind), T(monitor), T(flood),  T(packets),        T(bad_rings), T(gpa_direct),  T(tl_connect),
+                                        T(rescind), T(monitor), T(flood), T(packets), T(room_signal), T(bad_rings), T(gpa_direct),  T(tl_connect),
                                         T(state_round_trip), T(state_hvsocket), T(state_hostile) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

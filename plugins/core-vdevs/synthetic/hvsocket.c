@@ -116,8 +116,10 @@ static void drop(struct conn *c)
 
 static void drop_all(struct hvsocket *h)
 {
-    while (h->conns)
-        drop(h->conns);
+    for (struct conn *c = h->conns, *next; c; c = next) {
+        next = c->next;
+        drop(c);
+    }
 }
 
 /* What the descriptor is watched for follows from what may move. */
