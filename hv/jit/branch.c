@@ -273,7 +273,7 @@ static void count_run(struct tr *t, unsigned live)
     struct hop m = h_abs(runs);
     uint8_t *no;
 
-    *runs = JIT_HOT;
+    *runs = t->hot ? JIT_TRY : JIT_HOT;
     if (!live) {
         e_op(E, 0, 0, 0xff, 1, &m);           /* dec dword */
         tr_cold_new(t, COLD_HOT, e_jcc(E, CC_E));

@@ -24,12 +24,13 @@
 enum {
     JIT_CACHE_MIN = 10 << 20,
     JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, in segments: the oldest is given up for new code */
+    JIT_HUGE = 2 << 20,             /* a huge page of the host */
     JIT_SEGMENTS = 6,
     JIT_BLOCK_MAX = 64 << 10,       /* no block is longer */
     JIT_MAX_INSNS = 48,             /* of a block */
     JIT_MAX_BLOCKS = 1 << 20,
     JIT_MAX_POOL = 1 << 19,         /* decoded instructions that are executed by C */
-    JIT_HASH = 1 << 16,
+    JIT_HASH = 1 << 18,
     JIT_PAGES = 1 << 14,
     JIT_CROSS = 256,
     JIT_FSIG = 2048,
@@ -41,7 +42,8 @@ enum {
     JIT_SLOT_CHUNK = 32,            /* cleared together */
     JIT_SLOT_BUDGET = 256,          /* misses between two looks at how fast they come */
     JIT_HINTS = 65536,
-    JIT_HOT = 1000,                 /* runs of a block, then it is made with more care */
+    JIT_HOT = 16000,                /* runs of a block, then it is made with more care */
+    JIT_TRY = 1000,                 /* more runs, then slots that miss are given up */
     JIT_CROSSINGS = 16              /* of a block's windows, then it is made without */
 };
 
@@ -177,6 +179,7 @@ struct jit {
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
     uint32_t seg_size, seg_end;     /* of a segment, of the one that is filled now */
+    uint32_t huge_end;              /* up to where huge pages were asked for */
     uint32_t seg, pool_end;         /* its number, the end of its part of the pool */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
@@ -237,6 +240,8 @@ static inline uint32_t jit_key(const struct hv_vp *vp)
 /** Translate at cpu.rip (linear address @lin in @page, RAM page @ram_page).  @return NULL: the first instruction
  * cannot be translated here (crosses the page, undefined), or j->want_reset is set. */
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key);
+/** The place for the next block gets huge pages. */
+void jit_more_huge(struct jit *j);
 /** Make the thunks at the start of the cache. */
 void jit_make_thunks(struct jit *j);
 /** Between the stack of returns and C's; rcx is used up, flags stay. */
@@ -268,7 +273,7 @@ int jit_slots_init(struct jit *j);
 void jit_slots_fini(struct jit *j);
 /** Forget where sites are and what was learnt of them. */
 void jit_slots_reset(struct jit *j);
-/** Block @b has run JIT_HOT times with slots: which of them are no use? */
+/** Block @b has run JIT_TRY times with slots: which of them are no use? */
 void jit_slots_judge(struct jit *j, const struct jblock *b);
 /** mmu.tlb_gen has changed: empty the slots that this concerns.  Called by thunks. */
 void jit_slots_flush(struct hv_vp *vp);

@@ -14,10 +14,10 @@
 #include <x86intrin.h>
 
 enum {
-    TOO_MANY = 16, /* a slot that misses more often than once in so many runs costs more than it saves */
+    TOO_MANY = 128, /* a slot that misses more often than once in so many runs costs more than it saves */
     NSLOTS = JIT_SLOT_KINDS * JIT_SLOTS,
     FEW_CHUNKS = 16, /* times events, that are worth a look at each slot */
-    MISS_CYCLES = 300 /* between misses on the average: below, the TLB is cheaper */
+    MISS_CYCLES = 3000 /* between misses on the average: below, the TLB is cheaper */
 };
 
 static void clear_chunk(struct jit *j, unsigned c)
@@ -124,7 +124,7 @@ void jit_slots_judge(struct jit *j, const struct jblock *b)
     for (uint32_t at = b->slots; at;) {
         const struct jslot_site *u = (const struct jslot_site *)(const void *)(j->rw + at);
 
-        if (j->slot_budget[u->number] < JIT_SLOT_BUDGET - JIT_HOT / TOO_MANY)
+        if (j->slot_budget[u->number] < JIT_SLOT_BUDGET - JIT_TRY / TOO_MANY)
             *jit_hint(j, b->phys + u->s.off) |= JHINT_TLB;
         at = u->chain;
     }

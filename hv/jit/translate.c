@@ -190,6 +190,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         j->want_reset |= JIT_EVICT;
         return NULL;
     }
+    if (j->used + JIT_BLOCK_MAX > j->huge_end)
+        jit_more_huge(j);
     t->j = j;
     t->vp = vp;
     t->base = j->rw;
