@@ -2,7 +2,7 @@
 /* Disk images of vdevs: between their requests and the provider (vmb_ops.block_...).
  *
  * A request is with the provider, or finished and waits for its done(), or stalled: the host had no
- * space for it.  The first to stall asks the control thread to pause the VM; resuming tries again. */
+ * space for it, or does not reach the image.  The first to stall asks the control thread to pause the VM; resuming tries again. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -59,7 +59,7 @@ static void finished(void *ctx, struct mobo_block_req *r, int err)
 
     pthread_mutex_lock(&b->lock);
     link_of(r)->err = err;
-    if (err == -ENOSPC) {
+    if (err == -ENOSPC || err == -ENOTCONN) {
         tell = !b->stalled;
         append(&b->stalled_tail, r);
     } else {
@@ -75,7 +75,8 @@ static void finished(void *ctx, struct mobo_block_req *r, int err)
     }
     if (tell) {
         const struct vmb_request req = {
-            .kind = VMB_REQ_NO_SPACE, .from = b->dev->name, .text = b->what, .dump = ""
+            .kind = err == -ENOSPC ? VMB_REQ_NO_SPACE : VMB_REQ_DISK_LOST,
+            .from = b->dev->name, .text = b->what, .dump = ""
         };
 
         v->ops->request(v->ctx, &req);
@@ -150,8 +151,19 @@ int blk_open_spec(struct mobo_vdev *dev, const char *spec, uint32_t flags, struc
     return open_image(dev, "image", spec, flags, ret, info);
 }
 
+static void hurry(struct mobo_block *b, bool on)
+{
+    const struct vmb_ops *ops = b->dev->board->ops;
+
+    if (b->disk && ops->block_hurry)
+        ops->block_hurry(b->disk, on);
+}
+
+/* Under b->lock, which it gives up meanwhile. */
 static void wait_locked(struct mobo_block *b)
 {
+    if (b->running)
+        hurry(b, true);
     while (b->running)
         pthread_cond_wait(&b->cond, &b->lock);
 }
@@ -170,8 +182,11 @@ void blk_close(struct mobo_block *b)
     disk = b->disk;
     b->disk = NULL;
     pthread_mutex_unlock(&b->lock);
-    if (disk)
-        b->dev->board->ops->block_close(disk);
+    if (!disk)
+        return;
+    if (b->dev->board->ops->block_hurry) /* closing it flushes */
+        b->dev->board->ops->block_hurry(disk, true);
+    b->dev->board->ops->block_close(disk);
 }
 
 static bool sound(const struct mobo_block *b, const struct mobo_block_req *r)
@@ -235,6 +250,7 @@ void blk_drain(struct mobo_block *b, int cancel)
         if (again)
             deliver(b);
     } while (again);
+    hurry(b, false);
 }
 
 void blk_resume(struct vmb *v)

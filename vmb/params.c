@@ -56,12 +56,21 @@ static int parse_slot(struct mobo_vdev *dev, const char *text)
     return 0;
 }
 
+/* "scheme://...", RFC 3986 section 3.1. */
+static bool is_uri(const char *path)
+{
+    static const char first[] = "abcdefghijklmnopqrstuvwxyz0123456789+.-";
+    size_t n = strspn(path, first);
+
+    return n && path[0] >= 'a' && path[0] <= 'z' && strncmp(path + n, "://", 3) == 0;
+}
+
 /* A MOBO_PATH relative to @base, the VM file's folder; NULL: from the command line, relative to where we are. */
 static char *full_path(const char *base, const char *path)
 {
     char *full;
 
-    if (!base || path[0] == '/')
+    if (!base || path[0] == '/' || is_uri(path))
         return strdup(path);
     return asprintf(&full, "%s/%s", base, path) < 0 ? NULL : full;
 }

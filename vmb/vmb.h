@@ -67,7 +67,8 @@ enum vmb_request_kind {
     VMB_REQ_CRASH,        /* the guest reported a crash; text and param */
     VMB_REQ_TRIPLE_FAULT, /* dump has the registers */
     VMB_REQ_ERROR,        /* the engine or a host resource failed; text */
-    VMB_REQ_NO_SPACE      /* a disk image cannot grow: pause, and resume when there is space; text */
+    VMB_REQ_NO_SPACE,     /* a disk image cannot grow: pause, and resume when there is space; text */
+    VMB_REQ_DISK_LOST     /* the server of a disk image is out of reach: the same; text */
 };
 
 struct vmb_request {
@@ -167,6 +168,10 @@ struct vmb_ops {
     void (*block_submit)(struct vmb_disk *d, struct mobo_block_req *req);
     /** No request is under way.  Any thread. */
     void (*block_close)(struct vmb_disk *d);
+    /** Somebody waits for what is under way (until called with false): requests that depend on
+     * something that may never come shall fail soon with -ENOTCONN, which has them held back.
+     * Optional.  Any thread, never blocks. */
+    void (*block_hurry)(struct vmb_disk *d, bool on);
     /** Open a network backend; as char_open().  net_send() and net_ready() may be called from any
      * thread, never block and do not call the sink; @len is the sum of the pieces, at most
      * info->max_frame.  net_close(): control thread, I/O thread not running. */

@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "core/block/block.h"
+#include "core/block/nbd.h"
 
 enum { THREADS = 4, IOVS = 256 };
 
@@ -26,6 +27,7 @@ struct vmb_disk {
     void *block;         /* the board's */
     struct block *image; /* owned */
     uint32_t sector;
+    bool direct; /* the image takes requests without a thread */
 };
 
 static struct {
@@ -98,6 +100,60 @@ static int execute(struct vmb_disk *d, const struct mobo_block_req *r)
     if (!err && r->op != MOBO_BLOCK_READ && (r->flags & MOBO_BLOCK_FUA))
         err = block_flush(d->image);
     return err == -EDQUOT ? -ENOSPC : err;
+}
+
+/* ---- requests that need no thread ------------------------------------------------------------- */
+
+struct direct {
+    struct block_request r;
+    struct mobo_block_req *req;
+    struct iovec iov[];
+};
+
+static void direct_done(struct block_request *r, int err)
+{
+    struct direct *x = (struct direct *)r->ctx;
+    struct mobo_block_req *req = x->req;
+    struct vmb_disk *d = link_of(req)->disk;
+
+    free(x);
+    d->sink->done(d->block, req, err == -EDQUOT ? -ENOSPC : err);
+}
+
+/* @return whether it is on its way. */
+static bool submit_direct(struct vmb_disk *d, struct mobo_block_req *req)
+{
+    static const enum block_op ops[] = {
+        [MOBO_BLOCK_READ] = BLOCK_OP_READ,
+        [MOBO_BLOCK_WRITE] = BLOCK_OP_WRITE,
+        [MOBO_BLOCK_FLUSH] = BLOCK_OP_FLUSH,
+        [MOBO_BLOCK_DISCARD_RANGE] = BLOCK_OP_DISCARD,
+        [MOBO_BLOCK_WRITE_ZEROES] = BLOCK_OP_ZERO,
+    };
+    bool data = req->op == MOBO_BLOCK_READ || req->op == MOBO_BLOCK_WRITE;
+    uint32_t niov = data ? req->niov : 0;
+    struct direct *x = malloc(sizeof(*x) + niov * sizeof(x->iov[0]));
+
+    if (!x)
+        return false;
+    x->req = req;
+    for (uint32_t i = 0; i < niov; i++)
+        x->iov[i] = (struct iovec){ req->iov[i].base, req->iov[i].len };
+    x->r = (struct block_request){
+        .op = ops[req->op],
+        .fua = (req->flags & MOBO_BLOCK_FUA) != 0,
+        .unmap = (req->flags & MOBO_BLOCK_MAY_UNMAP) != 0,
+        .off = req->off,
+        .len = data ? 0 : req->len,
+        .iov = x->iov,
+        .niov = (int)niov,
+        .done = direct_done,
+        .ctx = x,
+    };
+    if (block_submit(d->image, &x->r) == 0)
+        return true;
+    free(x); /* a thread finds out what is wrong with it, too */
+    return false;
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -182,6 +238,8 @@ void disk_submit(struct vmb_disk *d, struct mobo_block_req *r)
 
     link_of(r)->next = NULL;
     link_of(r)->disk = d;
+    if (d->direct && submit_direct(d, r))
+        return;
     pthread_mutex_lock(&pool.lock);
     *pool.tail = r;
     pool.tail = &link_of(r)->next;
@@ -292,6 +350,7 @@ int disk_open(const char *text, uint32_t flags, bool check_only, const struct vm
         free(d);
         return 0;
     }
+    d->direct = block_is_uri(s.path);
     err = pool_enter();
     if (err) {
         snprintf(msg, msg_len, "cannot start disk threads: %s", strerror(-err));
@@ -303,6 +362,11 @@ fail:
     block_close(d->image);
     free(d);
     return err;
+}
+
+void disk_hurry(struct vmb_disk *d, bool on)
+{
+    block_hurry(d->image, on);
 }
 
 void disk_close(struct vmb_disk *d)

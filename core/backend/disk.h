@@ -10,11 +10,12 @@
 
 #include "vmb/vmb.h"
 
-/** @spec: PATH[,ro][,cdrom][,direct][,sector=4096]; see block_open() in <mobo/vdev.h>. */
+/** @spec: PATH (or the URI of a network block device)[,ro][,cdrom][,direct][,sector=4096]; see block_open() in <mobo/vdev.h>. */
 int disk_open(const char *spec, uint32_t flags, bool check_only, const struct vmb_block_sink *sink,
               void *block, struct vmb_disk **ret, struct mobo_block_info *info, char *msg,
               size_t msg_len);
 void disk_submit(struct vmb_disk *d, struct mobo_block_req *req);
+void disk_hurry(struct vmb_disk *d, bool on);
 void disk_close(struct vmb_disk *d);
 
 #endif

@@ -196,15 +196,19 @@ static int open_chain(const char *path, const struct block_options *opt, struct 
 {
     struct bfile *f;
     struct block *b;
-    int err = bfile_open(path, false, opt->read_only, opt->direct, false, &f, diag);
+    int err;
 
-    if (err)
-        return err;
-    if (child && child->file->ino && child->file->dev == f->dev && child->file->ino == f->ino) {
+    if (child && child->file->ino) {
+        bool same;
+
+        err = bfile_open(path, false, opt->read_only, opt->direct, false, &f, diag);
+        if (err)
+            return err;
+        same = child->file->dev == f->dev && child->file->ino == f->ino;
         bfile_close(f);
-        return diag_set(diag, -ELOOP, "%s: is its own parent", path);
+        if (same)
+            return diag_set(diag, -ELOOP, "%s: is its own parent", path);
     }
-    bfile_close(f);
     err = bfile_open(path, false, opt->read_only, opt->direct, !opt->no_lock, &f, diag);
     if (err)
         return err;
@@ -407,6 +411,30 @@ int block_write_zeroes(struct block *b, uint64_t off, uint64_t len, bool unmap)
     return err || !len ? err : b->driver->write_zeroes(b, off, len, unmap);
 }
 
+int block_submit(struct block *b, struct block_request *r)
+{
+    uint64_t len = r->op == BLOCK_OP_READ || r->op == BLOCK_OP_WRITE ? iov_bytes(r->iov, r->niov)
+                                                                     : r->len;
+    int err;
+
+    if (!b->driver->submit)
+        return -EAGAIN;
+    if (r->op == BLOCK_OP_FLUSH)
+        err = atomic_load(&b->failed);
+    else if (r->op == BLOCK_OP_READ)
+        err = check_request(b, r->off, len);
+    else
+        err = check_write(b, r->off, len);
+    return err ? err : b->driver->submit(b, r);
+}
+
+void block_hurry(struct block *b, bool on)
+{
+    for (; b; b = b->parent)
+        if (b->file->ops->hurry)
+            b->file->ops->hurry(b->file, on);
+}
+
 int block_map(struct block *b, uint64_t off, uint64_t len, unsigned *ret_flags, uint64_t *ret_len)
 {
     int err = check_request(b, off, len);
@@ -483,6 +511,8 @@ int block_sync(struct block *b)
 {
     int err = b->file->ops->sync(b->file);
 
+    if (err == -ENOTCONN)
+        return err; /* nothing is known to be lost, and it can be tried again */
     /* the kernel drops what it could not write and says so once: there is no second try */
     if (err) {
         atomic_store(&b->failed, -EIO);

@@ -10,6 +10,7 @@
  * negative errno values; two have a meaning of their own:
  *   -ENOSPC  the host has no room: nothing is lost, the same request succeeds later (pause the VM)
  *   -EIO     the host could not store what it had taken: the image refuses writes from then on
+ *   -ENOTCONN  the server of the image cannot be reached: as -ENOSPC
  *
  * Threads: the I/O functions may be called from any thread, also at the same time; open, close and
  * check are for one thread.  All of them block; block_queue has the form that does not. */
@@ -21,6 +22,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "core/block/request.h"
 #include "core/util/diag.h"
 
 struct block;
@@ -90,6 +92,14 @@ int block_flush(struct block *b);
 int block_discard(struct block *b, uint64_t off, uint64_t len);
 /** Reads give zeroes afterwards.  @unmap: host space may be given back. */
 int block_write_zeroes(struct block *b, uint64_t off, uint64_t len, bool unmap);
+
+/** Begin a request where that needs no thread: its end is r->done(), on any thread, perhaps before this
+ * returns.  Never blocks.
+ * @return 0; -EAGAIN: use the functions above; else the error, done() is not called. */
+int block_submit(struct block *b, struct block_request *r);
+/** Somebody waits for all requests, or does not any more: those that wait for a server fail soon with
+ * -ENOTCONN.  Any thread. */
+void block_hurry(struct block *b, bool on);
 
 enum {
     BLOCK_MAP_DATA = 1, /* may hold something else than zeroes */

@@ -34,6 +34,8 @@ struct block_driver {
     int (*check)(struct block *b, struct block_check *check, struct diag *diag);
     int (*create)(struct bfile *f, const struct block_create_options *opt, struct block *parent,
                   struct diag *diag);
+    /** See block_submit(); the request is sound.  Optional. */
+    int (*submit)(struct block *b, struct block_request *r);
     /** Whether @parent is the one that this differencing image was made for. */
     int (*check_parent)(struct block *b, struct block *parent, struct diag *diag);
 };

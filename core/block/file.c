@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/block/nbd.h"
+
 struct posix_file {
     struct bfile f;
     int fd;        /* through the page cache */
@@ -256,7 +258,7 @@ static void posix_close(struct bfile *f)
 
 static const struct bfile_ops posix_ops = {
     posix_readv, posix_writev,   posix_sync,   posix_truncate, posix_size,
-    posix_zero,  posix_allocate, posix_extent, posix_close,
+    posix_zero,  posix_allocate, posix_extent, posix_close, NULL, NULL,
 };
 
 /* One writer or many readers, of ours and of others that take such locks. */
@@ -287,11 +289,15 @@ int bfile_open(const char *path, bool create, bool read_only, bool direct, bool 
                struct bfile **ret, struct diag *diag)
 {
     int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK;
-    struct posix_file *p = calloc(1, sizeof(*p));
+    struct posix_file *p;
     unsigned physical = 0;
     struct stat st;
     int err, logical = 0;
 
+    if (block_is_uri(path))
+        return create ? diag_set(diag, -EEXIST, "%s: exports are made by their server", path)
+                      : bfile_open_nbd(path, read_only, ret, diag);
+    p = calloc(1, sizeof(*p));
     if (!p || !(p->f.path = strdup(path))) {
         free(p);
         return diag_set(diag, -ENOMEM, "%s: no memory", path);
@@ -528,7 +534,7 @@ static void overlay_close(struct bfile *f)
 
 static const struct bfile_ops overlay_ops = {
     overlay_readv, overlay_writev,   overlay_sync,   overlay_truncate, overlay_size_of,
-    overlay_zero,  overlay_allocate, overlay_extent, overlay_close,
+    overlay_zero,  overlay_allocate, overlay_extent, overlay_close, NULL, NULL,
 };
 
 struct bfile *overlay_create(struct bfile *below)

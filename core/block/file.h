@@ -10,6 +10,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "core/block/request.h"
 #include "core/util/diag.h"
 
 struct bfile;
@@ -31,6 +32,12 @@ struct bfile_ops {
     /** Whether data or a hole is at @off, and how far that goes (at most @len; 1 or more). */
     int (*extent)(struct bfile *f, uint64_t off, uint64_t len, bool *ret_data, uint64_t *ret_len);
     void (*close)(struct bfile *f);
+    /** Begin a request that lies within the file; its end is r->done(), on any thread.  Optional, and
+     * never blocks.  @return 0; -EAGAIN: only the functions above can do it. */
+    int (*submit)(struct bfile *f, struct block_request *r);
+    /** Somebody waits for all requests (until told that nobody does): what depends on something that
+     * may never come is to fail with -ENOTCONN soon.  Optional, any thread. */
+    void (*hurry)(struct bfile *f, bool on);
 };
 
 struct bfile {
@@ -41,7 +48,7 @@ struct bfile {
     uint64_t dev, ino;       /* identity, zeroes: none */
 };
 
-/** Open a file or block device.  @create: a new file, for writing. */
+/** Open a file, a block device or a network block device.  @create: a new file, for writing. */
 int bfile_open(const char *path, bool create, bool read_only, bool direct, bool lock,
                struct bfile **ret, struct diag *diag);
 void bfile_close(struct bfile *f);

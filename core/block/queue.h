@@ -11,25 +11,7 @@
 
 #include "core/block/block.h"
 
-enum block_op { BLOCK_OP_READ, BLOCK_OP_WRITE, BLOCK_OP_FLUSH, BLOCK_OP_DISCARD, BLOCK_OP_ZERO };
-
 struct block_queue;
-
-/* The caller's until submission, then the queue's until done(). */
-struct block_request {
-    enum block_op op;
-    bool fua;                /* BLOCK_OP_WRITE, BLOCK_OP_ZERO: durable before done() */
-    bool unmap;              /* BLOCK_OP_ZERO */
-    uint64_t off, len;       /* len: discard and zero only */
-    const struct iovec *iov; /* borrowed, with the memory, until done() */
-    int niov;
-    /** @err: 0 or -errno.  May free or submit the request again. */
-    void (*done)(struct block_request *r, int err);
-    void *ctx;
-    /* the queue's */
-    struct block_request *next;
-    int err;
-};
 
 /** @threads: 0 for the default.  The image is borrowed and outlives the queue. */
 int block_queue_create(struct block *b, unsigned threads, struct block_queue **ret);

@@ -98,6 +98,12 @@ static int raw_map(struct block *b, uint64_t off, uint64_t len, unsigned *ret_fl
     return block_map_file(b, off, len, ret_flags, ret_len);
 }
 
+static int raw_submit(struct block *b, struct block_request *r)
+{
+    /* what is beyond a short last sector, or could forge a signature, is not for this way */
+    return b->file->ops->submit && b->file->device ? b->file->ops->submit(b->file, r) : -EAGAIN;
+}
+
 static int raw_create(struct bfile *f, const struct block_create_options *opt, struct block *parent,
                       struct diag *diag)
 {
@@ -122,5 +128,5 @@ static int raw_create(struct bfile *f, const struct block_create_options *opt, s
 const struct block_driver block_raw = {
     .name = "raw", .format = BLOCK_RAW, .open = raw_open, .close = raw_close, .readv = raw_readv,
     .writev = raw_writev, .flush = block_sync, .discard = raw_discard,
-    .write_zeroes = raw_write_zeroes, .map = raw_map, .create = raw_create,
+    .write_zeroes = raw_write_zeroes, .map = raw_map, .create = raw_create, .submit = raw_submit,
 };

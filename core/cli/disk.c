@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/block/block.h"
+#include "core/block/nbd.h"
 #include "core/cli/cli.h"
 #include "core/config/config.h"
 
@@ -80,6 +81,8 @@ static void disk_help(void)
          "       mobo disk convert IN OUT [--from F] [--format F] [--type T] [--block-size N]\n"
          "                 [--sector-size N] [--physical-sector-size N] [--quiet]\n\n"
          "Makes, describes, checks and converts disk images.\n\n"
+         "FILE, IN and OUT may be network block devices: nbd://HOST[:PORT]/EXPORT or\n"
+         "nbd+unix:///EXPORT?socket=PATH (OUT is overwritten then).\n\n"
          "  --format F        vhdx, vhd or raw; else by content, for a new file by its name\n"
          "  --from F          format of IN\n"
          "  --type T          dynamic (the default), fixed or differencing\n"
@@ -346,6 +349,30 @@ static int progress(void *ctx, uint64_t done, uint64_t total)
     return stopped;
 }
 
+/* An export is there already: it is overwritten. */
+static int prepare_export(struct args *a, const char *name, uint64_t size, struct block **ret,
+                          struct diag *diag)
+{
+    struct block_options opt = { .format = BLOCK_RAW };
+    int err;
+
+    if (a->create.format != BLOCK_AUTO && a->create.format != BLOCK_RAW)
+        return diag_set(diag, -EINVAL, "%s: an export of a server takes raw images only", name);
+    err = block_open(name, &opt, ret, diag);
+    if (err)
+        return err;
+    if (block_size(*ret) < size)
+        err = diag_set(diag, -EINVAL, "%s: has %s, the disk %s", name, DIAG_SIZE(block_size(*ret)),
+                       DIAG_SIZE(size));
+    else if ((err = block_write_zeroes(*ret, 0, block_size(*ret), true)) != 0)
+        diag_set(diag, err, "%s: %s", name, strerror(-err));
+    if (err) {
+        block_close(*ret);
+        *ret = NULL;
+    }
+    return err;
+}
+
 static int convert(struct args *a, char **argv)
 {
     struct block_options in_opt = { .format = a->from, .read_only = true }, out_opt = { 0 };
@@ -353,12 +380,13 @@ static int convert(struct args *a, char **argv)
     struct block *in = NULL, *out = NULL;
     struct diag diag = { "" };
     int err, close_err, percent = -1;
+    bool export = block_is_uri(argv[1]);
     bool show = !a->quiet && isatty(STDERR_FILENO);
     struct block_info i;
 
     if (a->create.type == BLOCK_TYPE_DIFFERENCING)
         return usage_error("disk convert: makes fixed and dynamic images");
-    if (a->create.format == BLOCK_AUTO)
+    if (a->create.format == BLOCK_AUTO && !export)
         a->create.format = block_format_of_name(argv[1]);
     err = block_open(argv[0], &in_opt, &in, &diag);
     if (err)
@@ -370,7 +398,8 @@ static int convert(struct args *a, char **argv)
     a->create.size = i.size;
     if (a->create.logical_sector_size == 4096) /* the last sector may be filled up */
         a->create.size = (i.size + 4095) & ~4095ULL;
-    err = block_create(argv[1], &a->create, &diag);
+    err = export ? prepare_export(a, argv[1], i.size, &out, &diag)
+                 : block_create(argv[1], &a->create, &diag);
     if (err) {
         block_close(in);
         return fail(err, &diag);
@@ -379,7 +408,7 @@ static int convert(struct args *a, char **argv)
     sigaction(SIGINT, &sa, &old[0]);
     sigaction(SIGTERM, &sa, &old[1]);
     out_opt.format = a->create.format;
-    err = block_open(argv[1], &out_opt, &out, &diag);
+    err = export ? 0 : block_open(argv[1], &out_opt, &out, &diag);
     if (!err)
         err = block_copy(in, out, progress, show ? &percent : NULL, &diag);
     if (err && show && percent >= 0)
@@ -388,7 +417,7 @@ static int convert(struct args *a, char **argv)
     if (!err && close_err)
         err = diag_set(&diag, close_err, "%s: %s", argv[1], strerror(-close_err));
     block_close(in);
-    if (err)
+    if (err && !export)
         unlink(argv[1]);
     sigaction(SIGINT, &old[0], NULL);
     sigaction(SIGTERM, &old[1], NULL);

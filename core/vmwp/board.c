@@ -11,6 +11,7 @@
 
 #include "core/backend/disk.h"
 #include "core/backend/net.h"
+#include "core/block/nbd.h"
 #include "core/log/log.h"
 #include "core/vmwp/worker_int.h"
 
@@ -135,7 +136,7 @@ static int on_block_open(void *ctx, const char *dev_name, const char *spec, uint
     char full[PATH_MAX + 64];
 
     (void)dev_name;
-    if (spec[0] != '/' && w->c->dir) { /* said in a command; keys come with the whole path */
+    if (spec[0] != '/' && w->c->dir && !block_is_uri(spec)) { /* said in a command; keys come with the whole path */
         if (snprintf(full, sizeof(full), "%s/%s", w->c->dir, spec) >= (int)sizeof(full)) {
             snprintf(msg, msg_len, "the file name is too long");
             return -EINVAL;
@@ -191,6 +192,7 @@ static const struct vmb_ops board_ops = {
     .block_open = on_block_open,
     .block_submit = disk_submit,
     .block_close = disk_close,
+    .block_hurry = disk_hurry,
     .net_open = on_net_open,
     .net_send = netb_send,
     .net_ready = netb_ready,

@@ -86,7 +86,8 @@ static void on_space(evutil_socket_t fd, short what, void *arg)
         return;
     if (!w->paused) { /* it has gone well since the last try */
         w->no_space = false;
-        log_write(LOGL_INFO, NULL, "the disk images have space again");
+        log_write(LOGL_INFO, NULL, "the disk images %s",
+                  w->disk_lost ? "can be reached again" : "have space again");
         control_notify(w->control, "running", 0);
     } else if (!vmb_resume(w->vmb)) {
         w->paused = false;
@@ -113,17 +114,20 @@ static void act_command(struct worker *w, int command)
     }
 }
 
-/* A disk image cannot grow: stand still until there is space.  It is tried again now and then. */
-static void no_space(struct worker *w, const char *from, const char *what)
+/* A disk image cannot grow, or its server is out of reach: stand still until that has changed.  It is
+ * tried again now and then. */
+static void no_space(struct worker *w, const char *from, const char *what, bool away)
 {
     if (w->paused && !w->no_space)
         return; /* by somebody, who will resume it */
     if (!w->no_space) {
-        log_write(LOGL_ERROR, from,
-                  "%s: no space left on the host for the image: the VM is paused; it goes on when "
-                  "there is space",
-                  what);
-        control_notify(w->control, "no-space", 0);
+        log_write(LOGL_ERROR, from, "%s: %s", what,
+                  away ? "the server of the image cannot be reached: the VM is paused; it goes on "
+                         "when it is back"
+                       : "no space left on the host for the image: the VM is paused; it goes on "
+                         "when there is space");
+        control_notify(w->control, away ? "disk-lost" : "no-space", 0);
+        w->disk_lost = away;
     }
     if (!w->paused && vmb_pause(w->vmb))
         return;
@@ -155,7 +159,8 @@ static void act(struct worker *w, const struct worker_req *r)
         log_write(LOGL_INFO, r->from, "exit with status %u%s%s", r->code, *text ? ": " : "", text);
         worker_end(w, (int)(r->code & 0xff));
         break;
-    case VMB_REQ_NO_SPACE: no_space(w, r->from, text); break;
+    case VMB_REQ_NO_SPACE: no_space(w, r->from, text, false); break;
+    case VMB_REQ_DISK_LOST: no_space(w, r->from, text, true); break;
     case VMB_REQ_CRASH:
         log_write(LOGL_ERROR, r->from,
                   "the guest crashed%s%s (parameters 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx)",

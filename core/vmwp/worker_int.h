@@ -38,7 +38,8 @@ struct worker {
     struct event_base *base;
     struct event *ev_queue, *ev_timeout, *ev_signal;
     struct event *ev_space; /* a disk is full: try again */
-    bool no_space;          /* that is why it is paused */
+    bool no_space;          /* that, or a lost disk, is why it is paused */
+    bool disk_lost;         /* the latter */
     int signal_fd;
     struct control *control;
     bool running, paused, ended;

@@ -1216,7 +1216,7 @@ static const struct mobo_param sv_params[] = {
     { "form", MOBO_CHOICE, 0, NULL, "scsi", 0, 0, "scsi|ide",
       "SCSI controller, or the accelerator of an IDE drive" },
     { "image", MOBO_PATH, 0, NULL, NULL, 0, 0, NULL,
-      "image of unit 0: PATH[,ro][,cdrom][,direct][,sector=4096]" },
+      "image of unit 0: PATH or nbd://...[,ro][,cdrom][,direct][,sector=4096]" },
     LUN(0),
     LUN(1),
     LUN(2),

@@ -73,7 +73,7 @@ enum mobo_param_kind {
     MOBO_BOOL = 3,   /* yes/no, on/off, true/false, 1/0 */
     MOBO_SIZE = 4,   /* bytes with an optional K, M, G or T; min..max */
     MOBO_CHOICE = 5, /* one of `choices` */
-    MOBO_PATH = 6,   /* a file name; relative ones are taken from the VM file's folder */
+    MOBO_PATH = 6,   /* a file name, relative ones from the VM file's folder; or a URI */
     MOBO_CHAR = 7    /* a character backend for char_open() */
 };
 
@@ -879,7 +879,7 @@ struct mobo_host {
 
     /* -- block backends (1.1) -- */
 
-    /** Open the image that the MOBO_PATH key @key names: PATH, then any of ",ro", ",cdrom",
+    /** Open the image that the MOBO_PATH key @key names: PATH, or the URI of a network block device, then any of ",ro", ",cdrom",
      * ",direct" (past the host's page cache), ",sector=4096".  An image that may be written is
      * locked against others.  @flags: 0 or MOBO_BLOCK_READ_ONLY.
      * @return 0; -errno with a message; -ENOENT also when the key is not set.
@@ -890,11 +890,12 @@ struct mobo_host {
     void (*block_close)(mobo_block_t block);
     /** Begin a request.  Requests run at the same time and may pass each other.  A read marks the
      * guest memory that it fills as written (mem_dirty()).  A write for which the host has no
-     * space is held back: the VM pauses and it is tried again when the VM goes on.
+     * space, and a request that does not reach the server of its image, is held back: the VM pauses and it is tried
+     * again when the VM goes on.
      * @return 0, or -EINVAL (outside the medium, not in sectors, or writing to a read-only one; done() is
      * not called then).  Thread: dev.  Blocks: never. */
     int (*block_submit)(mobo_block_t block, struct mobo_block_req *req);
-    /** Wait for all requests that are under way and call their done().  Those that wait for space
+    /** Wait for all requests that are under way and call their done().  Those that are held back
      * stay, or are done with -ECANCELED when @cancel.  For pause() and reset().  Thread: dev. */
     void (*block_drain)(mobo_block_t block, int cancel);
 
