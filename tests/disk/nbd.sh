@@ -115,7 +115,7 @@ fi
 ( serves=0
   until [ -e stop ]; do
       rm -f flaky
-      timeout 0.4 nbdkit -f -U "$tmp/flaky" --filter=delay file file.raw rdelay=100ms wdelay=100ms 2> /dev/null
+      timeout -s KILL 0.4 nbdkit -f -U "$tmp/flaky" --filter=delay file file.raw rdelay=100ms wdelay=100ms 2> /dev/null
       serves=$((serves + 1)); echo $serves > serves
   done ) &
 loop=$!
