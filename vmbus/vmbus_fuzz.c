@@ -20,6 +20,7 @@ static void receive_all(struct vmbus_channel *ch)
             sum ^= p.desc[i];
         for (uint32_t i = 0; i < p.len; i++)
             sum ^= p.data[i];
+        (void)sum; /* read each byte, no more */
         if (vmbus_gpa_direct(ch, &p, iov, 64, &n, &total) == 0)
             for (uint32_t i = 0; i < n; i++)
                 memset(iov[i].base, 1, iov[i].len);

@@ -12,22 +12,28 @@
 
 /* ---- MSRs, one at a time: which one KVM refuses is worth knowing, and this is no fast path ---- */
 
-struct one_msr { struct kvm_msrs head; struct kvm_msr_entry e; };
+union one_msr {
+    struct kvm_msrs list;
+    uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
 
 int kvm_msr_get(struct hv_vp *vp, uint32_t msr, uint64_t *val)
 {
-    struct one_msr m = { .head.nmsrs = 1, .e.index = msr };
+    union one_msr m = { .list.nmsrs = 1 };
 
+    m.list.entries[0].index = msr;
     if (kvm_ioctl(kvm_vcpu(vp)->fd, KVM_GET_MSRS, &m) != 1)
         return -1;
-    *val = m.e.data;
+    *val = m.list.entries[0].data;
     return 0;
 }
 
 int kvm_msr_set(struct hv_vp *vp, uint32_t msr, uint64_t val)
 {
-    struct one_msr m = { .head.nmsrs = 1, .e = { .index = msr, .data = val } };
+    union one_msr m = { .list.nmsrs = 1 };
 
+    m.list.entries[0].index = msr;
+    m.list.entries[0].data = val;
     return kvm_ioctl(kvm_vcpu(vp)->fd, KVM_SET_MSRS, &m) == 1 ? 0 : -1;
 }
 

@@ -42,7 +42,7 @@ static uint32_t os_pipe(unsigned n)
     int to[2], from[2];
     uint32_t sum = 0;
     char c = 0;
-    pid_t pid;
+    pid_t pid = -1;
 
     if (pipe(to) || pipe(from) || (pid = fork()) < 0)
         fail("pipe");
