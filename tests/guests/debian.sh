@@ -61,7 +61,7 @@ start() {
     "$build/mobo" run "$top/conf/debian.ini" --set "boot.kernel=$image/vmlinuz" --set "boot.initrd=$image/initrd.img" \
         --set "disk0.image=$work/disk.vhdx" --set "net0.hostfwd=tcp:$port-:22" --set "vm.processors=$vps" \
         --set "com1.backend=file:$log.log" ${MOBO_ENGINE:+--engine "$MOBO_ENGINE"} \
-        --control "$work/ctl" --timeout 400 >"$log.out" 2>&1 </dev/null &
+        --control "$work/ctl" --timeout $((400 + ${LIFECYCLE:-10} * 6)) >"$log.out" 2>&1 </dev/null &
     pid=$!
     eventually "${BOOT_LIMIT:-150}" ssh_or_end
     ! ended && return 0

@@ -8,6 +8,7 @@
 
 #include <mobo/vdev.h>
 
+#include "inband.h"
 #include "wire.h"
 
 /* HB enum dm_message_type.  A header is u16 type, u16 size with it, u32 transaction. */
@@ -28,7 +29,7 @@ enum {
 };
 enum { HEAD = 8, MSG_MAX = 4096, RANGES_MAX = (MSG_MAX - 16) / 8 };
 enum { CAP_BALLOON = 1, CAP_HOT_ADD = 2 };
-enum { PAGE = 4096, ASK_MAX = 65536, PACKETS_AT_ONCE = 64 };
+enum { PAGE = 4096, ASK_MAX = 65536 };
 
 /* A range: first page in bits 39:0, count in bits 63:40. */
 #define RANGE_FIRST(r)       ((r) & 0xffffffffffull)
@@ -263,19 +264,13 @@ static const char *balloon_response(struct balloon *b, const uint8_t *m, uint32_
 }
 
 /* @return what is wrong with the message, or NULL. */
-static const char *receive(struct balloon *b, const struct mobo_vmbus_packet *p)
+static const char *receive(void *ctx, const struct mobo_vmbus_packet *p)
 {
+    struct balloon *b = ctx;
     static const uint8_t least[] = { HEAD, 16, 16, 32, 16, 48, 16, 16, 16, HEAD, 16, 16, 16 };
     const uint8_t *m = p->data;
     unsigned type, size;
 
-    if (p->type == MOBO_VMBUS_COMPLETION)
-        return NULL;
-    if (p->type != MOBO_VMBUS_INBAND || p->len < HEAD)
-        return "a message that is none of this protocol";
-    if (p->flags & MOBO_VMBUS_WANTS_COMPLETION &&
-        b->host->vmbus_send(b->ch, MOBO_VMBUS_COMPLETION, 0, p->transaction, NULL, 0, NULL, 0))
-        return "it leaves no room for completions";
     type = (unsigned)wire_get(m, 2);
     size = (unsigned)wire_get(m + 2, 2);
     if (type >= sizeof(least) || size > p->len || size < least[type])
@@ -309,23 +304,12 @@ static const char *receive(struct balloon *b, const struct mobo_vmbus_packet *p)
 static void channel_signal(void *ctx)
 {
     struct balloon *b = ctx;
+    const struct inband in = { b->dev, b->host, b->ch, channel_signal, receive, b, HEAD, 0 };
 
     if (b->s.phase == DM_CLOSED)
         return;
     step(b);
-    for (unsigned i = 0; i < PACKETS_AT_ONCE; i++) {
-        struct mobo_vmbus_packet p = { .size = sizeof(p) };
-        const char *bad;
-
-        if (b->host->vmbus_receive(b->ch, &p))
-            return;
-        bad = receive(b, &p);
-        if (bad) {
-            b->host->vmbus_fault(b->ch, bad);
-            return;
-        }
-    }
-    b->host->work_post(b->dev, channel_signal, b); /* let others have their turn */
+    inband_turn(&in);
 }
 
 /* The driver is gone and its pages with it: Linux frees them when it is unloaded. */

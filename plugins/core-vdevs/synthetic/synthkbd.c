@@ -9,13 +9,14 @@
 
 #include <mobo/vdev.h>
 
+#include "inband.h"
 #include "wire.h"
 
 enum { MSG_REQUEST = 1, MSG_RESPONSE = 2, MSG_EVENT = 3, MSG_LEDS = 4 }; /* HK synth_kbd_msg_type */
 enum { VERSION_1_0 = 0x10000, ACCEPTED = 1 };
 enum { INFO_UNICODE = 1, INFO_BREAK = 2, INFO_E0 = 4, INFO_E1 = 8 };
 /* Guests keep few keys that nobody has read (Linux: 64 events, three a key): keys go out in bursts. */
-enum { QUEUE = 2048, ROOM = 8, PACKETS_AT_ONCE = 64, BURST = 4 };
+enum { QUEUE = 2048, ROOM = 8, BURST = 4 };
 
 struct kbd_state {
     uint8_t open, accepted, leds;
@@ -99,17 +100,11 @@ static void enqueue(struct kbd *k, unsigned code, unsigned info)
 }
 
 /* @return what is wrong with the message, or NULL. */
-static const char *receive(struct kbd *k, const struct mobo_vmbus_packet *p)
+static const char *receive(void *ctx, const struct mobo_vmbus_packet *p)
 {
+    struct kbd *k = ctx;
     uint8_t m[8] = { 0 };
 
-    if (p->type == MOBO_VMBUS_COMPLETION)
-        return NULL;
-    if (p->type != MOBO_VMBUS_INBAND || p->len < 8)
-        return "a message that is none of this protocol";
-    if (p->flags & MOBO_VMBUS_WANTS_COMPLETION &&
-        k->host->vmbus_send(k->ch, MOBO_VMBUS_COMPLETION, 0, p->transaction, NULL, 0, NULL, 0))
-        return "it leaves no room for completions";
     switch (wire_get(p->data, 4)) {
     case MSG_REQUEST:
         k->s.accepted = wire_get(p->data + 4, 4) == VERSION_1_0;
@@ -130,24 +125,12 @@ static const char *receive(struct kbd *k, const struct mobo_vmbus_packet *p)
 static void channel_signal(void *ctx)
 {
     struct kbd *k = ctx;
+    const struct inband in = { k->dev, k->host, k->ch, channel_signal, receive, k, 8, 0 };
 
     if (!k->s.open)
         return;
-    for (unsigned i = 0; i < PACKETS_AT_ONCE; i++) {
-        struct mobo_vmbus_packet p = { .size = sizeof(p) };
-        const char *bad;
-
-        if (k->host->vmbus_receive(k->ch, &p)) {
-            flush(k);
-            return;
-        }
-        bad = receive(k, &p);
-        if (bad) {
-            k->host->vmbus_fault(k->ch, bad);
-            return;
-        }
-    }
-    k->host->work_post(k->dev, channel_signal, k); /* let others have their turn */
+    if (inband_turn(&in))
+        flush(k);
 }
 
 static void forget(struct kbd *k)

@@ -8,13 +8,14 @@
 
 #include <mobo/vdev.h>
 
+#include "inband.h"
 #include "wire.h"
 
 /* HM enum synthhid_msg_type.  Before each: u32 pipe type 1, u32 length; then u32 type, u32 length. */
 enum { HID_REQUEST = 0, HID_RESPONSE = 1, HID_INFO = 2, HID_INFO_ACK = 3, HID_REPORT = 4 };
-enum { PIPE_DATA = 1, HEAD = 16, VERSION_2_0 = 0x20000 };
+enum { HEAD = 16, VERSION_2_0 = 0x20000 };
 enum { REPORT_LEN = 7, AXIS_MAX = 32767, BUTTONS = 5 };
-enum { QUEUE = 256, ROOM = 4, PACKETS_AT_ONCE = 64, BURST = 4 };
+enum { QUEUE = 256, ROOM = 4, BURST = 4 };
 
 /* Buttons, X and Y absolute, wheel and pan relative: a report of 7 bytes. */
 static const uint8_t report_descriptor[] = {
@@ -158,17 +159,11 @@ static void next_burst(void *ctx, uint64_t now)
 }
 
 /* @return what is wrong with the message, or NULL. */
-static const char *receive(struct mouse *k, const struct mobo_vmbus_packet *p)
+static const char *receive(void *ctx, const struct mobo_vmbus_packet *p)
 {
+    struct mouse *k = ctx;
     uint8_t m[HEAD + 5] = { 0 };
 
-    if (p->type == MOBO_VMBUS_COMPLETION)
-        return NULL;
-    if (p->type != MOBO_VMBUS_INBAND || p->len < HEAD || wire_get(p->data, 4) != PIPE_DATA)
-        return "a message that is none of this protocol";
-    if (p->flags & MOBO_VMBUS_WANTS_COMPLETION &&
-        k->host->vmbus_send(k->ch, MOBO_VMBUS_COMPLETION, 0, p->transaction, NULL, 0, NULL, 0))
-        return "it leaves no room for completions";
     switch (wire_get(p->data + 8, 4)) {
     case HID_REQUEST:
         if (p->len < HEAD + 4)
@@ -191,24 +186,12 @@ static const char *receive(struct mouse *k, const struct mobo_vmbus_packet *p)
 static void channel_signal(void *ctx)
 {
     struct mouse *k = ctx;
+    const struct inband in = { k->dev, k->host, k->ch, channel_signal, receive, k, HEAD, 1 };
 
     if (k->s.phase == MOUSE_CLOSED)
         return;
-    for (unsigned i = 0; i < PACKETS_AT_ONCE; i++) {
-        struct mobo_vmbus_packet p = { .size = sizeof(p) };
-        const char *bad;
-
-        if (k->host->vmbus_receive(k->ch, &p)) {
-            flush(k);
-            return;
-        }
-        bad = receive(k, &p);
-        if (bad) {
-            k->host->vmbus_fault(k->ch, bad);
-            return;
-        }
-    }
-    k->host->work_post(k->dev, channel_signal, k); /* let others have their turn */
+    if (inband_turn(&in))
+        flush(k);
 }
 
 static int channel_open(void *ctx, const uint8_t *user_data)

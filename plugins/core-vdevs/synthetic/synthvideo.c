@@ -14,6 +14,7 @@
 
 #include <mobo/vdev.h>
 
+#include "inband.h"
 #include "synthvideo.h"
 #include "wire.h"
 
@@ -36,7 +37,7 @@ enum { /* OV protocol.rs */
        MSG_CAPABILITY_RESPONSE = 16
 };
 /* Before each message: u32 pipe type 1, u32 length; then u32 type, u32 length. */
-enum { PIPE_DATA = 1, HEAD = 16, PACKETS_AT_ONCE = 64, ACCEPTED = 2 };
+enum { HEAD = 16, ACCEPTED = 2 };
 enum { MODES_HEAD = VIDEO_EDID + 3, SHAPE_HEAD = 18, SITUATION_HEAD = 9, OUTPUT_LEN = 18 };
 enum { CURSOR_BYTES = VIDEO_CURSOR * VIDEO_CURSOR * 4, SHAPE_COMPLETE = 0xff };
 enum { MIB = 1 << 20, SETTLE_MS = 500 };
@@ -342,8 +343,9 @@ static const char *got_modes(struct video *k, const uint8_t *m)
     return send(k, MSG_MODES_RESPONSE, MODES_HEAD + 4 * n) ? no_room : NULL;
 }
 
-static const char *receive(struct video *k, const struct mobo_vmbus_packet *p)
+static const char *receive(void *ctx, const struct mobo_vmbus_packet *p)
 {
+    struct video *k = ctx;
     static const uint8_t least[] = {
         [MSG_VERSION] = 4,  [MSG_VRAM] = 17,          [MSG_SITUATION] = SITUATION_HEAD,
         [MSG_POINTER] = 10, [MSG_SHAPE] = SHAPE_HEAD, [MSG_DIRT] = 2,
@@ -352,13 +354,6 @@ static const char *receive(struct video *k, const struct mobo_vmbus_packet *p)
     const uint8_t *m;
     uint32_t type, len;
 
-    if (p->type == MOBO_VMBUS_COMPLETION)
-        return NULL;
-    if (p->type != MOBO_VMBUS_INBAND || p->len < HEAD || wire_get(p->data, 4) != PIPE_DATA)
-        return "a message that is none of this protocol";
-    if (p->flags & MOBO_VMBUS_WANTS_COMPLETION &&
-        k->host->vmbus_send(k->ch, MOBO_VMBUS_COMPLETION, 0, p->transaction, NULL, 0, NULL, 0))
-        return "it leaves no room for completions";
     m = p->data + HEAD;
     len = (uint32_t)wire_get(p->data + 4, 4); /* without the packet's padding */
     if (len < HEAD - 8 || len > p->len - 8)
@@ -395,24 +390,12 @@ static const char *receive(struct video *k, const struct mobo_vmbus_packet *p)
 static void channel_signal(void *ctx)
 {
     struct video *k = ctx;
+    const struct inband in = { k->dev, k->host, k->ch, channel_signal, receive, k, HEAD, 1 };
 
     if (!k->s.open)
         return;
-    for (unsigned i = 0; i < PACKETS_AT_ONCE; i++) {
-        struct mobo_vmbus_packet p = { .size = sizeof(p) };
-        const char *wrong;
-
-        if (k->host->vmbus_receive(k->ch, &p)) {
-            send_features(k);
-            return;
-        }
-        wrong = receive(k, &p);
-        if (wrong) {
-            k->host->vmbus_fault(k->ch, wrong);
-            return;
-        }
-    }
-    k->host->work_post(k->dev, channel_signal, k); /* let others have their turn */
+    if (inband_turn(&in))
+        send_features(k);
 }
 
 static void forget(struct video *k)
