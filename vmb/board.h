@@ -205,6 +205,9 @@ int mem_ram_add(struct mobo_vdev *dev, const char *name, uint64_t len, uint32_t 
 int mem_ram_map(struct mobo_ram *ram, uint64_t gpa);
 void mem_ram_unmap(struct mobo_ram *ram);
 int mem_ram_dirty(struct mobo_ram *ram, uint64_t off, uint64_t len, uint64_t *bitmap);
+/* Memory that is added while the machine runs: mem_reserve() and mem_plug() of the SDK. */
+int mem_hot_reserve(struct mobo_vdev *dev, uint64_t len, uint64_t *ret_gpa);
+int mem_hot_plug(struct mobo_vdev *dev, uint64_t len);
 /* Give [gpa, gpa + len) of the ISA hole to MMIO, or back to RAM. */
 void mem_isa_hole(struct vmb *v, uint64_t gpa, uint64_t len, bool to_mmio);
 
@@ -624,6 +627,10 @@ struct vmb {
     char name[64]; /* of the VM */
     bool direct_boot, check_only;
     uint64_t ram_low, ram_high, ram_low_off, ram_high_off;
+    struct {
+        struct mobo_vdev *dev; /* whose it is, NULL: there is none */
+        uint64_t gpa, max, len, off; /* len: what is plugged */
+    } ram_hot;
     char **dirs; /* owned, NULL-terminated */
     struct plugin *plugins;
     struct mobo_vdev *devs; /* in order of creation */

@@ -439,4 +439,6 @@ const struct mobo_host vmb_host = {
     .input_leds = input_leds,
     .vmbus_tl_listen = bus_tl_listen,
     .vmbus_tl_result = bus_tl_result,
+    .mem_reserve = mem_hot_reserve,
+    .mem_plug = mem_hot_plug,
 };

@@ -6,7 +6,8 @@
  *   0xc0000    - 0xfffff      RAM, unless a ROM or a device claims pages; the ACPI tables at 0xe0000
  *   0x100000   - low          RAM, low <= 3 GiB
  *   3 GiB      - 4 GiB        PCI and platform
- *   4 GiB      -              the rest of RAM */
+ *   4 GiB      -              the rest of RAM
+ *   then       -              from the next 128 MiB on, what is added while the machine runs */
 #include "vmb/board.h"
 
 #include <errno.h>
@@ -14,6 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { HOT_UNIT = 128 << 20 }; /* Linux adds memory in blocks of this size */
 
 /* Make the board's RAM visible in [gpa, end) wherever there is some. */
 static int map_ram(struct vmb *v, uint64_t gpa, uint64_t end)
@@ -24,6 +28,7 @@ static int map_ram(struct vmb *v, uint64_t gpa, uint64_t end)
         { 0, 0xa0000, v->ram_low_off },
         { 0xc0000, v->ram_low, v->ram_low_off + 0xc0000 },
         { VMB_4G, VMB_4G + v->ram_high, v->ram_high_off },
+        { v->ram_hot.gpa, v->ram_hot.gpa + v->ram_hot.len, v->ram_hot.off },
     };
     int err = 0;
 
@@ -111,7 +116,8 @@ int mem_ram_map(struct mobo_ram *m, uint64_t gpa)
     mem_ram_unmap(m);
     /* a guest that moves a BAR over RAM does not get to replace RAM */
     if ((gpa < v->ram_low && gpa + m->len > 0x100000) || gpa < 0xa0000 ||
-        (gpa < VMB_4G + v->ram_high && gpa + m->len > VMB_4G))
+        (gpa < VMB_4G + v->ram_high && gpa + m->len > VMB_4G) ||
+        (gpa < v->ram_hot.gpa + v->ram_hot.max && gpa + m->len > v->ram_hot.gpa))
         return -EINVAL;
     if (m->flags & MOBO_RAM_DIRTY_LOG)
         flags |= HV_MAP_DIRTY_LOG;
@@ -132,6 +138,51 @@ int mem_ram_dirty(struct mobo_ram *m, uint64_t off, uint64_t len, uint64_t *bitm
         return 0;
     }
     return hv_gpa_dirty_log(m->dev->board->part, m->gpa + off, len, bitmap);
+}
+
+int mem_hot_reserve(struct mobo_vdev *dev, uint64_t len, uint64_t *ret_gpa)
+{
+    struct vmb *v = dev->board;
+
+    if (vdev_creating(dev, "mem_reserve"))
+        return -EPERM;
+    if (v->ram_hot.dev)
+        return vdev_fail(dev, -EBUSY, "[vdev %s] adds memory already", v->ram_hot.dev->name);
+    if (!len || len % HOT_UNIT || len >> 44)
+        return vdev_fail(dev, -EINVAL, "0x%" PRIx64 " is not a length for memory that is added", len);
+    if (hv_ram_alloc(v->part, len, &v->ram_hot.off))
+        return vdev_fail(dev, -ENOMEM, "%" PRIu64 " MiB of memory to be added: %s", len >> 20, hv_last_error());
+    v->ram_hot.dev = dev;
+    v->ram_hot.max = len;
+    v->ram_hot.gpa = (VMB_4G + v->ram_high + HOT_UNIT - 1) / HOT_UNIT * HOT_UNIT;
+    *ret_gpa = v->ram_hot.gpa;
+    return 0;
+}
+
+int mem_hot_plug(struct mobo_vdev *dev, uint64_t len)
+{
+    struct vmb *v = dev->board;
+    uint64_t was = v->ram_hot.len;
+    int err;
+
+    if (v->ram_hot.dev != dev || len > v->ram_hot.max || len % HV_PAGE_SIZE)
+        return -EINVAL;
+    if (len > was) {
+        v->ram_hot.len = len;
+        err = map_ram(v, v->ram_hot.gpa + was, v->ram_hot.gpa + len);
+        if (err)
+            v->ram_hot.len = was;
+        return err ? -ENOMEM : 0;
+    }
+    if (len < was) {
+        void *hva = hv_ram_hva(v->part, v->ram_hot.off + len, was - len);
+
+        hv_gpa_unmap(v->part, v->ram_hot.gpa + len, was - len);
+        v->ram_hot.len = len;
+        if (hva && madvise(hva, was - len, MADV_REMOVE))
+            memset(hva, 0, was - len);
+    }
+    return 0;
 }
 
 unsigned vmb_ram_map(struct vmb *v, struct vmb_ram_range *ret, unsigned max)
@@ -156,14 +207,17 @@ unsigned vmb_ram_map(struct vmb *v, struct vmb_ram_range *ret, unsigned max)
 
 unsigned vmb_ram_blocks(struct vmb *v, struct vmb_ram_block *ret, unsigned max)
 {
-    const struct vmb_ram_block all[] = {
-        { v->ram_low_off, v->ram_low, hv_ram_hva(v->part, v->ram_low_off, v->ram_low) },
-        { v->ram_high_off, v->ram_high, v->ram_high ? hv_ram_hva(v->part, v->ram_high_off, v->ram_high) : NULL },
-    };
-    unsigned n = v->ram_high ? 2 : 1;
+    /* what is not plugged is zero, and takes no room in a file */
+    const uint64_t all[][2] = {
+        { v->ram_low_off, v->ram_low }, { v->ram_high_off, v->ram_high }, { v->ram_hot.off, v->ram_hot.max } };
+    unsigned n = 0;
 
-    for (unsigned i = 0; i < n && i < max; i++)
-        ret[i] = all[i];
+    for (unsigned i = 0; i < COUNT(all); i++)
+        if (all[i][1]) {
+            if (n < max)
+                ret[n] = (struct vmb_ram_block){ all[i][0], all[i][1], hv_ram_hva(v->part, all[i][0], all[i][1]) };
+            n++;
+        }
     return n;
 }
 

@@ -10,6 +10,7 @@
 #include "sdk/lib/state.h"
 #include "sdk/test/mobo_fakehost.h"
 
+#define HOT_GPA (1ull << 32) /* memory that is added */
 enum { RAM_LEN = 16 << 20, CHARS = 4, MSI_LOG = 256, SYS_LOG = 32 };
 
 struct mobo_region {
@@ -186,6 +187,7 @@ struct mobo_fake {
     struct mobo_watch *watches;
     struct acpi *acpi;
     struct disk *disks;
+    uint64_t hot_max, hot_len; /* memory that is added: reserved, plugged */
     struct mobo_block *blocks;
     struct mobo_board_info info;
     uint32_t net_max_tcp;
@@ -320,6 +322,8 @@ int fake_vmbus_tl_listen(struct mobo_vdev *dev,
 void fake_vmbus_tl_result(struct mobo_vdev *dev, const uint8_t *endpoint, const uint8_t *service,
                           uint32_t status);
 void fake_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
+int fake_mem_reserve(struct mobo_vdev *dev, uint64_t len, uint64_t *ret_gpa);
+int fake_mem_plug(struct mobo_vdev *dev, uint64_t len);
 int fake_mem_discard(struct mobo_vdev *dev, uint64_t gpa, uint64_t len);
 void fake_vmbus_reset(struct mobo_vdev *dev); /* the guest is gone */
 void fake_vmbus_free(struct mobo_vdev *dev);

@@ -272,10 +272,40 @@ void fake_mem_dirty(struct mobo_vdev *dev, uint64_t gpa, uint64_t len)
     (void)dev;
 }
 
+int fake_mem_reserve(struct mobo_vdev *dev, uint64_t len, uint64_t *ret_gpa)
+{
+    struct mobo_fake *f = dev->f;
+
+    if (!len || len % (128 << 20))
+        return -EINVAL;
+    if (f->hot_max)
+        return -EBUSY;
+    f->hot_max = len;
+    *ret_gpa = HOT_GPA;
+    return 0;
+}
+
+int fake_mem_plug(struct mobo_vdev *dev, uint64_t len)
+{
+    struct mobo_fake *f = dev->f;
+
+    if (len % 4096 || len > f->hot_max)
+        return -EINVAL;
+    f->hot_len = len;
+    return 0;
+}
+
+uint64_t mobo_fake_plugged(const struct mobo_fake *f)
+{
+    return f->hot_len;
+}
+
 int fake_mem_discard(struct mobo_vdev *dev, uint64_t gpa, uint64_t len)
 {
     if (gpa % 4096 || len % 4096)
         return -EINVAL;
+    if (gpa >= HOT_GPA && gpa - HOT_GPA <= dev->f->hot_len && len <= dev->f->hot_len - (gpa - HOT_GPA))
+        return 0; /* it has no contents here */
     if (gpa > RAM_LEN || len > RAM_LEN - gpa)
         return -EFAULT;
     memset(dev->f->ram + gpa, 0, len);

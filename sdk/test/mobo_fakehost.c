@@ -249,6 +249,8 @@ static const struct mobo_host fake_host = {
     .input_leds = fake_input_leds,
     .vmbus_tl_listen = fake_vmbus_tl_listen,
     .vmbus_tl_result = fake_vmbus_tl_result,
+    .mem_reserve = fake_mem_reserve,
+    .mem_plug = fake_mem_plug,
 };
 
 const struct mobo_host *mobo_fake_host(struct mobo_fake *f)

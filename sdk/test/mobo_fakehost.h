@@ -59,6 +59,8 @@ void mobo_fake_pci_write(struct mobo_fake *f, uint32_t slot, uint32_t fn, uint32
                          uint32_t len, uint32_t val);
 /** Guest RAM, 16 MiB from address 0. */
 uint8_t *mobo_fake_ram(struct mobo_fake *f);
+/** Bytes that mem_plug() has added, at 4 GiB; they have no contents here. */
+uint64_t mobo_fake_plugged(const struct mobo_fake *f);
 
 /* Interrupts. */
 int mobo_fake_line(struct mobo_fake *f, uint32_t line);              /* present level */

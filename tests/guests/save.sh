@@ -50,7 +50,7 @@ processors = 2
 firmware = linux
 kernel = $kernel
 initrd = $initrd
-cmdline = console=ttyS0 quiet loglevel=4 panic=-1
+cmdline = console=ttyS0 quiet loglevel=4 panic=-1 memhp_default_state=online
 [vdev disk0]
 type = storvsp
 image = disk.img
@@ -64,6 +64,7 @@ type = vss
 type = fcopy
 [vdev balloon]
 type = balloon
+maximum = 512M
 INI
 mkfifo "$work/in"
 
@@ -110,6 +111,15 @@ for n in "${!engines[@]}"; do
         until_line 'SAVE-(READY|FAIL)'
         grep -q SAVE-READY "$log" || die "the guest did not get ready"
         until_line 'SAVE-TICK 3 '
+        # Memory for the guest beyond what it started with goes with it.
+        "$top/scripts/guest/control" "$work/ctl" command \
+            '{"device":"balloon","command":"target","argument":"384M"}' >>"$build/guests/save-$n.err" || fail 'balloon target'
+        printf 'hot\n' >&8
+        until_line 'SAVE-HOT'
+        memory=$(grep -o 'SAVE-HOT [0-9]*' "$log")
+        if [ "${memory#* }" -gt 330000 ]; then echo "ok: save: memory added to 256 MiB: the guest has ${memory#* } kB"
+        else fail "memory added to 256 MiB: the guest has ${memory#* } kB"; fi
+        until_line "SAVE-TICK $(($(grep -o 'SAVE-TICK [0-9]*' "$log" | tail -n 1 | cut -d ' ' -f 2) + 1)) "
     else
         start "$n" "$engine" --restore "$work/state"
         until_line 'SAVE-TICK'
@@ -198,7 +208,7 @@ refused() {    # WHAT PATTERN ARGS...
         fail "$what: status $st: $out"
     fi
 }
-refused 'a VM with more memory' 'of a VM with .* memory' --set vm.memory=512M
+refused 'a VM with more memory' 'of a VM with .* 256 MiB, this one has .* 512 MiB' --set vm.memory=512M
 refused 'a VM with another device' 'saved devices are not those' --set fcopy.type=none
 refused 'another interrupt line' "another 'irq'" --set com1.irq=3
 cp "$work/state" "$work/good"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Dynamic memory: takes pages from the guest and gives them back; hears of its memory pressure.
+/* Dynamic memory: takes pages from the guest and gives them back, adds more; hears of its memory pressure.
  * Reference: client drivers/hv/hv_balloon.c (cited as HB), protocols 0.3, 1.0, 2.0. */
 #include <errno.h>
 #include <stdio.h>
@@ -23,13 +23,16 @@ enum {
     DM_BALLOON_RESPONSE = 7,      /* u32 0, u32 count << 1 | more, ranges */
     DM_UNBALLOON_REQUEST = 8,     /* u32 more, u32 count, ranges */
     DM_UNBALLOON_RESPONSE = 9,
-    DM_HOT_ADD_REQUEST = 10,
-    DM_HOT_ADD_RESPONSE = 11,
+    DM_HOT_ADD_REQUEST = 10,      /* range */
+    DM_HOT_ADD_RESPONSE = 11,     /* u32 pages added, u32 result */
     DM_INFO = 12 /* u32 0, u32 size, { u32 type, u32 size, u64 pages } */
 };
 enum { HEAD = 8, MSG_MAX = 4096, RANGES_MAX = (MSG_MAX - 16) / 8 };
-enum { CAP_BALLOON = 1, CAP_HOT_ADD = 2 };
+enum { CAP_BALLOON = 1, CAP_HOT_ADD = 2, CAP_ALIGNMENT = 2 /* shift, 4 bits: 2^n MiB */ };
 enum { PAGE = 4096, ASK_MAX = 65536 };
+/* Memory is added in whole blocks of 128 MiB (HB HA_CHUNK), and a few of them a request: a guest that has to wait for
+ * its user space with each answers late. */
+enum { HOT_BLOCK = 32768, HOT_ASK_MAX = 4 * HOT_BLOCK };
 
 /* A range: first page in bits 39:0, count in bits 63:40. */
 #define RANGE_FIRST(r)       ((r) & 0xffffffffffull)
@@ -38,7 +41,7 @@ enum { PAGE = 4096, ASK_MAX = 65536 };
 #define RANGE_COUNT_MAX      0xffffffull
 
 enum dm_phase { DM_CLOSED = 0, DM_OPEN = 1, DM_VERSIONED = 2, DM_READY = 3 };
-enum dm_work { DM_IDLE = 0, DM_INFLATE = 1, DM_DEFLATE = 2, DM_DEFLATE_WAIT = 3 };
+enum dm_work { DM_IDLE = 0, DM_INFLATE = 1, DM_DEFLATE = 2, DM_DEFLATE_WAIT = 3, DM_HOT_ADD = 4 };
 
 struct balloon_state {
     uint8_t phase, work; /* enum dm_phase, dm_work */
@@ -50,6 +53,7 @@ struct balloon_state {
     uint64_t asked, given;     /* of the request under way */
     uint64_t available, committed, page_file, zero_free, reports; /* last status, in pages */
     uint64_t taken, returned;  /* in all */
+    uint64_t hot, hot_target;  /* pages added, and those that shall be */
 };
 
 struct balloon {
@@ -61,7 +65,8 @@ struct balloon {
     uint64_t npages;    /* bits of the map */
     uint64_t in;        /* pages in the balloon */
     uint64_t low, high; /* pages of RAM from 0, from 4 GiB */
-    uint64_t total, minimum;
+    uint64_t total, minimum; /* total: what the machine starts with */
+    uint64_t hot_first, hot_max; /* pages that can be added */
     uint8_t out[MSG_MAX]; /* deflating: the message that waits for room */
     uint32_t out_len;
 };
@@ -105,7 +110,8 @@ static int may_take(const struct balloon *b, uint64_t first, uint64_t count)
     uint64_t end = first + count;
 
     if (!count || !((first < b->low && end <= b->low) ||
-                    (first >= FOUR_G && end <= FOUR_G + b->high)))
+                    (first >= FOUR_G && end <= FOUR_G + b->high) ||
+                    (first >= b->hot_first && end <= b->hot_first + b->s.hot)))
         return 0;
     for (uint64_t p = first; p < end; p++)
         if (in_balloon(b, p))
@@ -168,6 +174,34 @@ static void deflate(struct balloon *b)
     b->s.work = DM_DEFLATE_WAIT;
 }
 
+/* Whole blocks are added and the balloon takes what is too much of them: less of one is less of the other. */
+static void hot_is_all(struct balloon *b, uint64_t hot, const char *who)
+{
+    uint64_t missing = b->s.hot_target - hot;
+
+    b->host->log(b->dev, MOBO_WARNING, "%s: %llu MiB are added of %llu", who, (unsigned long long)(hot * PAGE >> 20),
+                 (unsigned long long)(b->s.hot_target * PAGE >> 20));
+    b->s.hot_target = hot;
+    b->s.target -= b->s.target < missing ? b->s.target : missing;
+}
+
+/* What the guest is offered is RAM before it hears of it.  @return 1: a request is under way. */
+static int hot_add(struct balloon *b)
+{
+    uint64_t want = b->s.hot_target - b->s.hot;
+    uint8_t m[16] = { 0 };
+
+    b->s.asked = want < HOT_ASK_MAX ? want : HOT_ASK_MAX;
+    if (b->host->mem_plug(b->dev, (b->s.hot + b->s.asked) * PAGE)) {
+        hot_is_all(b, b->s.hot, "the host has no more memory");
+        return 0;
+    }
+    wire_put(m + 8, RANGE(b->hot_first + b->s.hot, b->s.asked), 8);
+    b->s.unsent = send(b, DM_HOT_ADD_REQUEST, ++b->s.transaction, m, sizeof(m)) != 0;
+    b->s.work = DM_HOT_ADD;
+    return 1;
+}
+
 static void step(struct balloon *b)
 {
     if (b->s.phase != DM_READY)
@@ -176,16 +210,18 @@ static void step(struct balloon *b)
         deflate(b);
         return;
     }
-    if (b->s.unsent) { /* a request to take that never left */
+    if (b->s.unsent) { /* a request to take, or to add, that never left */
         b->s.unsent = 0;
         b->s.work = DM_IDLE;
     }
     if (b->s.work != DM_IDLE)
         return;
-    if (b->in < b->s.target && !b->s.short_given)
-        inflate(b);
-    else if (b->in > b->s.target)
+    if (b->in > b->s.target)
         deflate(b);
+    else if (b->s.hot < b->s.hot_target && hot_add(b))
+        ;
+    else if (b->in < b->s.target && !b->s.short_given)
+        inflate(b);
 }
 
 /* ---- messages of the guest --------------------------------------------------------------------- */
@@ -222,7 +258,7 @@ static const char *capabilities(struct balloon *b, const uint8_t *m)
     if (b->s.version >= 0x10000) {
         wire_put(info + HEAD + 4, 16, 4);
         wire_put(info + HEAD + 12, 8, 4); /* type 0: most pages */
-        wire_put(info + HEAD + 16, b->total, 8);
+        wire_put(info + HEAD + 16, b->total + b->hot_max, 8);
         send(b, DM_INFO, ++b->s.transaction, info, sizeof(info)); /* for its log only */
     }
     b->s.phase = DM_READY;
@@ -263,6 +299,23 @@ static const char *balloon_response(struct balloon *b, const uint8_t *m, uint32_
     return NULL;
 }
 
+static const char *hot_add_response(struct balloon *b, const uint8_t *m)
+{
+    uint64_t n = wire_get(m + 8, 4);
+
+    if (b->s.work != DM_HOT_ADD || b->s.unsent)
+        return "it adds memory that nobody offered";
+    if (n > b->s.asked)
+        return "it adds more memory than offered";
+    b->s.hot += (n + HOT_BLOCK - 1) / HOT_BLOCK * HOT_BLOCK; /* a block that it has in part stays whole */
+    if (n < b->s.asked) /* HB: no more of it, at least not now */
+        hot_is_all(b, b->s.hot, "the guest adds no more memory");
+    b->s.work = DM_IDLE;
+    b->host->mem_plug(b->dev, b->s.hot * PAGE); /* fewer than now, which cannot fail */
+    step(b);
+    return NULL;
+}
+
 /* @return what is wrong with the message, or NULL. */
 static const char *receive(void *ctx, const struct mobo_vmbus_packet *p)
 {
@@ -294,6 +347,7 @@ static const char *receive(void *ctx, const struct mobo_vmbus_packet *p)
         b->s.work = DM_IDLE;
         step(b);
         return NULL;
+    case DM_HOT_ADD_RESPONSE: return hot_add_response(b, m);
     case DM_ERROR:
         b->host->log(b->dev, MOBO_WARNING, "the guest reports an error");
         return NULL;
@@ -312,12 +366,15 @@ static void channel_signal(void *ctx)
     inband_turn(&in);
 }
 
-/* The driver is gone and its pages with it: Linux frees them when it is unloaded. */
+/* The driver is gone and its pages with it: Linux frees them when it is unloaded.  What was added stays, as the
+ * guest goes on using it; so does what it was just being offered, as nobody knows. */
 static void forget(struct balloon *b, int phase)
 {
-    uint64_t target = b->s.target;
+    uint64_t target = b->s.target, hot = b->s.hot + (b->s.work == DM_HOT_ADD ? b->s.asked : 0);
 
-    b->s = (struct balloon_state){ .phase = (uint8_t)phase, .target = target };
+    if (target > b->total + hot - b->minimum)
+        target = b->total + hot - b->minimum;
+    b->s = (struct balloon_state){ .phase = (uint8_t)phase, .target = target, .hot = hot, .hot_target = hot };
     memset(b->map, 0, (b->npages + 7) / 8);
     b->in = 0;
     b->out_len = 0;
@@ -368,7 +425,7 @@ static int parse_size(const char *text, uint64_t *ret)
 static int bl_command(void *self, const char *verb, const char *arg, char *ret, uint32_t ret_len)
 {
     struct balloon *b = self;
-    uint64_t size = 0, pages, target;
+    uint64_t size = 0, pages, target, have = b->total + b->s.hot, hot = b->s.hot_target;
     int is_target = !strcmp(verb, "target");
 
     if (!is_target && strcmp(verb, "take") && strcmp(verb, "give"))
@@ -382,20 +439,34 @@ static int bl_command(void *self, const char *verb, const char *arg, char *ret, 
     if (!(b->s.caps & CAP_BALLOON))
         return b->host->fail(b->dev, -EOPNOTSUPP, "the guest does not balloon");
     pages = size / PAGE;
-    if (is_target)
-        target = pages < b->total ? b->total - pages : 0;
-    else if (!strcmp(verb, "take"))
+    if (b->s.work == DM_HOT_ADD)
+        have += b->s.asked;
+    if (is_target && pages > have) {
+        hot = (pages - b->total + HOT_BLOCK - 1) / HOT_BLOCK * HOT_BLOCK;
+        if (hot > b->hot_max)
+            return b->host->fail(b->dev, -ERANGE, "the guest can have %llu MiB at most",
+                                 (unsigned long long)((b->total + b->hot_max) * PAGE >> 20));
+        if (!(b->s.caps & CAP_HOT_ADD) || (b->s.caps >> CAP_ALIGNMENT & 15) > 7) /* 2^7 MiB are a block */
+            return b->host->fail(b->dev, -EOPNOTSUPP, "the guest adds no memory while it runs");
+        have = b->total + hot;
+        target = have - pages;
+    } else if (is_target) {
+        target = have - pages;
+        hot = have - b->total;
+    } else if (!strcmp(verb, "take")) {
         target = b->in + pages;
-    else
+    } else {
         target = pages < b->in ? b->in - pages : 0;
-    if (target > b->total - b->minimum)
+    }
+    if (target > have - b->minimum)
         return b->host->fail(b->dev, -ERANGE, "the guest would have less than %llu MiB",
                              (unsigned long long)(b->minimum * PAGE >> 20));
     b->s.target = target;
+    b->s.hot_target = hot;
     b->s.short_given = 0;
     step(b);
     snprintf(ret, ret_len, "the guest shall have %llu MiB, the balloon has %llu MiB",
-             (unsigned long long)((b->total - target) * PAGE >> 20),
+             (unsigned long long)((have - target) * PAGE >> 20),
              (unsigned long long)(b->in * PAGE >> 20));
     return 0;
 }
@@ -406,8 +477,10 @@ static void bl_reset(void *self)
 {
     struct balloon *b = self;
 
-    b->s.target = 0;
+    b->s = (struct balloon_state){ 0 };
     forget(b, DM_CLOSED);
+    if (b->hot_max)
+        b->host->mem_plug(b->dev, 0);
 }
 
 static const struct mobo_field bl_fields[] = {
@@ -431,7 +504,12 @@ static const struct mobo_field bl_fields[] = {
     MOBO_FIELD(18, struct balloon_state, taken),
     MOBO_FIELD(19, struct balloon_state, returned),
 };
-enum { TAG_PAGES = 20, TAG_OUT = 21 };
+/* Only with `maximum`. */
+static const struct mobo_field hot_fields[] = {
+    MOBO_FIELD(1, struct balloon_state, hot),
+    MOBO_FIELD(2, struct balloon_state, hot_target),
+};
+enum { TAG_PAGES = 20, TAG_OUT = 21, TAG_HOT = 22 };
 
 static int bl_save(void *self, struct mobo_writer *out)
 {
@@ -457,28 +535,38 @@ static int bl_save(void *self, struct mobo_writer *out)
     if (!err)
         err = b->host->save_bytes(out, TAG_OUT, 0, b->out, b->out_len);
     free(list);
+    if (!err && b->hot_max) {
+        b->host->save_begin(out, TAG_HOT, 0);
+        err = b->host->save_fields(out, MOBO_ARRAY(hot_fields), &b->s);
+        b->host->save_end(out);
+    }
     return err;
 }
 
 static int sane(const struct balloon *b, const struct balloon_state *s, uint32_t out_len)
 {
-    if (s->phase > DM_READY || s->work > DM_DEFLATE_WAIT || s->short_given > 1 || s->unsent > 1)
+    uint64_t ask_max = s->work == DM_HOT_ADD ? HOT_ASK_MAX : ASK_MAX;
+
+    if (s->phase > DM_READY || s->work > DM_HOT_ADD || s->short_given > 1 || s->unsent > 1)
+        return 0;
+    if (s->hot % HOT_BLOCK || s->hot > s->hot_target || s->hot_target % HOT_BLOCK || s->hot_target > b->hot_max ||
+        (s->work == DM_HOT_ADD && (!s->asked || s->asked % HOT_BLOCK || s->asked > s->hot_target - s->hot)))
         return 0;
     if (s->work != DM_IDLE && s->phase != DM_READY)
         return 0;
-    if (s->unsent != (s->work == DM_DEFLATE) && s->work != DM_INFLATE)
+    if (s->unsent != (s->work == DM_DEFLATE) && s->work != DM_INFLATE && s->work != DM_HOT_ADD)
         return 0;
-    return s->target <= b->total - b->minimum && s->asked <= ASK_MAX && s->given <= s->asked &&
+    return s->target <= b->total + s->hot_target - b->minimum && s->asked <= ask_max && s->given <= s->asked &&
            (s->work == DM_DEFLATE ? out_len >= 16 : out_len == 0);
 }
 
 static int bl_restore(void *self, struct mobo_reader *in)
 {
     struct balloon *b = self;
-    struct balloon_state s;
+    struct balloon_state s = { 0 };
     uint8_t out[MSG_MAX], *list = NULL, *old = b->map;
     uint32_t len = 0, out_len = 0;
-    uint64_t max = b->total * 8 + 8;
+    uint64_t max = (b->total + b->hot_max) * 8 + 8, was_hot = b->s.hot;
     int err = 0;
 
     if (max > 256u << 20)
@@ -493,6 +581,15 @@ static int bl_restore(void *self, struct mobo_reader *in)
         err = b->host->load_bytes(in, TAG_OUT, out, sizeof(out), &out_len);
     if (err == -ENOENT || err == -EMSGSIZE || len % 8)
         err = b->host->fail(b->dev, -EINVAL, "the saved list of pages is missing or broken");
+    if (!err && b->hot_max) {
+        err = b->host->load_begin(in, TAG_HOT);
+        if (!err)
+            err = b->host->load_fields(in, MOBO_ARRAY(hot_fields), &s);
+        if (!err)
+            err = b->host->load_end(in);
+        if (err)
+            err = b->host->fail(b->dev, -EINVAL, "the saved size of what was added is missing or broken");
+    }
     if (!err)
         err = b->host->load_fields(in, MOBO_ARRAY(bl_fields), &s);
     if (!err && !sane(b, &s, out_len))
@@ -501,6 +598,7 @@ static int bl_restore(void *self, struct mobo_reader *in)
         uint64_t was = b->in;
 
         b->in = 0;
+        b->s.hot = s.hot;
         for (uint32_t i = 0; i < len && !err; i += 8) {
             uint64_t r = wire_get(list + i, 8);
 
@@ -509,8 +607,12 @@ static int bl_restore(void *self, struct mobo_reader *in)
             else
                 err = b->host->fail(b->dev, -EINVAL, "a saved page is none of this guest's");
         }
-        if (err)
+        if (!err && b->hot_max && b->host->mem_plug(b->dev, (s.hot + (s.work == DM_HOT_ADD ? s.asked : 0)) * PAGE))
+            err = b->host->fail(b->dev, -ENOMEM, "the memory that was added has no room");
+        if (err) {
             b->in = was;
+            b->s.hot = was_hot;
+        }
     }
     free(list);
     if (err) {
@@ -529,7 +631,7 @@ static void bl_inspect(void *self, struct mobo_inspect *out)
 {
     static const char *const phases[] = { "not opened by the guest", "opened", "version agreed",
                                           "ready" };
-    static const char *const works[] = { "idle", "taking", "giving", "giving" };
+    static const char *const works[] = { "idle", "taking", "giving", "giving", "adding" };
     struct balloon *b = self;
     const struct mobo_host *h = b->host;
     char text[16];
@@ -541,9 +643,11 @@ static void bl_inspect(void *self, struct mobo_inspect *out)
     h->inspect_str(out, "guest_hot_adds", b->s.caps & CAP_HOT_ADD ? "yes" : "no");
     h->inspect_str(out, "activity", works[b->s.work]);
     h->inspect_uint(out, "memory", b->total * PAGE);
-    h->inspect_uint(out, "assigned", (b->total - b->in) * PAGE);
+    h->inspect_uint(out, "maximum", (b->total + b->hot_max) * PAGE);
+    h->inspect_uint(out, "added", b->s.hot * PAGE);
+    h->inspect_uint(out, "assigned", (b->total + b->s.hot - b->in) * PAGE);
     h->inspect_uint(out, "ballooned", b->in * PAGE);
-    h->inspect_uint(out, "target", (b->total - b->s.target) * PAGE);
+    h->inspect_uint(out, "target", (b->total + b->s.hot_target - b->s.target) * PAGE);
     h->inspect_uint(out, "taken_in_all", b->s.taken * PAGE);
     h->inspect_uint(out, "given_back_in_all", b->s.returned * PAGE);
     h->inspect_uint(out, "reports", b->s.reports);
@@ -553,7 +657,7 @@ static void bl_inspect(void *self, struct mobo_inspect *out)
     h->inspect_uint(out, "guest_committed", b->s.committed * PAGE);
     if (b->total)
         h->inspect_uint(out, "pressure_percent",
-                        b->s.committed < UINT64_MAX / 100 ? b->s.committed * 100 / b->total : 100);
+                        b->s.committed < UINT64_MAX / 100 ? b->s.committed * 100 / (b->total + b->s.hot) : 100);
 }
 
 static void bl_destroy(void *self)
@@ -578,7 +682,8 @@ static int bl_create(struct mobo_vdev *dev, const struct mobo_host *host, void *
     };
     struct mobo_board_info info = { .size = sizeof(info) };
     struct balloon *b = calloc(1, sizeof(*b));
-    int err;
+    uint64_t maximum;
+    int err = 0;
 
     if (!b)
         return host->fail(dev, -ENOMEM, "out of memory");
@@ -590,12 +695,28 @@ static int bl_create(struct mobo_vdev *dev, const struct mobo_host *host, void *
     b->total = b->low + b->high;
     b->npages = b->high ? FOUR_G + b->high : b->low;
     b->minimum = host->param_uint(dev, "minimum") / PAGE;
-    b->map = calloc(1, (b->npages + 7) / 8);
-    err = b->map ? 0 : host->fail(dev, -ENOMEM, "out of memory");
     if (b->minimum > b->total)
         b->minimum = b->total; /* a small guest keeps all */
-    if (!err && !MOBO_HAS(host, mem_discard))
+    maximum = host->param_uint(dev, "maximum") / PAGE;
+    if (!MOBO_HAS(host, mem_discard))
         err = host->fail(dev, -ENOSYS, "this host cannot take memory back");
+    if (!err && maximum && maximum < b->total)
+        err = host->fail(dev, -EINVAL, "maximum: the machine has %llu MiB from the start",
+                         (unsigned long long)(b->total * PAGE >> 20));
+    if (!err && maximum > b->total)
+        b->hot_max = (maximum - b->total) / HOT_BLOCK * HOT_BLOCK;
+    if (!err && b->hot_max) {
+        uint64_t gpa = 0;
+
+        err = MOBO_HAS(host, mem_plug) ? host->mem_reserve(dev, b->hot_max * PAGE, &gpa)
+                                       : host->fail(dev, -ENOSYS, "maximum: this host cannot add memory");
+        b->hot_first = gpa / PAGE;
+        b->npages = b->hot_first + b->hot_max;
+    }
+    if (!err) {
+        b->map = calloc(1, (b->npages + 7) / 8);
+        err = b->map ? 0 : host->fail(dev, -ENOMEM, "out of memory");
+    }
     if (!err)
         err = host->vmbus_offer(dev, &offer, &ops, b, &b->ch);
     if (err) {
@@ -609,6 +730,8 @@ static int bl_create(struct mobo_vdev *dev, const struct mobo_host *host, void *
 static const struct mobo_param bl_params[] = {
     { "minimum", MOBO_SIZE, 0, "bytes", "32M", 0, 1ull << 40, NULL,
       "memory that the guest keeps at least" },
+    { "maximum", MOBO_SIZE, 0, "bytes", "0", 0, 1ull << 40, NULL,
+      "memory that the guest can have at most, by adding some while it runs; 0: what it starts with" },
 };
 
 static const struct mobo_vdev_ops bl_ops = {
@@ -631,7 +754,7 @@ MOBO_EXPORT const struct mobo_vdev_descriptor mobo_vdev_descriptor = {
     .vendor = "mobo",
     .version = "1.0",
     .licence = "BSD-2-Clause",
-    .summary = "dynamic memory: takes memory from the guest and gives it back",
+    .summary = "dynamic memory: takes memory from the guest, gives it back, adds more",
     .dev_class = MOBO_CLASS_SYNTHETIC,
     .max_instances = 1,
     .params = bl_params,

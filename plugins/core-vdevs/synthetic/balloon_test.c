@@ -13,6 +13,7 @@ static int setup(void **state)
 }
 
 static uint8_t m[4096];
+static uint64_t most_pages = 4096;
 
 static void say(unsigned type, uint32_t len)
 {
@@ -43,7 +44,7 @@ static void hello(void)
     assert_int_equal(wire_get(msg + 8, 8), 1);
     assert_true(take());
     assert_int_equal(wire_get(msg, 2), 12);
-    assert_int_equal(wire_get(msg + 24, 8), 4096);
+    assert_int_equal(wire_get(msg + 24, 8), most_pages);
 }
 
 static void expect_ask(uint32_t pages)
@@ -115,6 +116,7 @@ static void test_short(void **state)
     has("ballooned: 0xa000");
     has("activity: idle");
     assert_int_equal(cmd("target", "3M"), -ERANGE);
+    assert_int_equal(cmd("target", "17M"), -ERANGE);
     assert_int_equal(cmd("take", "x"), -EINVAL);
     assert_int_equal(cmd("take", ""), -EINVAL);
     assert_int_equal(cmd("take", "99999999999G"), -EINVAL);
@@ -145,6 +147,80 @@ static void test_many_ranges(void **state)
     assert_int_equal(n, 768);
     say(9, 8);
     has("activity: idle");
+}
+
+/* 256 MiB more on top of 16 MiB, in blocks of 128 MiB at 4 GiB. */
+static int setup_hot(void **state)
+{
+    static const char *const params[] = { "minimum=4M", "maximum=300M", NULL };
+
+    (void)state;
+    return plug(params);
+}
+
+static void say_added(uint64_t pages)
+{
+    wire_put(m + 8, pages, 4);
+    wire_put(m + 12, pages != 0, 4);
+    say(11, 16);
+}
+
+static void test_hot_add(void **state)
+{
+    (void)state;
+    most_pages = 4096 + 65536;
+    hello();
+    has("maximum: 0x11000000");
+    assert_int_equal(cmd("target", "273M"), -ERANGE);
+    assert_int_equal(cmd("target", "100M"), 0); /* a block, and 44 MiB of it back */
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 10);
+    assert_int_equal(msg_len, 16);
+    assert_int_equal(wire_get(msg + 8, 8), 1ull << 20 | 32768ull << 40);
+    assert_int_equal(mobo_fake_plugged(f), 128 << 20);
+    has("activity: adding");
+    check_state();
+    say_added(32768);
+    has("added: 0x8000000");
+    expect_ask(44 * 256);
+    give((1 << 20) + 100, 44 * 256, 0);
+    assert_null(mobo_fake_vmbus_fault(dev, 0));
+    has("assigned: 0x6400000");
+    check_state();
+    /* all: first what is in the balloon, then the other block; the guest takes a part of it and no more */
+    assert_int_equal(cmd("target", "272M"), 0);
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 8);
+    say(9, 8);
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 10);
+    assert_int_equal(wire_get(msg + 8, 8), ((1ull << 20) + 32768) | 32768ull << 40);
+    assert_int_equal(mobo_fake_plugged(f), 256 << 20);
+    say_added(0);
+    assert_int_equal(mobo_fake_plugged(f), 128 << 20);
+    assert_false(take());
+    has("target: 0x9000000");
+    /* the driver goes and comes: its memory stays; a reset takes it away */
+    mobo_fake_vmbus_close(dev, 0);
+    hello();
+    has("assigned: 0x9000000");
+    assert_int_equal(mobo_fake_plugged(f), 128 << 20);
+    mobo_fake_reset(f);
+    assert_int_equal(mobo_fake_plugged(f), 0);
+    has("assigned: 0x1000000");
+    /* hostile */
+    hello();
+    say_added(1);
+    faulted("nobody offered");
+    hello();
+    assert_int_equal(cmd("target", "20M"), 0);
+    say_added(32769);
+    faulted("more memory than offered");
+    hello();
+    assert_int_equal(cmd("take", "1M"), 0);
+    give(1 << 20, 1, 0); /* not added yet */
+    faulted("not its own");
+    most_pages = 4096;
 }
 
 static void test_status(void **state)
@@ -211,7 +287,8 @@ static void test_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { T(test_take_and_give), T(test_short), T(test_many_ranges),
-                                        T(test_status), T(test_hostile) };
+                                        T(test_status), T(test_hostile),
+                                        cmocka_unit_test_setup_teardown(test_hot_add, setup_hot, teardown) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

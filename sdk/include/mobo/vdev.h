@@ -978,6 +978,18 @@ struct mobo_host {
     void (*vmbus_tl_result)(struct mobo_vdev *dev, const uint8_t *endpoint,
                             const uint8_t *service, uint32_t status);
 
+    /* -- memory added while the machine runs (1.1) -- */
+
+    /** Have room for more guest RAM, above all that is there; nothing of it is RAM yet.  @len is a multiple of
+     * 128 MiB; so is *@ret_gpa, where it begins.  Its contents are saved with those of the machine's RAM; how
+     * much is plugged is the device's to save, and to plug again in restore().
+     * @return 0; -EBUSY: another device has it; -EINVAL; -ENOMEM.  Thread: dev, in create(). */
+    int (*mem_reserve)(struct mobo_vdev *dev, uint64_t len, uint64_t *ret_gpa);
+    /** The first @len bytes (a multiple of 4096) of it are RAM from now on, what is behind is not, and its contents
+     * are lost.  To be taken away in reset(): no firmware tells the guest of it.
+     * @return 0; -EINVAL: not reserved; -ENOMEM (then nothing happened).  Thread: dev. */
+    int (*mem_plug)(struct mobo_vdev *dev, uint64_t len);
+
     /* 1.1 ends here. */
 };
 
