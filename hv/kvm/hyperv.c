@@ -98,7 +98,7 @@ static void hypercall_write(struct hv_vp *vp, uint64_t val)
         val &= ~1ull;
     if (val & 1)
         hv_overlay_place(vp, vp->p, val, h->hypercall_off, HV_MAP_RWX);
-    if (kvm_msr_set(vp, MSR_HYPERCALL, val))
+    if (kvm_msr_set(vp, MSR_HYPERCALL, val) && !atomic_exchange(&kvm_part(vp->p)->page_refused, true))
         hv_log(vp->p, 1, "vp%u: KVM did not take the hypercall page at 0x%llx", vp->index,
                (unsigned long long)val);
     atomic_store(&h->hypercall, val);
@@ -252,11 +252,23 @@ void kvm_hyperv_exit(struct hv_vp *vp)
 
 /* ---- state ----------------------------------------------------------------------------------------------------- */
 
+/* A value that KVM refuses is what a state holds that no guest could have set: @return -ENOTSUP with the reason. */
+static int push_msr(struct hv_vp *vp, uint32_t msr, uint64_t val)
+{
+    uint64_t have;
+
+    if (!kvm_msr_set(vp, msr, val) || (!kvm_msr_get(vp, msr, &have) && have == val) || !val)
+        return 0;
+    return hv_fail(-ENOTSUP, "processor %u: this KVM does not take MSR 0x%x with 0x%llx", vp->index, msr,
+                   (unsigned long long)val);
+}
+
 int kvm_hyperv_push(struct hv_vp *vp)
 {
     struct hv_hyperv *h = vp->p->hyperv;
     struct hv_hyperv_vp *v = &vp->hyperv;
     uint64_t have;
+    int err = 0;
 
     for (unsigned i = 0; i < HV_NSTIMERS; i++) /* off before their SINTs and counts change */
         kvm_msr_set(vp, MSR_STIMER0 + 2 * i, 0);
@@ -266,26 +278,26 @@ int kvm_hyperv_push(struct hv_vp *vp)
             kvm_msr_set(vp, MSR_OS_ID, atomic_load(&h->guest_os_id));
             if (atomic_load(&h->hypercall) & 1) {
                 hv_overlay_place(vp, vp->p, atomic_load(&h->hypercall), h->hypercall_off, HV_MAP_RWX);
-                kvm_msr_set(vp, MSR_HYPERCALL, atomic_load(&h->hypercall));
+                err = push_msr(vp, MSR_HYPERCALL, atomic_load(&h->hypercall));
                 hv_overlay_place(vp, vp->p, atomic_load(&h->hypercall), h->hypercall_off,
                                  HV_MAP_READ | HV_MAP_EXEC);
             }
         } else {
             kvm_msr_set(vp, MSR_OS_ID, atomic_load(&h->guest_os_id));
         }
-        kvm_msr_set(vp, MSR_REF_TSC, h->reference_tsc);
+        err = err ? err : push_msr(vp, MSR_REF_TSC, h->reference_tsc);
     }
-    kvm_msr_set(vp, MSR_SIEFP, v->siefp);
-    kvm_msr_set(vp, MSR_SIMP, v->simp);
-    for (unsigned i = 0; i < HV_NSINTS; i++)
-        kvm_msr_set(vp, MSR_SINT0 + i, v->sint[i]);
-    kvm_msr_set(vp, MSR_SCONTROL, v->scontrol);
-    kvm_msr_set(vp, MSR_ASSIST, v->assist);
-    for (unsigned i = 0; i < HV_NSTIMERS; i++) {
-        kvm_msr_set(vp, MSR_STIMER0 + 2 * i + 1, v->stimer[i].count);
-        kvm_msr_set(vp, MSR_STIMER0 + 2 * i, v->stimer[i].config);
+    err = err ? err : push_msr(vp, MSR_SIEFP, v->siefp);
+    err = err ? err : push_msr(vp, MSR_SIMP, v->simp);
+    for (unsigned i = 0; !err && i < HV_NSINTS; i++)
+        err = push_msr(vp, MSR_SINT0 + i, v->sint[i]);
+    err = err ? err : push_msr(vp, MSR_SCONTROL, v->scontrol);
+    err = err ? err : push_msr(vp, MSR_ASSIST, v->assist);
+    for (unsigned i = 0; !err && i < HV_NSTIMERS; i++) {
+        err = push_msr(vp, MSR_STIMER0 + 2 * i + 1, v->stimer[i].count);
+        err = err ? err : push_msr(vp, MSR_STIMER0 + 2 * i, v->stimer[i].config);
     }
-    return 0;
+    return err;
 }
 
 void kvm_hyperv_pull(struct hv_vp *vp)

@@ -297,9 +297,13 @@ static void exit_mmio(struct hv_vp *vp, struct kvm_run *run)
 static void exit_triple_fault(struct hv_vp *vp)
 {
     char dump[4096];
+    bool gone;
 
     kvm_state_pull(vp);
     vp->run_state = HV_VP_SHUTDOWN;
+    /* KVM resets the registers of an AMD processor that shuts down: they do not tell where it was. */
+    gone = vp->cpu.rip == 0xfff0 && vp->cpu.seg[X86_CS].base == 0xffff0000u && !(vp->cpu.cr0 & CR0_PE) &&
+           !vp->cpu.gdtr.base && !vp->cpu.cr3;
     if (hv_vp_dump(vp->p, vp->index, dump, sizeof(dump)) > 0)
         for (char *line = dump, *end; *line; line = end) {
             size_t len = strcspn(line, "\n");
@@ -308,8 +312,41 @@ static void exit_triple_fault(struct hv_vp *vp)
             if (len)
                 hv_log(vp->p, 3, "%.*s", (int)len, line);
         }
-    hv_vp_exit(vp, HV_EXIT_TRIPLE_FAULT, "vp %u: triple fault at %04x:%016llx", vp->index,
-               vp->cpu.seg[X86_CS].sel, (unsigned long long)vp->cpu.rip);
+    if (gone)
+        hv_vp_exit(vp, HV_EXIT_TRIPLE_FAULT, "vp %u: triple fault (where is not known: the registers are those of a "
+                   "reset)", vp->index);
+    else
+        hv_vp_exit(vp, HV_EXIT_TRIPLE_FAULT, "vp %u: triple fault at %04x:%016llx", vp->index,
+                   vp->cpu.seg[X86_CS].sel, (unsigned long long)vp->cpu.rip);
+}
+
+/* What KVM calls an internal error (API 5, KVM_EXIT_INTERNAL_ERROR). */
+static void exit_internal(struct hv_vp *vp, struct kvm_run *run)
+{
+    static const char *const what[] = {
+        [0] = "KVM cannot go on",
+        [KVM_INTERNAL_ERROR_EMULATION] = "KVM cannot emulate an instruction",
+        [KVM_INTERNAL_ERROR_SIMUL_EX] = "KVM cannot deliver an exception within an exception",
+        [KVM_INTERNAL_ERROR_DELIVERY_EV] = "the guest's interrupt table or stack cannot be reached to deliver an event",
+        [KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON] = "the processor left the guest for a reason that KVM does not know",
+    };
+    uint32_t sub = run->internal.suberror;
+    char more[80] = "";
+    size_t at = 0;
+
+    if (sub == KVM_INTERNAL_ERROR_EMULATION) {
+        if (run->emulation_failure.ndata >= 3 &&
+            (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
+            for (unsigned i = 0; i < run->emulation_failure.insn_size && i < 15; i++)
+                at += (size_t)snprintf(more + at, sizeof(more) - at, "%s %02x", i ? "" : ", bytes",
+                                       run->emulation_failure.insn_bytes[i]);
+    } else {
+        for (unsigned i = 0; i < run->internal.ndata && i < 3; i++)
+            at += (size_t)snprintf(more + at, sizeof(more) - at, "%s 0x%llx", i ? "" : ", data",
+                                   (unsigned long long)run->internal.data[i]);
+    }
+    hv_vp_exit(vp, HV_EXIT_ERROR, "vp %u: %s at %04x:%016llx (error %u%s)", vp->index,
+               what[sub < COUNT(what) ? sub : 0], vp->cpu.seg[X86_CS].sel, (unsigned long long)vp->cpu.rip, sub, more);
 }
 
 static void exit_error(struct hv_vp *vp, struct kvm_run *run)
@@ -320,16 +357,11 @@ static void exit_error(struct hv_vp *vp, struct kvm_run *run)
                    vp->index, (unsigned long long)run->fail_entry.hardware_entry_failure_reason,
                    vp->cpu.seg[X86_CS].sel, (unsigned long long)vp->cpu.rip);
     } else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
-        char bytes[64] = "";
-
-        if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION &&
-            run->emulation_failure.ndata >= 3 &&
-            (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
-            for (unsigned i = 0; i < run->emulation_failure.insn_size && i < 15; i++)
-                snprintf(bytes + i * 3, sizeof(bytes) - i * 3, " %02x", run->emulation_failure.insn_bytes[i]);
-        hv_vp_exit(vp, HV_EXIT_ERROR, "vp %u: KVM cannot emulate an instruction at %04x:%016llx (error %u%s%s)",
-                   vp->index, vp->cpu.seg[X86_CS].sel, (unsigned long long)vp->cpu.rip, run->internal.suberror,
-                   *bytes ? ", bytes" : "", bytes);
+        exit_internal(vp, run);
+    } else if (run->exit_reason == KVM_EXIT_UNKNOWN) {
+        hv_vp_exit(vp, HV_EXIT_ERROR, "vp %u: KVM leaves the guest again and again at %04x:%016llx without a reason "
+                   "(the processor's: 0x%llx)", vp->index, vp->cpu.seg[X86_CS].sel, (unsigned long long)vp->cpu.rip,
+                   (unsigned long long)run->hw.hardware_exit_reason);
     } else {
         hv_vp_exit(vp, HV_EXIT_ERROR, "vp %u: KVM left the guest for an unknown reason, %u", vp->index,
                    run->exit_reason);
@@ -351,6 +383,8 @@ static enum hv_counter exit_counter(uint32_t reason)
     default: return HV_CTR_VMEXIT_OTHER;
     }
 }
+
+enum { UNKNOWN_MAX = 1000 };
 
 static void exit_handle(struct hv_vp *vp)
 {
@@ -385,8 +419,11 @@ static void exit_handle(struct hv_vp *vp)
     case KVM_EXIT_DIRTY_RING_FULL: kvm_ring_full(p); break;
     case KVM_EXIT_HLT: vp->counters[HV_CTR_HLT]++; break;
     case KVM_EXIT_INTR:
-    case KVM_EXIT_IRQ_WINDOW_OPEN:
-    case KVM_EXIT_UNKNOWN: break;
+    case KVM_EXIT_IRQ_WINDOW_OPEN: break;
+    case KVM_EXIT_UNKNOWN: /* nothing to do for us, once */
+        if (++kv->unknown >= UNKNOWN_MAX)
+            exit_error(vp, run);
+        return;
     case KVM_EXIT_SHUTDOWN: exit_triple_fault(vp); break;
     case KVM_EXIT_SYSTEM_EVENT:
         if (run->system_event.type == KVM_SYSTEM_EVENT_CRASH)
@@ -396,6 +433,7 @@ static void exit_handle(struct hv_vp *vp)
         break;
     default: exit_error(vp, run); break;
     }
+    kv->unknown = 0;
 }
 
 /* ---- running ---- */
@@ -485,6 +523,10 @@ static void kvm_run_vp(struct hv_vp *vp)
 
         if (att & (HV_ATT_CANCEL | HV_ATT_EXIT))
             break;
+        if (atomic_load(&kvm_part(vp->p)->broken)) {
+            hv_vp_exit(vp, HV_EXIT_ERROR, "vp %u: KVM did not take a change of the guest's memory", vp->index);
+            break;
+        }
         if (att & HV_ATT_TIMER)
             kvm_time_sync(vp);
         if (vp->index == 0)

@@ -38,10 +38,12 @@ struct kvm_part {
     pthread_mutex_t map_lock;          /* slots; one change at a time */
     struct kvm_slot *slots;            /* owned: max_slots */
     unsigned nslots;                   /* in use: [0, nslots) may be free or taken */
+    _Atomic bool broken;               /* the last change of the map failed: slots and map differ */
     _Atomic uint32_t stop;             /* VPs stay out of the guest while it is 1; a futex word */
     pthread_mutex_t route_lock;        /* the interrupt routing table */
     _Atomic uint32_t level[8];         /* vectors that are routed as level-triggered */
     bool sint_routed;
+    _Atomic bool page_refused;         /* said once that KVM did not take a hypercall page */
     pthread_mutex_t time_lock;
     uint32_t clock_seq;                /* of the guest clock, at the last time_base */
     uint64_t time_base;                /* guest TSC less (scaled) host TSC, of a VP without delta */
@@ -68,6 +70,7 @@ struct kvm_vcpu {
     uint64_t time_base;     /* the partition's, when this VP took it over */
     uint64_t tsc_delta;     /* guest TSC less the partition's: offset and adjust of the VP */
     bool tsc_delta_set;     /* tsc_delta is to be pushed as it is, else read from KVM first */
+    uint32_t unknown;       /* exits without a reason, in a row */
     bool inside;            /* the run loop: kvm_run holds an exit that is being handled */
     struct kvm_dirty_gfn *ring;
     uint32_t ring_at;       /* map_lock */

@@ -260,9 +260,16 @@ int kvm_mem_changed(struct hv_partition *p)
         else if (free_slot == kp->nslots)
             kp->nslots++;
     }
+    atomic_store(&kp->broken, err != 0); /* a VP that comes by ends with an error */
     if (stopped)
         kvm_resume(p);
+    if (err)
+        for (unsigned i = 0; i < HV_MAX_VPS; i++)
+            if (p->vps[i] && kvm_vcpu(p->vps[i]))
+                p->engine->kick(p->vps[i]);
     pthread_mutex_unlock(&kp->map_lock);
     free(m.r);
+    if (err == -ENOSPC)
+        return hv_fail(err, "guest memory: this KVM has no more than %u memory slots", kp->max_slots);
     return err ? hv_fail(err, "guest memory: KVM_SET_USER_MEMORY_REGION: %s", strerror(-err)) : 0;
 }
