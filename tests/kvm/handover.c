@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS], or --hold ENGINE, or --tsc
+/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS [TURNS]], or --hold ENGINE, or --tsc
  *
  * 64-bit code with paging mixes integers, SSE and memory, takes interrupts of its local APIC timer, and watches that
  * the TSC never goes backwards.  Every few milliseconds it is stopped, its state and RAM are taken to a new
@@ -220,7 +220,7 @@ static void small_checks(const char *engine)
 
 int main(int argc, char **argv)
 {
-    enum { TURNS = 20000000 };
+    uint64_t turns = argc > 4 ? strtoull(argv[4], NULL, 0) : 20000000;
     struct machine m[2];
     uint64_t want, got, irqs, back;
     unsigned rounds = argc > 3 ? (unsigned)atoi(argv[3]) : 8, moves = 0;
@@ -252,11 +252,11 @@ int main(int argc, char **argv)
             pause();
     }
     if (argc < 3) {
-        fprintf(stderr, "usage: handover ENGINE ENGINE [ROUNDS]\n");
+        fprintf(stderr, "usage: handover ENGINE ENGINE [ROUNDS [TURNS]]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (machine_open(&m[0], argv[1]) || machine_setup(&m[0], TURNS))
+    if (machine_open(&m[0], argv[1]) || machine_setup(&m[0], turns))
         return 2;
     e = run(&m[0], 0);
     memcpy(&want, m[0].ram + DATA, 8);
@@ -264,7 +264,7 @@ int main(int argc, char **argv)
     hv_partition_destroy(m[0].p);
 
     atomic_store(&done, false);
-    if (machine_open(&m[0], argv[1]) || machine_setup(&m[0], TURNS))
+    if (machine_open(&m[0], argv[1]) || machine_setup(&m[0], turns))
         return 2;
     while (moves < rounds) {
         e = run(&m[moves % 2], 7 + 3 * moves % 5);
