@@ -48,7 +48,7 @@ static void go_indirect(struct tr *t, bool call)
     e_op(E, 0, 0, 0xff, call ? 2 : 4, &m);
 }
 
-static void jmp_indirect(struct tr *t) { go_indirect(t, false); }
+void tr_jmp_indirect(struct tr *t) { go_indirect(t, false); }
 
 /* Compare the 64 bits of rcx with @v, flags untouched.  @return rel8 of the jump that is taken when they are equal;
  * else rcx has to be restored by tr_unequal. */
@@ -63,7 +63,7 @@ static uint8_t *equal(struct tr *t, uint64_t v)
     return e_jrcxz(E);
 }
 
-static void unequal(struct tr *t, uint64_t v)
+void tr_unequal(struct tr *t, uint64_t v)
 {
     if (fits32((int64_t)v) && (int64_t)v != INT32_MIN) {
         e_lea(E, T0, h_mem(T0, (int32_t)v));
@@ -81,8 +81,8 @@ static void return_point(struct tr *t, uint64_t next)
 {
     uint8_t *ok = equal(t, next);
 
-    unequal(t, next);
-    jmp_indirect(t);
+    tr_cold_new(t, COLD_UNEQUAL, e_jmp(E))->target = next;
+    t->cold[t->ncold - 1].jc = true;
     e_bind8(E, ok);
     tr_poll(t, next, t->j->exact ? (unsigned)F_ALL : tr_peek(t, next));
     tr_link_to(t, e_jmp(E), next);
@@ -228,7 +228,7 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         }
         sp_add(t, -(int32_t)n);
         if (!by_host(t)) {
-            jmp_indirect(t);
+            tr_jmp_indirect(t);
             return 2;
         }
         e_mov_store(E, h_abs(&t->j->ea), T0);
@@ -249,7 +249,7 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         } else {
             e_mov_rr32(E, T0, host_of[a->reg]);
         }
-        jmp_indirect(t);
+        tr_jmp_indirect(t);
         return 2;
     case X86_OP_RET_NEAR:
         if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &m))
@@ -259,7 +259,7 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         if (by_host(t))
             e1(E, 0xc3);
         else
-            jmp_indirect(t);
+            tr_jmp_indirect(t);
         return 2;
     default:
         return 0;
@@ -273,7 +273,7 @@ static void count_run(struct tr *t, unsigned live)
     struct hop m = h_abs(runs);
     uint8_t *no;
 
-    *runs = t->hot ? JIT_TRY : JIT_HOT;
+    *runs = t->hot ? JIT_TRY : t->warm ? JIT_HOT : JIT_WARM;
     if (!live) {
         e_op(E, 0, 0, 0xff, 1, &m);           /* dec dword */
         tr_cold_new(t, COLD_HOT, e_jcc(E, CC_E));
@@ -297,8 +297,7 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
     /* From an indirect branch: rcx is where the guest goes. */
     b->ind = off_of(t, E->p);
     ok = equal(t, t->rip);
-    unequal(t, t->rip);
-    e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
+    tr_cold_new(t, COLD_UNEQUAL, e_jmp(E))->target = t->rip;
     e_bind8(E, ok);
     tr_poll(t, t->rip, live);
     /* From another page by a direct branch. */

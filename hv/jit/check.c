@@ -120,12 +120,14 @@ static uint32_t slot_new(struct tr *t, unsigned acc, bool host, bool stack)
 }
 
 /* How an access is checked. */
-enum by { BY_TLB, BY_SLOT, BY_SLOT_SAVED /* flags are put away meanwhile */, BY_SLOT_LIVE /* without touching flags */ };
+enum by { BY_CALL /* of a thunk that looks into the TLB */, BY_TLB, BY_SLOT, BY_SLOT_SAVED /* flags are put away meanwhile */, BY_SLOT_LIVE /* without touching flags */ };
 
 static enum by by_what(const struct tr *t)
 {
     const struct ti *ti = &t->ti[t->cur];
 
+    if (!t->warm)
+        return BY_CALL;
     if (!t->hot || (*jit_hint(t->j, t->phys + ti->off) & JHINT_TLB))
         return BY_TLB;
     return !ti->live_in ? BY_SLOT : t->j->exact_slots ? BY_SLOT_SAVED : BY_SLOT_LIVE;
@@ -173,6 +175,17 @@ static struct cold *slot_check(struct tr *t, enum by by, uint32_t slot, unsigned
     return c;
 }
 
+/* The address is in rcx, the host code began at @retry. */
+static void call_check(struct tr *t, int kind, unsigned acc, const uint8_t *retry, struct jsite s)
+{
+    struct jit *j = t->j;
+
+    e_bind(e_call(E), thunk_rw(t, j->t_check[t->cls][!!(acc & X86_ACC_WRITE)][t->ti[t->cur].live_in != 0][kind]));
+    s.retry = off_of(t, retry);
+    s.arg = t->cur;
+    j->acc[j->nacc++] = (struct jaccess){ off_of(t, E->p), s };
+}
+
 /* r11 := what leads from the base register to host memory, for a member of group @grp; @off: where that register
  * is from the group's root. */
 static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, int grp, int64_t off)
@@ -190,6 +203,22 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
     if (g->done) {
         if (t->r11 != grp)
             e_mov_load(E, T1, h_abs(g->where));
+        t->r11 = grp;
+        return;
+    }
+    if (by == BY_CALL) {
+        unsigned room = w > 1 ? 1u << (32 - __builtin_clz((unsigned)w - 1)) : 1;
+
+        if (lo)
+            e_lea(E, T0, h_mem(b, lo));
+        else
+            e_mov_rr(E, T0, b);
+        call_check(t, jit_check_kind(room, 0), g->acc, retry,
+                   (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .glo = (int16_t)(lo - (int32_t)a->disp), .gn = (uint16_t)room,
+                                   .flags = (uint8_t)(JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0)) });
+        e_mov_store(E, put, T1);
+        g->where = &t->j->group[grp];
+        g->done = true;
         t->r11 = grp;
         return;
     }
@@ -278,7 +307,15 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         return true;
     }
     t->r11 = -1;
-    if (by != BY_TLB && (by != BY_SLOT_LIVE || (direct && !none) || tr_ea_one_reg(a))) {
+    if (by == BY_CALL && jit_check_kind(n, t->align) >= 0) {
+        if (!tr_emit_ea(t, a, T0, T1))
+            return false;
+        call_check(t, jit_check_kind(n, t->align), acc, retry,
+                   (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .align = (uint8_t)t->align, .flags = second ? JS_SECOND : 0 });
+        *ret = direct && !none ? h_sib(host_of[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
+        goto out;
+    }
+    if (by > BY_TLB && (by != BY_SLOT_LIVE || (direct && !none) || tr_ea_one_reg(a))) {
         bool live = by == BY_SLOT_LIVE, stack = a->base == X86_RSP && direct && !t->stack_taken[!!(acc & X86_ACC_WRITE)];
         uint32_t slot = slot_new(t, acc, (!direct || none) && !live, stack);
         unsigned first = t->ncold;

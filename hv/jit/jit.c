@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "hv/infra.h"
 #include "hv/interp/interp.h"
@@ -185,10 +186,14 @@ static void fsig_sync(struct hv_vp *vp)
  * Memory of a memfd gets them by asking (Linux 6.1), whatever the host's default is; else nothing changes. */
 void jit_more_huge(struct jit *j)
 {
-    while (j->huge_end < j->used + JIT_BLOCK_MAX && j->huge_end + JIT_HUGE <= JIT_CACHE_SIZE) {
-        (void)*(volatile uint8_t *)(j->rw + j->huge_end); /* there has to be some page */
-        madvise(j->rw + j->huge_end, JIT_HUGE, MADV_COLLAPSE);
-        j->huge_end += JIT_HUGE;
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t *end = &j->huge_end[i], want = (i ? j->cold : j->used) + JIT_BLOCK_MAX;
+
+        while (*end < want && *end + JIT_HUGE <= JIT_CACHE_SIZE) {
+            (void)*(volatile uint8_t *)(j->rw + *end); /* there has to be some page */
+            madvise(j->rw + *end, JIT_HUGE, MADV_COLLAPSE);
+            *end += JIT_HUGE;
+        }
     }
 }
 
@@ -197,7 +202,12 @@ static void segment_begin(struct jit *j, uint32_t n)
     j->seg = n;
     j->used = j->first + n * j->seg_size;
     j->seg_end = j->used + j->seg_size;
-    j->huge_end = j->used & ~(uint32_t)(JIT_HUGE - 1);
+    j->cold = j->cold_begin = j->used + (j->seg_size / JIT_HOT_PART & ~63u);
+    j->huge_end[0] = j->used & ~(uint32_t)(JIT_HUGE - 1);
+    j->huge_end[1] = j->cold & ~(uint32_t)(JIT_HUGE - 1);
+    j->nacc = JIT_MAX_ACC / JIT_SEGMENTS * n;
+    j->acc_n[n] = j->nacc;
+    j->acc_end = j->nacc + JIT_MAX_ACC / JIT_SEGMENTS;
     j->npool = JIT_MAX_POOL / JIT_SEGMENTS * n;
     j->pool_end = j->npool + JIT_MAX_POOL / JIT_SEGMENTS;
 }
@@ -399,7 +409,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
         vp->counters[HV_CTR_TRANSLATE_NS] += hv_host_ns() - t0;
         if (!b)
             return NULL;
-        vp->counters[HV_CTR_CODE_BYTES] += b->end - b->ind;
+        vp->counters[HV_CTR_CODE_BYTES] += b->size;
         n = (uint32_t)(b - j->blocks);
         b->hash_next = j->hash[hash_bucket(phys)];
         j->hash[hash_bucket(phys)] = n;
@@ -607,9 +617,19 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s)
     struct jblock *b = &j->blocks[s->block];
 
     vp->cpu.rip = b->rip;
+    /* Slots are for inner loops: where many sites run now and then, what they miss together costs more than they save. */
+    if ((*jit_hint(j, b->phys) & (JHINT_WARM | JHINT_HOT)) == JHINT_WARM && !b->dead) {
+        uint32_t now = (uint32_t)(__rdtsc() >> 10);
+
+        if (now - b->since > (uint32_t)(((uint64_t)JIT_HOT * JIT_RATE) >> 10)) {
+            b->since = now;
+            j->runs[s->block] = JIT_HOT;
+            return dispatch(vp);
+        }
+    }
     if (b->slots)
         jit_slots_judge(j, b);
-    *jit_hint(j, b->phys) |= *jit_hint(j, b->phys) & JHINT_HOT ? JHINT_TRIED : JHINT_HOT;
+    *jit_hint(j, b->phys) |= !(*jit_hint(j, b->phys) & JHINT_WARM) ? JHINT_WARM : *jit_hint(j, b->phys) & JHINT_HOT ? JHINT_TRIED : JHINT_HOT;
     return jit_remake(vp, b);
 }
 
@@ -708,6 +728,25 @@ exec:
     if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
         return dispatch(vp);
     return j->rx + s->next;
+}
+
+/* The check that was called from before @at failed; j->ea is where its window begins. */
+const uint8_t *jit_c_check(struct hv_vp *vp, const uint8_t *at)
+{
+    struct jit *j = jit_of(vp);
+    uint32_t off = (uint32_t)(at - j->rx), seg = (off - j->first) / j->seg_size;
+    uint32_t lo = JIT_MAX_ACC / JIT_SEGMENTS * seg, hi = j->acc_n[seg];
+
+    while (hi - lo > 1) { /* it is there */
+        uint32_t mid = lo + (hi - lo) / 2;
+
+        if (j->acc[mid].at <= off)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    j->ea -= (uint64_t)(int64_t)j->acc[lo].s.glo;
+    return jit_c_miss(vp, &j->acc[lo].s);
 }
 
 /* The guest spins, perhaps for a VP whose thread waits for this processor. */
@@ -867,6 +906,8 @@ static void jit_destroy(struct hv_vp *vp)
         munmap(j->blocks, JIT_MAX_BLOCKS * sizeof(*j->blocks));
     if (j->pool)
         munmap(j->pool, JIT_MAX_POOL * sizeof(*j->pool));
+    if (j->acc)
+        munmap(j->acc, JIT_MAX_ACC * sizeof(*j->acc));
     munmap(j, sizeof(*j));
     vp->jit = NULL;
 }
@@ -958,6 +999,7 @@ static int jit_create(struct hv_vp *vp)
         j->host_xinuse = ca & 4;
     j->blocks = map_lazy(JIT_MAX_BLOCKS * sizeof(*j->blocks), 0);
     j->pool = map_lazy(JIT_MAX_POOL * sizeof(*j->pool), 0);
+    j->acc = map_lazy(JIT_MAX_ACC * sizeof(*j->acc), 0);
     fd = memfd_create("mobo-jit", MFD_CLOEXEC);
     if (fd >= 0 && !ftruncate(fd, JIT_CACHE_SIZE)) {
         j->rw = map_view(fd, PROT_READ | PROT_WRITE, 0);
@@ -965,7 +1007,7 @@ static int jit_create(struct hv_vp *vp)
     }
     if (fd >= 0)
         close(fd);
-    if (!j->blocks || !j->pool || !j->rw || !j->rx || !low(j->rx, JIT_CACHE_SIZE) || jit_slots_init(j)) {
+    if (!j->blocks || !j->pool || !j->acc || !j->rw || !j->rx || !low(j->rx, JIT_CACHE_SIZE) || jit_slots_init(j)) {
         jit_destroy(vp);
         return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
     }

@@ -9,6 +9,9 @@
  * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small,
  * MOBO_JIT_DUMP=FILE writes every block there: guest bytes, operations, live flags, host code.
  *
+ * A block is made three times at most: with checks of its accesses by calls (small), after JIT_WARM runs with checks
+ * in line, and when it runs as often as inner loops do with slots for what its sites used last (slots.c).
+ *
  * Code leaves to C through thunks that put all registers into struct x86_cpu first, so that a helper may
  * raise an exception (longjmp) at any point. */
 #ifndef MOBO_HV_JIT_H
@@ -26,10 +29,12 @@ enum {
     JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, in segments: the oldest is given up for new code */
     JIT_HUGE = 2 << 20,             /* a huge page of the host */
     JIT_SEGMENTS = 6,
+    JIT_HOT_PART = 2,               /* one in so many bytes of a segment are for what runs */
     JIT_BLOCK_MAX = 64 << 10,       /* no block is longer */
     JIT_MAX_INSNS = 48,             /* of a block */
     JIT_MAX_BLOCKS = 1 << 20,
     JIT_MAX_POOL = 1 << 19,         /* decoded instructions that are executed by C */
+    JIT_MAX_ACC = 3 << 19,          /* accesses that are checked by a call */
     JIT_HASH = 1 << 18,
     JIT_PAGES = 1 << 14,
     JIT_CROSS = 256,
@@ -40,9 +45,13 @@ enum {
     JIT_SLOTS = 8192,               /* site caches of one kind */
     JIT_SLOT_KINDS = 4 * JIT_CLASSES,
     JIT_SLOT_CHUNK = 32,            /* cleared together */
+    JIT_SLOT_GROUPS = 64,           /* of chunks: what is known of where a page is */
+    JIT_SLOT_FILTER = 1024,
     JIT_SLOT_BUDGET = 256,          /* misses between two looks at how fast they come */
     JIT_HINTS = 65536,
-    JIT_HOT = 16000,                /* runs of a block, then it is made with more care */
+    JIT_HOT = 8000,                 /* runs of a block, then it is made with more care */
+    JIT_RATE = 400,                 /* cycles between them at most */
+    JIT_WARM = 300,                 /* runs of a block, then its checks are made in line */
     JIT_TRY = 1000,                 /* more runs, then slots that miss are given up */
     JIT_CROSSINGS = 16              /* of a block's windows, then it is made without */
 };
@@ -65,7 +74,7 @@ struct jit_rets {
 };
 
 /* What is known of the instruction at a physical address; collisions cost speed only. */
-enum { JHINT_TLB = 1 /* its pages change too often for a slot */, JHINT_NOGROUP = 2 /* block: windows cross pages */, JHINT_HOT = 4, JHINT_TRIED = 8 /* block: it runs often; it has been seen how its slots do */ };
+enum { JHINT_TLB = 1 /* its pages change too often for a slot */, JHINT_NOGROUP = 2 /* block: windows cross pages */, JHINT_HOT = 4, JHINT_TRIED = 8 /* block: it runs often; it has been seen how its slots do */, JHINT_WARM = 16 /* block: checks are in line */ };
 
 /* Key of a block: cpu.key, the data view, and how it is made. */
 enum {
@@ -84,7 +93,8 @@ struct jblock {
     uint64_t page2;                 /* RAM page of the rest of a single instruction that crosses; ~0 none */
     uint32_t key;
     uint32_t sig;                   /* what fsig[] must hold for this code to be what RIP means */
-    uint32_t ind, sigent, main, end; /* offsets into the cache: entries, end of all */
+    uint32_t ind, sigent, main, end; /* offsets into the cache: entries, end of the main part */
+    uint32_t size;                  /* with what is seldom run */
     uint32_t drop;                  /* cold code that main is redirected to when the block is dropped */
     uint32_t hash_next, page_next, cross_next; /* block numbers, 0 none */
     uint32_t links;                 /* sites (offsets into the cache, 0 none) of branches that lead here */
@@ -94,6 +104,7 @@ struct jblock {
     uint16_t len, ninsns;
     uint8_t dead, live_in, cls;
     uint32_t slots;                 /* offset of its first site with a slot, 0 none */
+    uint32_t since;                 /* when its runs began to be counted: time stamp >> 10 */
     uint8_t crossings;              /* of shared windows */
     bool groups;                    /* checks are shared: host addresses live on from one instruction to others */
 };
@@ -118,6 +129,7 @@ enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2
 struct jslot_site {
     struct jsite s;
     uint64_t lim, mask;             /* 4096 - bytes; ~0: the slot holds the host page */
+    uint64_t group;                 /* 1 << its group */
     uint32_t tags;                  /* nrd or nwr of the TLB's first entry */
     uint32_t slot, budget, dirty;
     uint32_t number, align;         /* align: less one */
@@ -141,6 +153,12 @@ struct jfast {
     uint64_t *rsp;                  /* of struct jit: the stack of returns afterwards */
 };
 
+/* An access whose check is a call of a thunk (t_check): the site of the call that returns to @at.  In the order of
+ * addresses within a segment. */
+struct jaccess { uint32_t at; struct jsite s; };
+/* Checks of windows of powers of two, up to 512 bytes, and of aligned operands of 16 and 32. */
+enum { JIT_CHECKS = 12 };
+
 enum { JIT_EVICT = 1, JIT_RESET = 2 };
 
 /* Decoded instructions of sites whose accesses need C again and again. */
@@ -150,7 +168,7 @@ struct jslow { const struct jsite *site; struct x86_insn in; };
 struct jit {
     /* Addressed by translated code with 32 bits. */
     uint64_t ea, target, a, b, lo;  /* of thunks and long sequences */
-    uint64_t site, xa;
+    uint64_t site, xa, slot_add;
     uint32_t xf;                    /* flags put away by exact code with slots */
     uint64_t rsp_host, rsp[JIT_CLASSES]; /* stack pointers of C and of each view */
     uint64_t *rsp_cur;              /* of rsp[]: the view that runs */
@@ -161,6 +179,8 @@ struct jit {
     int32_t runs[JIT_MAX_BLOCKS];   /* left until a block counts as hot */
     uint8_t slot_dirty[JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_CHUNK]; /* chunks in use, and where these are: */
     uint32_t slot_list[JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_CHUNK];
+    uint64_t slot_lin[JIT_SLOT_FILTER], slot_host[JIT_SLOT_FILTER]; /* groups that may hold a linear page, a host page */
+    uint64_t slot_local;            /* groups that may hold pages that are not global */
     uint64_t slot_top;              /* address of the first free place in slot_list */
     uint64_t mask_idx, mask_page, mask_page16, mask_page32, mask_arith, mask_no_if, mask_no_df, mask_no_ac;
     uint64_t vdead;                 /* 0: the host's vector registers and MXCSR are the guest's */
@@ -179,9 +199,11 @@ struct jit {
     const uint8_t *rx;              /* executable view */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
     uint32_t seg_size, seg_end;     /* of a segment, of the one that is filled now */
-    uint32_t huge_end;              /* up to where huge pages were asked for */
+    uint32_t cold_begin, cold;      /* its part for what is seldom run, so that what runs is dense; used up to here */
+    uint32_t huge_end[2];           /* up to where huge pages were asked for, of the two parts */
     uint32_t seg, pool_end;         /* its number, the end of its part of the pool */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_slot, *t_retmiss[JIT_CLASSES];
+    const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
@@ -207,6 +229,8 @@ struct jit {
     uint32_t free_blocks;           /* records of evicted blocks, by hash_next */
     struct jblock *blocks;          /* [JIT_MAX_BLOCKS], number 0 unused */
     struct x86_insn *pool;
+    struct jaccess *acc;
+    uint32_t nacc, acc_end, acc_n[JIT_SEGMENTS]; /* in the segment that is filled; where each segment's end */
     uint32_t hash[JIT_HASH], page[JIT_PAGES], cross[JIT_CROSS];
     struct jsig sigs[JIT_SIGS];
     struct jslow slow[JIT_SLOW];
@@ -240,6 +264,13 @@ static inline uint32_t jit_key(const struct hv_vp *vp)
 /** Translate at cpu.rip (linear address @lin in @page, RAM page @ram_page).  @return NULL: the first instruction
  * cannot be translated here (crosses the page, undefined), or j->want_reset is set. */
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key);
+/** The thunk's number for a window of @n bytes, or a multiple of that; an operand with @align (less one).  -1: none. */
+static inline int jit_check_kind(unsigned n, unsigned align)
+{
+    if (align)
+        return align == 15 && n == 16 ? 10 : align == 31 && n == 32 ? 11 : -1;
+    return n <= 512 && !(n & (n - 1)) ? __builtin_ctz(n) : -1;
+}
 /** The place for the next block gets huge pages. */
 void jit_more_huge(struct jit *j);
 /** Make the thunks at the start of the cache. */
@@ -269,6 +300,9 @@ static inline uint32_t jit_ret_limit(const struct jit *j, unsigned stack)
 
 /* Slots.  A kind: view, write or read, and whether it holds the host page. */
 static inline unsigned jit_slot_kind(unsigned view, bool write, bool host) { return (view * 2 + write) * 2 + host; }
+static inline unsigned jit_slot_group(unsigned slot) { return slot / (JIT_SLOT_KINDS * JIT_SLOTS / JIT_SLOT_GROUPS); }
+/** Index into slot_lin by a tag (- page), into slot_host by the address of a page. */
+static inline unsigned jit_slot_filter(uint64_t page) { return (unsigned)(page >> 12) & (JIT_SLOT_FILTER - 1); }
 int jit_slots_init(struct jit *j);
 void jit_slots_fini(struct jit *j);
 /** Forget where sites are and what was learnt of them. */
@@ -288,6 +322,7 @@ static inline unsigned jit_fsig_slot(uint64_t rip) { return (unsigned)(rip >> 12
 /* Called from thunks; each returns the host address to go on at. */
 const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip);
 const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_check(struct hv_vp *vp, const uint8_t *at);
 const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s);

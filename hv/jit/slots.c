@@ -14,10 +14,10 @@
 #include <x86intrin.h>
 
 enum {
-    TOO_MANY = 128, /* a slot that misses more often than once in so many runs costs more than it saves */
+    TOO_MANY = 64, /* a slot that misses more often than once in so many runs costs more than it saves */
     NSLOTS = JIT_SLOT_KINDS * JIT_SLOTS,
-    FEW_CHUNKS = 16, /* times events, that are worth a look at each slot */
-    MISS_CYCLES = 3000 /* between misses on the average: below, the TLB is cheaper */
+    GROUP_CHUNKS = NSLOTS / JIT_SLOT_CHUNK / JIT_SLOT_GROUPS,
+    MISS_CYCLES = 1000 /* between misses on the average: below, the TLB is cheaper */
 };
 
 static void clear_chunk(struct jit *j, unsigned c)
@@ -37,37 +37,91 @@ static bool takes(const struct jit *j, unsigned i, const struct x86_taken *t)
     return (kind & 2) && s->val - (kind & 1 ? 0 : s->tag) == t->page;
 }
 
+static void clear_all(struct jit *j)
+{
+    uint32_t *top = (uint32_t *)(uintptr_t)j->slot_top;
+
+    for (const uint32_t *at = j->slot_list; at < top; at++) {
+        uint8_t *dirty = (uint8_t *)(uintptr_t)*at;
+
+        clear_chunk(j, (unsigned)(dirty - j->slot_dirty));
+        *dirty = 0;
+    }
+    j->slot_top = (uint64_t)(uintptr_t)j->slot_list;
+    j->slot_local = 0;
+    memset(j->slot_lin, 0, sizeof(j->slot_lin));
+    memset(j->slot_host, 0, sizeof(j->slot_host));
+}
+
+/* The address space has changed: whatever may not be global. */
+static void clear_local(struct jit *j)
+{
+    uint64_t groups = j->slot_local;
+
+    for (uint64_t left = groups; left; left &= left - 1) {
+        unsigned c = (unsigned)__builtin_ctzll(left) * GROUP_CHUNKS;
+
+        for (unsigned i = c; i < c + GROUP_CHUNKS; i++)
+            if (j->slot_dirty[i])
+                clear_chunk(j, i);
+    }
+    for (unsigned i = 0; i < JIT_SLOT_FILTER; i++) {
+        j->slot_lin[i] &= ~groups;
+        j->slot_host[i] &= ~groups;
+    }
+    j->slot_local = 0;
+}
+
+/* One page, or the right to store there: the groups that may have it are looked through. */
+static void clear_page(struct jit *j, const struct x86_taken *t)
+{
+    bool lin = t->kind == X86_TAKEN_PAGE;
+    unsigned f = jit_slot_filter(lin ? 0 - t->page : t->page);
+    uint64_t *filter = lin ? &j->slot_lin[f] : &j->slot_host[f], left = *filter;
+
+    for (; left; left &= left - 1) {
+        unsigned g = (unsigned)__builtin_ctzll(left);
+        bool others = false;
+
+        for (unsigned c = g * GROUP_CHUNKS; c < (g + 1) * GROUP_CHUNKS; c++) {
+            if (!j->slot_dirty[c])
+                continue;
+            for (unsigned i = c * JIT_SLOT_CHUNK; i < (c + 1) * JIT_SLOT_CHUNK; i++) {
+                const struct jslot *s = &j->slot[i];
+                uint64_t page = lin ? s->tag : s->val - ((i / JIT_SLOTS) & 1 ? 0 : s->tag);
+
+                if (jit_slot_filter(page) != f)
+                    continue;
+                if (takes(j, i, t))
+                    j->slot[i] = j->slot_none[(i / JIT_SLOTS) & 1];
+                else
+                    others = true;
+            }
+        }
+        if (!others)
+            *filter &= ~(1ull << g);
+    }
+}
+
 void jit_slots_flush(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
-    const struct x86_taken *t[X86_TAKEN_LOG];
     uint32_t n = vp->mmu.tlb_gen - j->slot_gen;
-    bool all = n > X86_TAKEN_LOG;
 
-    for (unsigned i = 0; i < n && !all; i++) {
-        t[i] = &vp->mmu.taken[(vp->mmu.tlb_gen - i) % X86_TAKEN_LOG];
-        all = t[i]->kind == X86_TAKEN_ALL;
+    if (n > X86_TAKEN_LOG) {
+        clear_all(j);
+        n = 0;
     }
-    /* Looking at each of many slots costs more than filling those again that are in use. */
-    uint32_t *top = (uint32_t *)(uintptr_t)j->slot_top;
+    while (n-- > 0) {
+        const struct x86_taken *t = &vp->mmu.taken[(vp->mmu.tlb_gen - n) % X86_TAKEN_LOG];
 
-    all = all || (size_t)(top - j->slot_list) * n > FEW_CHUNKS;
-    for (const uint32_t *at = j->slot_list; at < top; at++) {
-        uint8_t *dirty = (uint8_t *)(uintptr_t)*at;
-        unsigned c = (unsigned)(dirty - j->slot_dirty);
-
-        if (all) {
-            clear_chunk(j, c);
-            *dirty = 0;
-            continue;
-        }
-        for (unsigned i = c * JIT_SLOT_CHUNK; i < (c + 1) * JIT_SLOT_CHUNK; i++)
-            for (unsigned k = 0; k < n; k++)
-                if (takes(j, i, t[k]))
-                    j->slot[i] = j->slot_none[(i / JIT_SLOTS) & 1];
+        if (t->kind == X86_TAKEN_ALL)
+            clear_all(j);
+        else if (t->kind == X86_TAKEN_NONGLOBAL)
+            clear_local(j);
+        else
+            clear_page(j, t);
     }
-    if (all)
-        j->slot_top = (uint64_t)(uintptr_t)j->slot_list;
     j->slot_gen = vp->mmu.tlb_gen;
 }
 

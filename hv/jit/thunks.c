@@ -178,7 +178,7 @@ static const uint8_t *site_thunk(struct jit *j, struct emit *e, const void *fn)
  * free. */
 static void slot_thunk(struct jit *j, struct emit *e)
 {
-    uint8_t *real1, *real2, *real3, *known;
+    uint8_t *real1, *real2, *real3, *known, *global;
     struct hop m;
 
     j->t_slot = here(j, e);
@@ -202,7 +202,28 @@ static void slot_thunk(struct jit *j, struct emit *e)
     e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, slot)));
     e_mov_store(e, h_mem(RCX, 0), RDX);
     e_alu_imm(e, 1, 4, h_reg(RAX), -32);       /* the entry, from nrd or nwr */
+    m = h_mem(RAX, offsetof(struct x86_tlb_entry, info));
+    e_op(e, 0, 0, 0xf6, 0, &m);                /* test byte, GLOBAL */
+    e1(e, X86_TLB_GLOBAL);
+    global = e_jcc(e, CC_NE);
+    e_mov_load(e, RCX, h_mem(R11, offsetof(struct jslot_site, group)));
+    m = h_abs(&j->slot_local);
+    e_op(e, E_W, 0, 0x09, RCX, &m);            /* or */
+    e_bind(global, e->p);
     e_mov_load(e, RAX, h_mem(RAX, offsetof(struct x86_tlb_entry, add)));
+    e_mov_store(e, h_abs(&j->slot_add), RAX);
+    e_alu_load(e, 1, 5, RAX, h_reg(RDX));      /* the host page */
+    e_rorx(e, RAX, RAX, 9);
+    e_alu_imm(e, 0, 4, h_reg(RAX), (JIT_SLOT_FILTER - 1) << 3);
+    e_mov_load(e, RCX, h_mem(R11, offsetof(struct jslot_site, group)));
+    m = h_mem(RAX, (int32_t)(uintptr_t)j->slot_host);
+    e_op(e, E_W, 0, 0x09, RCX, &m);
+    e_rorx(e, RAX, RDX, 9);
+    e_alu_imm(e, 0, 4, h_reg(RAX), (JIT_SLOT_FILTER - 1) << 3);
+    m = h_mem(RAX, (int32_t)(uintptr_t)j->slot_lin);
+    e_op(e, E_W, 0, 0x09, RCX, &m);
+    e_mov_load(e, RAX, h_abs(&j->slot_add));
+    e_mov_load32(e, RCX, h_mem(R11, offsetof(struct jslot_site, slot)));
     e_alu_load(e, 1, 4, RDX, h_mem(R11, offsetof(struct jslot_site, mask)));
     e_alu_load(e, 1, 5, RAX, h_reg(RDX));      /* host - linear address, or plus the page */
     e_mov_store(e, h_mem(RCX, 8), RAX);
@@ -235,6 +256,77 @@ static void slot_thunk(struct jit *j, struct emit *e)
     e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(e, (const void *)jit_c_slot);
     go_on(e, j);
+}
+
+/* Called for each access of code that does not run often, where a check in line would take three times the room:
+ * rcx the address, which stays; r11 becomes what leads from it to host memory.  The flags stay if they are @live.
+ * Else C looks, for whom rcx goes to j->ea and the place of the call to j->site. */
+static void check_thunk(struct jit *j, struct emit *e, unsigned view, bool write, bool live, unsigned kind, const uint8_t *miss)
+{
+    struct x86_tlb_entry *e0 = j->vp->mmu.views[view].e;
+    int32_t tag = (int32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
+    unsigned align = kind == 10 ? 15 : kind == 11 ? 31 : 0, n = align ? align + 1 : 1u << kind;
+    uint8_t *out, *out2 = NULL, *ok;
+    struct hop m;
+
+    j->t_check[view][write][live][kind] = here(j, e);
+    if (!live) {
+        e_rorx(e, R11, RCX, 7);
+        e_alu_imm(e, 0, 4, h_reg(R11), (X86_TLB_SIZE - 1) << 5);
+        e_alu_load(e, 1, 0, RCX, h_mem(R11, tag));
+        e_op(e, E_W, 0, 0x81, 7, (m = h_reg(RCX), &m));
+        e4(e, 4096 - n);
+        out = e_jcc(e, CC_A);
+        if (align) {
+            e1(e, 0xf6), e1(e, 0xc1), e1(e, align); /* test cl, imm8 */
+            out2 = e_jcc(e, CC_NE);
+        }
+        e_alu_load(e, 1, 5, RCX, h_mem(R11, tag));
+        e_mov_load(e, R11, h_mem(R11, add));
+        e1(e, 0xc3);
+        e_bind(out, e->p);
+        if (out2)
+            e_bind(out2, e->p);
+        e_alu_load(e, 1, 5, RCX, h_mem(R11, tag));
+    } else {
+        const uint64_t *mask = align == 31 ? &j->mask_page32 : align ? &j->mask_page16 : &j->mask_page;
+
+        e_mov_store(e, h_abs(&j->lo), RCX);
+        e_mov_store(e, h_abs(&j->a), RAX);
+        e_pext(e, R11, RCX, h_abs(&j->mask_idx));
+        e_lea(e, R11, h_sib(NOREG, R11, 3, 0));
+        e_mov_load(e, RAX, h_sib(NOREG, R11, 2, tag));
+        e_lea(e, RCX, h_sib(RCX, RAX, 0, align ? 0 : (int32_t)n - 1)); /* the last byte */
+        e_pext(e, RCX, RCX, h_abs(mask));
+        e_mov_load(e, RAX, h_abs(&j->a));
+        e_mov_load(e, R11, h_sib(NOREG, R11, 2, add));
+        ok = e_jrcxz(e);
+        e_mov_load(e, RCX, h_abs(&j->lo));
+        out = e_jmp(e);
+        e_bind8(e, ok);
+        e_mov_load(e, RCX, h_abs(&j->lo));
+        e1(e, 0xc3);
+        e_bind(out, miss);
+        return;
+    }
+    e_bind(e_jmp(e), miss);
+}
+
+static void check_thunks(struct jit *j, struct emit *e)
+{
+    const uint8_t *miss = e->p;
+
+    e_mov_store(e, h_abs(&j->ea), RCX);
+    e1(e, 0x59);                               /* pop rcx */
+    e_mov_store(e, h_abs(&j->site), RCX);
+    to_c(e, j);
+    e_mov_load(e, RSI, h_abs(&j->site));
+    e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
+    call_c(e, (const void *)jit_c_check);
+    go_on(e, j);
+    for (unsigned view = 0; view < JIT_CLASSES; view++)
+        for (unsigned i = 0; i < 4 * JIT_CHECKS; i++)
+            check_thunk(j, e, view, i & 1, i & 2, i / 4, miss);
 }
 
 void jit_make_thunks(struct jit *j)
@@ -278,6 +370,7 @@ void jit_make_thunks(struct jit *j)
     j->t_x87load = site_thunk(j, &e, (const void *)jit_c_x87load);
     jit_make_event_thunks(j, &e);
     slot_thunk(j, &e);
+    check_thunks(j, &e);
     for (unsigned c = 0; c < JIT_CLASSES; c++) {
         struct hop m = h_reg(RCX);
 

@@ -26,7 +26,7 @@ struct ti {
     int64_t omem, ostack;      /* offset of the base register from the group's root there */
 };
 
-enum cold_kind { COLD_MISS, COLD_SLOT, COLD_LINK, COLD_EXIT, COLD_EXEC, COLD_RETS, COLD_HOT };
+enum cold_kind { COLD_MISS, COLD_SLOT, COLD_LINK, COLD_EXIT, COLD_EXEC, COLD_RETS, COLD_HOT, COLD_UNEQUAL };
 struct cold {
     uint8_t kind, n, acc, flags;
     uint8_t ti;
@@ -34,9 +34,10 @@ struct cold {
     uint8_t *retry;
     uint8_t *again;            /* slot: the check without saving the flags */
     uint32_t slot;
+    bool jc;                   /* unequal: by the jump cache, not by C */
     bool keep_flags;           /* slot */
     bool host;                 /* slot: holds the host page */
-    uint64_t target;           /* link, exit: guest address */
+    uint64_t target;           /* link, exit, unequal: guest address */
     uint8_t align;
     int16_t glo;               /* group: see struct jsite */
     uint16_t gn;
@@ -69,6 +70,7 @@ struct tr {
     struct group g[MAX_GROUPS];
     unsigned ngroups;
     bool hot;                  /* it runs often: more care pays */
+    bool warm;                 /* it has run some times: checks are in line */
     bool counted;              /* its runs are */
     uint32_t slots;            /* offset of the last site with a slot */
     bool stack_taken[2];       /* by a group: the stack's slot for reads, for writes */
@@ -167,6 +169,8 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in);
 void tr_link_to(struct tr *t, uint8_t *rel, uint64_t target);
 void tr_poll(struct tr *t, uint64_t target, unsigned live);
 void tr_goto_guest(struct tr *t, uint64_t target, uint64_t from, unsigned live);
+void tr_unequal(struct tr *t, uint64_t v);
+void tr_jmp_indirect(struct tr *t);
 int tr_emit_branch(struct tr *t, const struct x86_insn *in);
 void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss);
 

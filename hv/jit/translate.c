@@ -8,6 +8,7 @@
 #include "hv/jit/tr.h"
 
 #include <stdio.h>
+#include <x86intrin.h>
 
 const uint8_t jit_host_of[18] = { RAX, R9, RDX, RBX, R10, RBP, RSI, RDI, R8,
                                   NOREG, NOREG, NOREG, R12, R13, R14, R15, NOREG, NOREG };
@@ -68,7 +69,7 @@ static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsit
     uint32_t n = c->flags & JS_GROUP ? c->gn : c->n;
     struct jslot_site u = {
         .s = *s, .lim = 4096 - n, .mask = c->host ? ~0ull : 0,
-        .tags = (uint32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd),
+        .group = 1ull << jit_slot_group(c->slot), .tags = (uint32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd),
         .slot = (uint32_t)(uintptr_t)&j->slot[c->slot], .budget = (uint32_t)(uintptr_t)&j->slot_budget[c->slot],
         .dirty = (uint32_t)(uintptr_t)&j->slot_dirty[c->slot / JIT_SLOT_CHUNK], .number = c->slot, .align = c->align, .chain = t->slots,
     };
@@ -134,6 +135,13 @@ static void emit_cold(struct tr *t)
             e_mov_imm(E, T0, c->target);
             e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
             break;
+        case COLD_UNEQUAL: /* rcx is something else */
+            tr_unequal(t, c->target);
+            if (c->jc)
+                tr_jmp_indirect(t);
+            else
+                e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
+            break;
         case COLD_HOT:
             emit_site(t, t->j->t_hot, &s);
             break;
@@ -148,6 +156,26 @@ static void emit_cold(struct tr *t)
             break;
         }
     }
+}
+
+/* What C needs to know of the accesses that are checked by a call. */
+static void accesses_done(struct tr *t, uint32_t first)
+{
+    struct jit *j = t->j;
+
+    for (uint32_t i = first; i < j->nacc; i++) {
+        struct jsite *s = &j->acc[i].s;
+        const struct ti *ti = &t->ti[s->arg];
+
+        s->block = t->blockno;
+        s->off = ti->off;
+        s->len = ti->in.len;
+        s->view = ti->view;
+        s->flags |= ti->in.attr & X86_A_END ? JS_END : 0;
+        s->next = t->ti[s->arg + 1].host;
+        s->arg = 0;
+    }
+    j->acc_n[j->seg] = j->nacc;
 }
 
 /* Guest bytes and mnemonics, and where the host code is and what it is. */
@@ -178,6 +206,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     unsigned off = (unsigned)(lin & 4095), live;
     uint64_t page2 = ~0ull;
     uint8_t *sigmiss, *sigmiss2 = NULL;
+    uint32_t first_acc;
     struct jblock *b;
     bool ended = false;
 
@@ -185,13 +214,12 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         j->want_reset |= JIT_RESET;
         return NULL;
     }
-    if (j->used + JIT_BLOCK_MAX > j->seg_end || (!j->free_blocks && j->nblocks >= JIT_MAX_BLOCKS) ||
-        j->npool + 4 * JIT_MAX_INSNS >= j->pool_end) {
+    if (j->used + JIT_BLOCK_MAX > j->cold_begin || j->cold + JIT_BLOCK_MAX > j->seg_end || (!j->free_blocks && j->nblocks >= JIT_MAX_BLOCKS) ||
+        j->npool + 4 * JIT_MAX_INSNS >= j->pool_end || j->nacc + 2 * JIT_MAX_INSNS >= j->acc_end) {
         j->want_reset |= JIT_EVICT;
         return NULL;
     }
-    if (j->used + JIT_BLOCK_MAX > j->huge_end)
-        jit_more_huge(j);
+    jit_more_huge(j);
     t->j = j;
     t->vp = vp;
     t->base = j->rw;
@@ -205,11 +233,13 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->ram_page = ram_page;
     t->phys = ram_page << 12 | (lin & 4095);
     t->hot = j->always_hot || (*jit_hint(j, t->phys) & JHINT_HOT);
+    t->warm = t->hot || (*jit_hint(j, t->phys) & JHINT_WARM);
     t->counted = !j->always_hot && !(t->hot && (*jit_hint(j, t->phys) & JHINT_TRIED));
     t->slots = 0;
     t->stack_taken[0] = t->stack_taken[1] = false;
     t->claimed = 0;
     t->n = t->ncold = 0;
+    first_acc = j->nacc;
     t->vchecked = t->xchecked = false;
     t->align = 0;
 
@@ -289,6 +319,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     b = &j->blocks[t->blockno];
     *b = (struct jblock){ .rip = t->rip, .phys = ram_page << 12 | (lin & 4095), .key = key, .cls = (uint8_t)t->cls,
                           .ninsns = (uint16_t)t->n, .len = (uint16_t)(end_rip - t->rip), .live_in = t->ti[0].live_in };
+    b->since = (uint32_t)(__rdtsc() >> 10);
     b->sig = sig;
     b->sig2 = sig2;
     b->groups = t->ngroups > 0;
@@ -309,6 +340,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         struct ti *ti = &t->ti[i];
         uint8_t *start = E->p;
         unsigned ncold = t->ncold;
+        uint32_t nacc = j->nacc;
         struct group saved[MAX_GROUPS];
         bool ok = false;
 
@@ -330,6 +362,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         if (!ok) {
             E->p = start;
             t->ncold = ncold;
+            j->nacc = nacc;
             memcpy(t->g, saved, t->ngroups * sizeof(saved[0]));
             emit_exec(t, i);
             ended = tr_ends_block(t, &ti->in);
@@ -340,7 +373,10 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         t->cur = t->n - 1;
         tr_link_to(t, e_jmp(E), end_rip);
     }
+    b->end = off_of(t, E->p);
+    E->p = j->rw + j->cold;
     emit_cold(t);
+    accesses_done(t, first_acc);
     b->slots = t->slots;
     e_bind(sigmiss, E->p);
     if (sigmiss2)
@@ -350,7 +386,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     b->drop = off_of(t, E->p);
     e_mov_imm(E, T0, t->rip);
     emit_site(t, j->t_drop, &(struct jsite){ .block = t->blockno });
-    b->end = off_of(t, E->p);
+    b->size = b->end - b->ind + off_of(t, E->p) - j->cold;
+    j->cold = (off_of(t, E->p) + 3) & ~3u;
     j->used = (b->end + 15) & ~15u;
     if (j->dump)
         dump_block(t, b);

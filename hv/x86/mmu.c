@@ -126,7 +126,7 @@ void x86_tlb_flush_nonglobal(struct hv_vp *vp)
         return;
     }
     vp->counters[HV_CTR_TLB_FLUSHES]++;
-    taken(m, X86_TAKEN_ALL, 0);
+    taken(m, X86_TAKEN_NONGLOBAL, 0);
     tlb_clear_log(m, 0);
     pdc_flush(m);
     fetch_flush(m, false);

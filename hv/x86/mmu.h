@@ -17,7 +17,7 @@ struct hv_vp;
  * is no use holds the tag of a page that belongs to a slot far away (x86_tlb_never), which no access that
  * selects this slot can match, not even by its last byte.  Pages that need attention on each store (code, dirty log, read-only, MMIO,
  * breakpoints, alignment checks) have no write tag and take the slow path. */
-enum { X86_TLB_BITS = 13, X86_TLB_SIZE = 1 << X86_TLB_BITS, X86_TLB_LOG = 2048 };
+enum { X86_TLB_BITS = 13, X86_TLB_SIZE = 1 << X86_TLB_BITS, X86_TLB_LOG = 8192 };
 
 struct x86_tlb_entry {
     uint64_t nrd;  /* - page, or never */
@@ -52,9 +52,9 @@ struct x86_itlb_entry {
 enum { X86_FETCH_ALL, X86_FETCH_NONGLOBAL, X86_FETCH_PAGE, X86_FETCH_LOG = 16 };
 struct x86_fetch_event { uint64_t lin; uint8_t kind; };
 
-/* What made tlb_gen change, for engines that remember host addresses: all, one linear page, the right to write to one
- * host page. */
-enum { X86_TAKEN_ALL, X86_TAKEN_PAGE, X86_TAKEN_WRITE, X86_TAKEN_LOG = 16 };
+/* What made tlb_gen change, for engines that remember host addresses: all, all but global pages, one linear page,
+ * the right to write to one host page. */
+enum { X86_TAKEN_ALL, X86_TAKEN_NONGLOBAL, X86_TAKEN_PAGE, X86_TAKEN_WRITE, X86_TAKEN_LOG = 16 };
 struct x86_taken { uint64_t page; uint8_t kind; };
 
 /* Cached pointers to page tables: linear >> 21 -> last-level table, with the rights of the levels above. */
