@@ -389,6 +389,7 @@ struct io {
     struct event *wake;
     int wake_fd;
     struct work *head, **tail;  /* guarded by io.lock */
+    bool awake;                 /* the I/O thread will look at the work; guarded by io.lock */
     struct mobo_watch *watches; /* guarded by io.lock */
     struct mobo_char *chars;    /* set up in create() */
     struct mobo_block *blocks;  /* guarded by io.lock */

@@ -58,6 +58,7 @@ static void woken(evutil_socket_t fd, short what, void *ctx)
     for (unsigned left = 1000; left; left--) { /* then let other events have their turn */
         pthread_mutex_lock(&v->io.lock);
         w = take(&v->io);
+        v->io.awake = w != NULL;
         pthread_mutex_unlock(&v->io.lock);
         if (!w)
             return;
@@ -77,6 +78,7 @@ static void woken(evutil_socket_t fd, short what, void *ctx)
 int io_post(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *ctx)
 {
     struct work *w = calloc(1, sizeof(*w));
+    bool asleep;
 
     if (!w)
         return -ENOMEM;
@@ -86,8 +88,11 @@ int io_post(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *c
     pthread_mutex_lock(&v->io.lock);
     *v->io.tail = w;
     v->io.tail = &w->next;
+    asleep = !v->io.awake;
+    v->io.awake = true;
     pthread_mutex_unlock(&v->io.lock);
-    wake(v);
+    if (asleep) /* one of a batch wakes it */
+        wake(v);
     return 0;
 }
 

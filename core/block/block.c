@@ -411,6 +411,15 @@ int block_write_zeroes(struct block *b, uint64_t off, uint64_t len, bool unmap)
     return err || !len ? err : b->driver->write_zeroes(b, off, len, unmap);
 }
 
+int block_readv_nowait(struct block *b, uint64_t off, const struct iovec *iov, int niov)
+{
+    uint64_t len = iov_bytes(iov, niov);
+
+    if (!b->driver->readv_nowait || !len || check_request(b, off, len))
+        return -EAGAIN;
+    return b->driver->readv_nowait(b, off, iov, niov);
+}
+
 int block_submit(struct block *b, struct block_request *r)
 {
     uint64_t len = r->op == BLOCK_OP_READ || r->op == BLOCK_OP_WRITE ? iov_bytes(r->iov, r->niov)

@@ -93,6 +93,9 @@ int block_discard(struct block *b, uint64_t off, uint64_t len);
 /** Reads give zeroes afterwards.  @unmap: host space may be given back. */
 int block_write_zeroes(struct block *b, uint64_t off, uint64_t len, bool unmap);
 
+/** Read if all of it is at hand: never waits for a disk or a lock.
+ * @return 0; -EAGAIN: use block_readv(). */
+int block_readv_nowait(struct block *b, uint64_t off, const struct iovec *iov, int niov);
 /** Begin a request where that needs no thread: its end is r->done(), on any thread, perhaps before this
  * returns.  Never blocks.
  * @return 0; -EAGAIN: use the functions above; else the error, done() is not called. */

@@ -34,6 +34,8 @@ struct block_driver {
     int (*check)(struct block *b, struct block_check *check, struct diag *diag);
     int (*create)(struct bfile *f, const struct block_create_options *opt, struct block *parent,
                   struct diag *diag);
+    /** Read if it needs no waiting.  @return 0; -EAGAIN.  Optional. */
+    int (*readv_nowait)(struct block *b, uint64_t off, const struct iovec *iov, int niov);
     /** See block_submit(); the request is sound.  Optional. */
     int (*submit)(struct block *b, struct block_request *r);
     /** Whether @parent is the one that this differencing image was made for. */

@@ -144,6 +144,18 @@ static int posix_writev(struct bfile *f, const struct iovec *iov, int niov, uint
     return n < 0 ? (int)n : 0;
 }
 
+/* What the page cache has. */
+static int posix_readv_nowait(struct bfile *f, const struct iovec *iov, int niov, uint64_t off)
+{
+    struct posix_file *p = (struct posix_file *)f;
+
+    if (niov > IOV_MAX || off > INT64_MAX || pick_fd(p, iov, niov, off) != p->fd)
+        return -EAGAIN;
+    return preadv2(p->fd, iov, niov, (off_t)off, RWF_NOWAIT) == (ssize_t)iov_bytes(iov, niov)
+               ? 0
+               : -EAGAIN;
+}
+
 static int posix_sync(struct bfile *f)
 {
     struct posix_file *p = (struct posix_file *)f;
@@ -258,7 +270,7 @@ static void posix_close(struct bfile *f)
 
 static const struct bfile_ops posix_ops = {
     posix_readv, posix_writev,   posix_sync,   posix_truncate, posix_size,
-    posix_zero,  posix_allocate, posix_extent, posix_close, NULL, NULL,
+    posix_zero,  posix_allocate, posix_extent, posix_close,    NULL, posix_readv_nowait, NULL,
 };
 
 /* One writer or many readers, of ours and of others that take such locks. */
@@ -534,7 +546,7 @@ static void overlay_close(struct bfile *f)
 
 static const struct bfile_ops overlay_ops = {
     overlay_readv, overlay_writev,   overlay_sync,   overlay_truncate, overlay_size_of,
-    overlay_zero,  overlay_allocate, overlay_extent, overlay_close, NULL, NULL,
+    overlay_zero,  overlay_allocate, overlay_extent, overlay_close,    NULL, NULL, NULL,
 };
 
 struct bfile *overlay_create(struct bfile *below)

@@ -35,6 +35,8 @@ struct bfile_ops {
     /** Begin a request that lies within the file; its end is r->done(), on any thread.  Optional, and
      * never blocks.  @return 0; -EAGAIN: only the functions above can do it. */
     int (*submit)(struct bfile *f, struct block_request *r);
+    /** Read all of it if that needs no waiting (for a disk or a lock).  @return 0; -EAGAIN.  Optional. */
+    int (*readv_nowait)(struct bfile *f, const struct iovec *iov, int niov, uint64_t off);
     /** Somebody waits for all requests (until told that nobody does): what depends on something that
      * may never come is to fail with -ENOTCONN soon.  Optional, any thread. */
     void (*hurry)(struct bfile *f, bool on);

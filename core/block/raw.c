@@ -43,6 +43,12 @@ static int raw_readv(struct block *b, uint64_t off, const struct iovec *iov, int
     return 0;
 }
 
+static int raw_readv_nowait(struct block *b, uint64_t off, const struct iovec *iov, int niov)
+{
+    return b->file->ops->readv_nowait ? b->file->ops->readv_nowait(b->file, iov, niov, off)
+                                      : -EAGAIN;
+}
+
 /* A guest must not turn its disk into an image of another format for the next start. */
 static bool forges(const struct block *b, uint64_t off, const struct iovec *iov, int niov)
 {
@@ -129,4 +135,5 @@ const struct block_driver block_raw = {
     .name = "raw", .format = BLOCK_RAW, .open = raw_open, .close = raw_close, .readv = raw_readv,
     .writev = raw_writev, .flush = block_sync, .discard = raw_discard,
     .write_zeroes = raw_write_zeroes, .map = raw_map, .create = raw_create, .submit = raw_submit,
+    .readv_nowait = raw_readv_nowait,
 };

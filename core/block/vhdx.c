@@ -525,6 +525,29 @@ static int vhdx_readv(struct block *b, uint64_t off, const struct iovec *iov, in
     return err;
 }
 
+/* Of one block that is there, whose table page has been read. */
+static int vhdx_readv_nowait(struct block *b, uint64_t off, const struct iovec *iov, int niov)
+{
+    uint64_t len = iov_bytes(iov, niov), within = off % b->block_size, idx, e;
+    struct vhdx *v = b->state;
+    const struct vhdx_page *p;
+    int err = -EAGAIN;
+
+    if (len > b->block_size - within || !b->file->ops->readv_nowait)
+        return -EAGAIN;
+    if (pthread_rwlock_tryrdlock(&v->lock))
+        return -EAGAIN;
+    idx = vhdx_bat_index(v, off / b->block_size);
+    p = atomic_load_explicit(&v->bat[idx / (VHDX_PAGE / 8)], memory_order_acquire);
+    if (p) {
+        e = get_le64(p->data + idx % (VHDX_PAGE / 8) * 8);
+        if ((e & 7) == VHDX_PRESENT)
+            err = b->file->ops->readv_nowait(b->file, iov, niov, (e >> 20) * MIB + within);
+    }
+    pthread_rwlock_unlock(&v->lock);
+    return err;
+}
+
 static int vhdx_writev(struct block *b, uint64_t off, const struct iovec *iov, int niov)
 {
     struct iov_cursor c = { iov, niov, 0 };
@@ -747,5 +770,5 @@ const struct block_driver block_vhdx = {
     .name = "vhdx", .format = BLOCK_VHDX, .open = vhdx_open, .close = vhdx_close,
     .readv = vhdx_readv, .writev = vhdx_writev, .flush = vhdx_flush, .discard = vhdx_discard,
     .write_zeroes = vhdx_write_zeroes, .map = vhdx_map, .info = vhdx_info, .check = vhdx_check,
-    .create = vhdx_create, .check_parent = vhdx_check_parent,
+    .create = vhdx_create, .check_parent = vhdx_check_parent, .readv_nowait = vhdx_readv_nowait,
 };

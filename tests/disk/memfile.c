@@ -149,7 +149,7 @@ static void mem_close(struct bfile *f)
 
 static const struct bfile_ops mem_ops = {
     mem_readv, mem_writev,   mem_sync,   mem_truncate, mem_size,
-    mem_zero,  mem_allocate, mem_extent, mem_close, NULL, NULL,
+    mem_zero,  mem_allocate, mem_extent, mem_close,    NULL, NULL, NULL,
 };
 
 static struct memfile *make(const char *path, int fd, int flags)
