@@ -61,7 +61,7 @@ start() {
     "$build/mobo" run "$top/conf/debian.ini" --set "boot.kernel=$image/vmlinuz" --set "boot.initrd=$image/initrd.img" \
         --set "disk0.image=$work/disk.vhdx" --set "net0.hostfwd=tcp:$port-:22" --set "vm.processors=$vps" \
         --set "com1.backend=file:$log.log" ${MOBO_ENGINE:+--engine "$MOBO_ENGINE"} \
-        --control "$work/ctl" --timeout $((400 + ${LIFECYCLE:-10} * 6)) >"$log.out" 2>&1 </dev/null &
+        --control "$work/ctl" --timeout $((400 + ${LIFECYCLE:-10} * 10)) >"$log.out" 2>&1 </dev/null &
     pid=$!
     eventually "${BOOT_LIMIT:-150}" ssh_or_end
     ! ended && return 0
@@ -144,6 +144,17 @@ for vps in "$@"; do
 
     check 'ssh: 20 MB to the guest and back' bash -c "head -c 20000000 /dev/zero | tr '\\0' 'm' >$work/big; $(declare -f guest); work=$work port=$port
         guest 'cat >/tmp/big' <$work/big && guest 'cat /tmp/big' | cmp - $work/big"
+    # Sub-channels, and channels on other processors.
+    if [ "$vps" -ge 2 ]; then
+        T=200 guest 'sh -s' <"$top/tests/guests/channels" >"$work/channels" 2>&1
+        while IFS= read -r line; do
+            case $line in
+            'ok: '*) ok "${line#ok: }" ;;
+            *) bad "channels: ${line#not ok: }" ;;
+            esac
+        done < <(grep -v '^end$' "$work/channels")
+        tail -n 1 "$work/channels" | grep -q '^end$' || bad 'channels: no end'
+    fi
     if guest 'dmesg | grep -E -i "hv_[a-z]*: .*(error|fail|invalid|unable)|BUG:|WARNING:|Call Trace"'; then
         bad 'the kernel has no complaint'
     else
@@ -153,7 +164,7 @@ for vps in "$@"; do
     # Drivers leave and come back; the guest does it by itself, as the network is among them.
     guest 'cat >/root/lifecycle' <"$top/tests/guests/lifecycle"
     guest "systemd-run -q --no-block --unit=lifecycle sh -c 'sh /root/lifecycle ${LIFECYCLE:-10} >/root/lifecycle.out 2>&1'"
-    if T=20 eventually $((60 + ${LIFECYCLE:-10} * 4)) guest 'grep -q ^end /root/lifecycle.out'; then
+    if T=20 eventually $((100 + ${LIFECYCLE:-10} * 8)) guest 'grep -q ^end /root/lifecycle.out'; then
         while IFS= read -r line; do
             case $line in
             'ok: '*) ok "${line#ok: }" ;;
