@@ -251,6 +251,7 @@ static json_t *do_resume(struct worker *w, json_t *params, struct rpc_error *e)
     int err = w->paused ? vmb_resume(w->vmb) : 0;
 
     (void)params;
+    w->no_space = false; /* whoever says this hears of it if there is still none */
     if (!err && w->paused) {
         w->paused = false;
         control_notify(w->control, "running", 0);
