@@ -15,18 +15,6 @@ static struct kvm_cpuid2 *table(void)
     return t;
 }
 
-int kvm_cpuid_load(struct hv_partition *p)
-{
-    struct kvm_part *kp = kvm_part(p);
-    int err;
-
-    kp->supported = table();
-    if (!kp->supported)
-        return hv_fail(-ENOMEM, "KVM: out of memory");
-    err = kvm_ioctl(kp->fd, KVM_GET_SUPPORTED_CPUID, kp->supported);
-    return err < 0 ? hv_fail(err, "KVM_GET_SUPPORTED_CPUID: %s", strerror(-err)) : 0;
-}
-
 static const struct kvm_cpuid_entry2 *find(const struct kvm_cpuid2 *t, uint32_t leaf, uint32_t sub)
 {
     static const struct kvm_cpuid_entry2 none;
@@ -36,6 +24,23 @@ static const struct kvm_cpuid_entry2 *find(const struct kvm_cpuid2 *t, uint32_t 
             (!(t->entries[i].flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || t->entries[i].index == sub))
             return &t->entries[i];
     return &none;
+}
+
+int kvm_cpuid_load(struct hv_partition *p)
+{
+    struct kvm_part *kp = kvm_part(p);
+    int err;
+
+    kp->supported = table();
+    if (!kp->supported)
+        return hv_fail(-ENOMEM, "KVM: out of memory");
+    err = kvm_ioctl(kp->fd, KVM_GET_SUPPORTED_CPUID, kp->supported);
+    if (err < 0)
+        return hv_fail(err, "KVM_GET_SUPPORTED_CPUID: %s", strerror(-err));
+    kp->phys_bits = find(kp->supported, 0x80000008u, 0)->eax & 0xff;
+    if (kp->phys_bits < 36 || kp->phys_bits > HV_MAXPHYADDR)
+        kp->phys_bits = HV_MAXPHYADDR;
+    return 0;
 }
 
 /* The TSC's rate as a fraction of the crystal's 1 GHz.  Linux multiplies numerator and crystal in 32 bits of kHz:
@@ -117,8 +122,8 @@ void kvm_cpuid_filter(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint3
         break;
     case 0x80000007u: r[3] &= e->edx; break;
     case 0x80000008u:
-        if ((e->eax & 0xff) && (r[0] & 0xff) > (e->eax & 0xff))
-            r[0] = (r[0] & ~0xffu) | (e->eax & 0xff);
+        if ((r[0] & 0xff) > kp->phys_bits)
+            r[0] = (r[0] & ~0xffu) | kp->phys_bits;
         break;
     }
 }

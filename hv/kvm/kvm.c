@@ -524,6 +524,8 @@ static void kvm_run_vp(struct hv_vp *vp)
         if (att & (HV_ATT_CANCEL | HV_ATT_EXIT))
             break;
         if (atomic_load(&kvm_part(vp->p)->broken)) {
+            finish_pending(kv);
+            kvm_state_pull(vp);
             hv_vp_exit(vp, HV_EXIT_ERROR, "vp %u: KVM did not take a change of the guest's memory", vp->index);
             break;
         }

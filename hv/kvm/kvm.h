@@ -31,6 +31,7 @@ struct kvm_part {
     int fd, vm;
     size_t run_size;
     unsigned max_slots;
+    unsigned phys_bits;                /* of the guest's physical addresses */
     bool tsc_scaling, tsc_attr, deadline, xcrs;
     uint64_t host_khz, tsc_khz;        /* of the host and of the guest */
     struct kvm_cpuid2 *supported;      /* owned */

@@ -184,6 +184,7 @@ static bool slot_same(const struct kvm_slot *s, const struct hv_gpa_range *r)
 struct map_ctx {
     struct hv_gpa_range *r;
     uint32_t n, max;
+    unsigned phys_bits;
     bool full;
 };
 
@@ -191,6 +192,8 @@ static void map_add(void *ctx, const struct hv_gpa_range *r)
 {
     struct map_ctx *m = ctx;
 
+    if (r->gpa >> m->phys_bits && r->len == HV_PAGE_SIZE)
+        return; /* the guest has placed an overlay where no address of its reaches; KVM would refuse the slot */
     if (m->n == m->max) {
         uint32_t max = m->max ? m->max * 2 : 64;
         struct hv_gpa_range *t = realloc(m->r, max * sizeof(*t));
@@ -208,7 +211,7 @@ static void map_add(void *ctx, const struct hv_gpa_range *r)
 int kvm_mem_changed(struct hv_partition *p)
 {
     struct kvm_part *kp = kvm_part(p);
-    struct map_ctx m = { 0 };
+    struct map_ctx m = { .phys_bits = kp ? kp->phys_bits : 0 };
     unsigned free_slot = 0;
     bool stopped = false;
     int err = 0;
