@@ -182,62 +182,93 @@ static void fsig_sync(struct hv_vp *vp)
     }
 }
 
-/* Code that lies on huge pages is found faster by the host's instruction TLB, and takes fewer page faults to make.
- * Memory of a memfd gets them by asking (Linux 6.1), whatever the host's default is; else nothing changes. */
-void jit_more_huge(struct jit *j)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        uint32_t *end = &j->huge_end[i], want = (i ? j->cold : j->used) + JIT_BLOCK_MAX;
-
-        while (*end < want && *end + JIT_HUGE <= JIT_CACHE_SIZE) {
-            (void)*(volatile uint8_t *)(j->rw + *end); /* there has to be some page */
-            madvise(j->rw + *end, JIT_HUGE, MADV_COLLAPSE);
-            *end += JIT_HUGE;
-        }
-    }
-}
-
+/* Segment @n is filled from now on.  Code that lies on a huge page is found faster by the host's instruction TLB, and
+ * takes fewer page faults to make: memory of a memfd gets one by asking (Linux 6.1), whatever the host's default is;
+ * else nothing changes. */
 static void segment_begin(struct jit *j, uint32_t n)
 {
+    uint32_t begin = n * j->seg_size;
+
     j->seg = n;
-    j->used = j->first + n * j->seg_size;
-    j->seg_end = j->used + j->seg_size;
-    j->cold = j->cold_begin = j->used + (j->seg_size / JIT_HOT_PART & ~63u);
-    j->huge_end[0] = j->used & ~(uint32_t)(JIT_HUGE - 1);
-    j->huge_end[1] = j->cold & ~(uint32_t)(JIT_HUGE - 1);
+    j->filled |= 1ull << n;
+    j->used = n ? begin : j->first;
+    j->seg_end = begin + j->seg_size;
+    j->cold = j->cold_begin = j->used + ((j->seg_end - j->used) / JIT_HOT_PART & ~63u);
     j->nacc = JIT_MAX_ACC / JIT_SEGMENTS * n;
     j->acc_n[n] = j->nacc;
     j->acc_end = j->nacc + JIT_MAX_ACC / JIT_SEGMENTS;
     j->npool = JIT_MAX_POOL / JIT_SEGMENTS * n;
     j->pool_end = j->npool + JIT_MAX_POOL / JIT_SEGMENTS;
+    j->made = j->reasons = 0;
+    if (j->seg_size != JIT_HUGE)
+        return;
+    (void)*(const volatile uint8_t *)(j->rx + begin); /* there has to be some page */
+    madvise((void *)(uintptr_t)(j->rx + begin), JIT_HUGE, MADV_COLLAPSE);
 }
 
-/* New code goes where the oldest is.  Not while translated code is on the stack.  Whatever leads from outside to a
+enum { SMALL_SEGMENTS = 6, REMAP_EACH = 512 /* blocks */ };
+_Static_assert(JIT_SEGMENTS <= 64 && JIT_CACHE_MIN / JIT_HUGE >= 1, "a bit for each segment");
+
+static uint32_t gone_bit(uint64_t phys, uint32_t key)
+{
+    return (uint32_t)((phys * 0x9e3779b97f4a7c15ull ^ key * 0xff51afd7ed558ccdull) >> 40) & (JIT_GONE - 1);
+}
+
+/* The writable view need not count twice where nothing is written.  Its mapping comes back by itself. */
+static void unmap_written(struct jit *j)
+{
+    if (j->written)
+        madvise(j->rw, JIT_CACHE_SIZE, MADV_DONTNEED);
+    j->written = false;
+}
+
+/* A block is made: is it one that a larger cache is good for? */
+static void note_made(struct jit *j, const struct jblock *b)
+{
+    uint32_t bit = gone_bit(b->phys, b->key);
+
+    j->written = true;
+    if (++j->made % REMAP_EACH == 0)
+        unmap_written(j);
+    if (!(*jit_hint(j, b->phys) & JHINT_WARM))
+        j->reasons += b->cls == X86_VIEW_USER ? 2 : j->gone[bit / 64] >> bit % 64 & 1;
+}
+
+static void note_gone(struct jit *j, const struct jblock *b)
+{
+    uint32_t bit = gone_bit(b->phys, b->key);
+
+    j->ngone += !(j->gone[bit / 64] >> bit % 64 & 1);
+    j->gone[bit / 64] |= 1ull << bit % 64;
+}
+
+/* Drop all blocks between @lo and @hi.  Not while translated code is on the stack.  Whatever leads from outside to a
  * block there is undone as when it is dropped; what leads out of it leaves the lists of the blocks outside.  Whoever
  * else keeps addresses of host code has to forget them here and in reset_now. */
-static void evict(struct hv_vp *vp)
+static void evict_range(struct jit *j, uint32_t lo, uint32_t hi)
 {
-    struct jit *j = jit_of(vp);
-    uint32_t lo, hi;
-
-    vp->counters[HV_CTR_CODE_EVICTIONS]++;
-    j->want_reset = 0;
-    segment_begin(j, (j->seg + 1) % JIT_SEGMENTS);
     rets_clear_all(j);
-    lo = j->used;
-    hi = j->seg_end;
+    if (j->ngone > JIT_GONE / 3) { /* it would know everything */
+        memset(j->gone, 0, sizeof(j->gone));
+        j->ngone = 0;
+    }
     for (uint32_t n = 1; n < j->nblocks; n++) {
         struct jblock *b = &j->blocks[n];
 
-        if (b->ind - lo < hi - lo && !b->dead)
+        if (b->ind - lo < hi - lo && !b->dead) {
             block_drop(j, b);
+            note_gone(j, b);
+        }
     }
     memset(j->page, 0, sizeof(j->page));
     memset(j->cross, 0, sizeof(j->cross));
     memset(j->slow, 0, sizeof(j->slow));
+    j->free_blocks = 0;
     for (uint32_t n = 1; n < j->nblocks; n++) {
         struct jblock *b = &j->blocks[n];
 
+        if (b->ind - lo < hi - lo || !b->ind)
+            continue;
         if (b->dead)
             continue;
         for (uint32_t *pp = &b->heirs_of; *pp;) {
@@ -267,14 +298,41 @@ static void evict(struct hv_vp *vp)
             j->cross[b->page2 % JIT_CROSS] = n;
         }
     }
-    j->free_blocks = 0;
     for (uint32_t n = 1; n < j->nblocks; n++)
         if (j->blocks[n].ind - lo < hi - lo || !j->blocks[n].ind) {
             j->blocks[n] = (struct jblock){ .dead = 1, .hash_next = j->free_blocks };
             j->free_blocks = n;
         }
-    /* The writable view is looked at rarely from now on: its mapping need not count twice.  It comes back by itself. */
-    madvise(j->rw, JIT_CACHE_SIZE, MADV_DONTNEED);
+}
+
+/* The segment is full.  New code goes where nothing is; else where the oldest is.  The cache grows when much of what was
+ * made is programs' or had been given up before: a boot runs most of the kernel's code once. */
+static void evict(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+    uint64_t room = ~j->filled & (~0ull >> (64 - j->nsegs));
+
+    j->want_reset = 0;
+    if (!room && j->nsegs < j->max_segs && j->reasons > j->made) {
+        j->nsegs *= 2;
+        if (j->nsegs > j->max_segs)
+            j->nsegs = j->max_segs;
+        room = ~j->filled & (~0ull >> (64 - j->nsegs));
+    }
+    if (!room) {
+        uint32_t many = (j->nsegs + 5) / 6; /* as all blocks are looked at */
+
+        if (j->hand >= j->nsegs)
+            j->hand = 0;
+        if (many > j->nsegs - j->hand)
+            many = j->nsegs - j->hand;
+        vp->counters[HV_CTR_CODE_EVICTIONS]++;
+        evict_range(j, j->hand * j->seg_size, (j->hand + many) * j->seg_size);
+        room = ~(~0ull << many) << j->hand;
+        j->filled &= ~room;
+        j->hand += many;
+    }
+    segment_begin(j, (uint32_t)__builtin_ctzll(room));
 }
 
 /* Forget all translations.  Not while translated code is on the stack. */
@@ -290,6 +348,10 @@ static void reset_now(struct hv_vp *vp)
     }
     j->nblocks = 1;
     j->free_blocks = 0;
+    j->filled = 0;
+    j->hand = 0;
+    memset(j->gone, 0, sizeof(j->gone));
+    j->ngone = 0;
     segment_begin(j, 0);
     j->next_sig = 1;
     memset(j->hash, 0, sizeof(j->hash));
@@ -410,6 +472,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
         if (!b)
             return NULL;
         vp->counters[HV_CTR_CODE_BYTES] += b->size;
+        note_made(j, b);
         n = (uint32_t)(b - j->blocks);
         b->hash_next = j->hash[hash_bucket(phys)];
         j->hash[hash_bucket(phys)] = n;
@@ -654,6 +717,7 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
         uint32_t at = (uint32_t)((const uint8_t *)s - j->rx);
         struct jsite *site = (struct jsite *)(j->rw + at);
 
+        j->written = true;
         memcpy(&site->retry, j->rw + s->arg, 4);
         site->next = b->links;
         b->links = at;
@@ -734,7 +798,7 @@ exec:
 const uint8_t *jit_c_check(struct hv_vp *vp, const uint8_t *at)
 {
     struct jit *j = jit_of(vp);
-    uint32_t off = (uint32_t)(at - j->rx), seg = (off - j->first) / j->seg_size;
+    uint32_t off = (uint32_t)(at - j->rx), seg = off / j->seg_size;
     uint32_t lo = JIT_MAX_ACC / JIT_SEGMENTS * seg, hi = j->acc_n[seg];
 
     while (hi - lo > 1) { /* it is there */
@@ -797,7 +861,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
 
 /* ---- running ---------------------------------------------------------------------------------------------- */
 
-/* Code in proportion to the guest's memory: 1/12 of it, 10 to 96 MB.  With few slots goes a small cache: blocks are
+/* The cache begins with 10 MB and grows in proportion to the guest's memory: to 1/12 of it, 96 MB at most.  With few slots goes a small cache: blocks are
  * given up all the time.  Before the first run, when the memory is there. */
 static void size_cache(struct hv_vp *vp)
 {
@@ -810,7 +874,9 @@ static void size_cache(struct hv_vp *vp)
         size = JIT_CACHE_SIZE;
     if (j->small)
         size = 2u << 20;
-    j->seg_size = (uint32_t)((size - j->first) / JIT_SEGMENTS) & ~63u;
+    j->seg_size = j->small ? (uint32_t)(size / SMALL_SEGMENTS) & ~63u : JIT_HUGE;
+    j->max_segs = (uint32_t)(size / j->seg_size);
+    j->nsegs = j->small ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
     reset_now(vp);
 }
 
@@ -843,6 +909,8 @@ static void jit_run(struct hv_vp *vp)
         else if (unlikely(j->want_reset))
             evict(vp);
         if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING) {
+            if (vp->run_state != HV_VP_RUNNING)
+                unmap_written(j);
             if (hv_vp_events(vp))
                 break;
         }
@@ -927,30 +995,26 @@ static uint8_t *reserve(size_t len, int flags)
     return at;
 }
 
-/* Memory that is used here and there: huge pages, where the host has them, save its TLB. */
 static void *map_lazy(size_t len, int flags)
 {
-    size_t whole = (len + JIT_HUGE - 1) & ~(size_t)(JIT_HUGE - 1);
-    uint8_t *p = reserve(whole, flags);
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 
-    if (!p)
-        return NULL;
-    if (whole > len)
-        munmap(p + ((len + 4095) & ~4095ul), whole - ((len + 4095) & ~4095ul));
-    if (mprotect(p, len, PROT_READ | PROT_WRITE)) {
-        munmap(p, len);
-        return NULL;
-    }
-    return p;
+    return p == MAP_FAILED ? NULL : p;
 }
 
+/* A view of the cache.  The executable one begins where huge pages do, the writable one does not: so only pages that are
+ * written count as its. */
 static void *map_view(int fd, int prot, int flags)
 {
-    uint8_t *at = reserve(JIT_CACHE_SIZE, flags);
+    size_t off = prot & PROT_EXEC ? 0 : 4096;
+    uint8_t *at = reserve(JIT_CACHE_SIZE + off, flags);
     void *p;
 
     if (!at)
         return NULL;
+    if (off)
+        munmap(at, off);
+    at += off;
     p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED, fd, 0);
     if (p != MAP_FAILED)
         return p;
@@ -976,7 +1040,6 @@ static int jit_create(struct hv_vp *vp)
         jit_destroy(vp);
         return hv_fail(-ENOMEM, "translator: the processor's state is not below 2 GB");
     }
-    madvise(j, sizeof(*j), MADV_HUGEPAGE);
     j->vp = vp;
     j->mask_idx = (uint64_t)(X86_TLB_SIZE - 1) << 12;
     j->mask_page = ~4095ull;

@@ -27,15 +27,16 @@
 enum {
     JIT_CACHE_MIN = 10 << 20,
     JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, in segments: the oldest is given up for new code */
-    JIT_HUGE = 2 << 20,             /* a huge page of the host */
-    JIT_SEGMENTS = 6,
+    JIT_HUGE = 2 << 20,             /* a huge page of the host, which is a segment */
+    JIT_SEGMENTS = JIT_CACHE_SIZE / JIT_HUGE,
+    JIT_GONE = 1 << 18,             /* bits of the memory of what was given up */
     JIT_HOT_PART = 2,               /* one in so many bytes of a segment are for what runs */
     JIT_BLOCK_MAX = 64 << 10,       /* no block is longer */
     JIT_MAX_INSNS = 48,             /* of a block */
     JIT_MAX_BLOCKS = 1 << 20,
     JIT_MAX_POOL = 1 << 19,         /* decoded instructions that are executed by C */
     JIT_MAX_ACC = 3 << 19,          /* accesses that are checked by a call */
-    JIT_HASH = 1 << 18,
+    JIT_HASH = 1 << 17,
     JIT_PAGES = 1 << 14,
     JIT_CROSS = 256,
     JIT_FSIG = 2048,
@@ -200,8 +201,14 @@ struct jit {
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
     uint32_t seg_size, seg_end;     /* of a segment, of the one that is filled now */
     uint32_t cold_begin, cold;      /* its part for what is seldom run, so that what runs is dense; used up to here */
-    uint32_t huge_end[2];           /* up to where huge pages were asked for, of the two parts */
     uint32_t seg, pool_end;         /* its number, the end of its part of the pool */
+    uint32_t nsegs, max_segs;       /* in use, may be */
+    bool written;                   /* the cache, since its writable view was unmapped */
+    uint32_t hand;                  /* the oldest */
+    uint64_t filled;                /* a bit for each segment that holds code */
+    uint32_t made, reasons;         /* blocks in this segment; twice those that are a reason to grow */
+    uint32_t ngone;
+    uint64_t gone[JIT_GONE / 64];   /* blocks that were given up, hashed */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
@@ -271,8 +278,6 @@ static inline int jit_check_kind(unsigned n, unsigned align)
         return align == 15 && n == 16 ? 10 : align == 31 && n == 32 ? 11 : -1;
     return n <= 512 && !(n & (n - 1)) ? __builtin_ctz(n) : -1;
 }
-/** The place for the next block gets huge pages. */
-void jit_more_huge(struct jit *j);
 /** Make the thunks at the start of the cache. */
 void jit_make_thunks(struct jit *j);
 /** Between the stack of returns and C's; rcx is used up, flags stay. */

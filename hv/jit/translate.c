@@ -219,7 +219,6 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         j->want_reset |= JIT_EVICT;
         return NULL;
     }
-    jit_more_huge(j);
     t->j = j;
     t->vp = vp;
     t->base = j->rw;
