@@ -20,8 +20,8 @@
 
 bool block_is_uri(const char *name)
 {
-    static const char *const schemes[] = { "nbd://", "nbds://", "nbd+unix://", "nbds+unix://",
-                                           "nbd+vsock://", "nbds+vsock://" };
+    static const char *const schemes[] = { "nbd://",       "nbds://",      "nbd+unix://",
+                                           "nbds+unix://", "nbd+vsock://", "nbds+vsock://" };
 
     for (size_t i = 0; i < COUNT(schemes); i++)
         if (strncmp(name, schemes[i], strlen(schemes[i])) == 0)
@@ -56,9 +56,9 @@ int bfile_open_nbd(const char *uri, bool read_only, struct bfile **ret, struct d
 #include "core/log/log.h"
 
 enum {
-    CONNECT_MS = 10000,    /* a connection that is not ready by then is given up */
-    PATIENCE_MS = 10000,   /* requests wait this long for a new connection */
-    HURRY_MS = 5000,       /* a pause or an end waits this long for a server that is silent */
+    CONNECT_MS = 10000,  /* a connection that is not ready by then is given up */
+    PATIENCE_MS = 10000, /* requests wait this long for a new connection */
+    HURRY_MS = 5000,     /* a pause or an end waits this long for a server that is silent */
     RETRY_MIN_MS = 100,
     RETRY_MAX_MS = 5000,
     COMMANDS_MAX = 64,     /* in flight */
@@ -114,7 +114,7 @@ struct limits {
 struct nbd {
     struct bfile f; /* first */
     pthread_t thread;
-    int wake;              /* eventfd */
+    int wake; /* eventfd */
     pthread_mutex_t lock;
     pthread_cond_t cond;   /* a request of wait() is complete; opened is set */
     pthread_mutex_t merge; /* held from reading a block to writing it, changed in part */
@@ -127,7 +127,7 @@ struct nbd {
     struct nbd_handle *h;
     enum state state;
     bool was_up, told;
-    bool progress;         /* this connection has answered */
+    bool progress;   /* this connection has answered */
     struct limits l; /* written before opened is set, then read by all */
     struct part *waiting, **waiting_tail;
     struct part *flying;
@@ -183,6 +183,8 @@ static void copy(struct part *p, bool in)
             skip -= v->iov_len;
             continue;
         }
+        if (!v->iov_base)
+            return;
         use = v->iov_len - (size_t)skip < left ? v->iov_len - (size_t)skip : (size_t)left;
         if (in)
             memcpy((uint8_t *)v->iov_base + skip, b, use);
@@ -687,8 +689,8 @@ static int export_submit(struct bfile *f, struct block_request *e)
     struct nbd *n = (struct nbd *)f;
     bool write = e->op == BLOCK_OP_WRITE || e->op == BLOCK_OP_ZERO;
     struct request *r;
-    uint64_t len = e->op == BLOCK_OP_READ || e->op == BLOCK_OP_WRITE ? iov_bytes(e->iov, e->niov)
-                                                                     : e->len;
+    uint64_t len =
+        e->op == BLOCK_OP_READ || e->op == BLOCK_OP_WRITE ? iov_bytes(e->iov, e->niov) : e->len;
 
     if ((e->op != BLOCK_OP_FLUSH && (!len || !aligned(n, e->off, len))) ||
         (write && e->fua && !n->l.fua) || (e->op == BLOCK_OP_FLUSH && !n->l.flush) ||
@@ -716,8 +718,9 @@ static int export_submit(struct bfile *f, struct block_request *e)
 
 static int simple(struct nbd *n, enum op op, uint64_t off, const struct iovec *iov, int niov)
 {
-    struct request r = { .op = op, .off = off, .len = iov_bytes(iov, niov), .iov = iov,
-                         .niov = niov };
+    struct request r = {
+        .op = op, .off = off, .len = iov_bytes(iov, niov), .iov = iov, .niov = niov
+    };
 
     return r.len ? wait_for(n, &r) : 0;
 }
@@ -826,8 +829,9 @@ static int export_size(struct bfile *f, uint64_t *ret)
 static int export_zero(struct bfile *f, uint64_t off, uint64_t len, bool punch)
 {
     struct nbd *n = (struct nbd *)f;
-    struct request r = { .op = OP_ZERO, .off = off, .len = len,
-                         .flags = punch ? 0 : LIBNBD_CMD_FLAG_NO_HOLE };
+    struct request r = {
+        .op = OP_ZERO, .off = off, .len = len, .flags = punch ? 0 : LIBNBD_CMD_FLAG_NO_HOLE
+    };
 
     if (f->read_only)
         return -EROFS;
@@ -844,7 +848,8 @@ static int export_allocate(struct bfile *f, uint64_t off, uint64_t len)
     return -EOPNOTSUPP;
 }
 
-static int export_extent(struct bfile *f, uint64_t off, uint64_t len, bool *ret_data, uint64_t *ret_len)
+static int export_extent(struct bfile *f, uint64_t off, uint64_t len, bool *ret_data,
+                         uint64_t *ret_len)
 {
     struct nbd *n = (struct nbd *)f;
     uint64_t a = off - off % n->l.min, want;
@@ -901,9 +906,17 @@ static void export_file_close(struct bfile *f)
 }
 
 static const struct bfile_ops export_ops = {
-    .readv = export_readv, .writev = export_writev, .sync = export_sync, .truncate = export_truncate,
-    .size = export_size, .zero = export_zero, .allocate = export_allocate, .extent = export_extent,
-    .close = export_file_close, .submit = export_submit, .hurry = export_hurry,
+    .readv = export_readv,
+    .writev = export_writev,
+    .sync = export_sync,
+    .truncate = export_truncate,
+    .size = export_size,
+    .zero = export_zero,
+    .allocate = export_allocate,
+    .extent = export_extent,
+    .close = export_file_close,
+    .submit = export_submit,
+    .hurry = export_hurry,
 };
 
 int bfile_open_nbd(const char *uri, bool read_only, struct bfile **ret, struct diag *diag)

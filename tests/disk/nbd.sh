@@ -117,7 +117,7 @@ fi
       rm -f flaky
       timeout -s KILL 0.4 nbdkit -f -U "$tmp/flaky" --filter=delay file file.raw rdelay=100ms wdelay=100ms 2> /dev/null
       serves=$((serves + 1)); echo $serves > serves
-  done ) &
+  done ) 2> /dev/null &
 loop=$!
 truncate -s 0 file.raw; truncate -s 48M file.raw
 for _ in {1..50}; do run info "$(uri flaky)" > /dev/null 2>&1 && break; sleep 0.1; done

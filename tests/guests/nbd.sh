@@ -50,11 +50,11 @@ serve() {
     fail 'nbdkit does not start'
 }
 start() {   # LOG ARGUMENTS: the VM, its console in LOG
-    local log=$1 i; shift
+    local log=$1; shift
     rm -f "$work/com1" "$work/control"
     "$build/mobo" run --no-reboot --control "$work/control" --timeout 200 "$@" </dev/null >"$log.mobo" 2>&1 &
     vm=$!
-    for i in {1..100}; do [ ! -S "$work/com1" ] || break; sleep 0.1; done
+    for _ in {1..100}; do [ ! -S "$work/com1" ] || break; sleep 0.1; done
     python3 -u - "$work/com1" "$work/say" >"$log" 2>&1 <<'PYTHON' &
 import os, select, socket, sys
 s = socket.socket(socket.AF_UNIX)
