@@ -907,6 +907,7 @@ static int channel_offer(struct netvsp *v, uint16_t index)
     memcpy(offer.class_id, class_id, 16);
     memcpy(offer.instance_id, v->instance, 16);
     offer.flags = index ? 0 : MOBO_VMBUS_ENUMERATE_DEVICE;
+    offer.host_flags = v->host->param_bool(v->dev, "monitored") ? MOBO_VMBUS_MONITORED : 0;
     ch->nv = v;
     ch->index = index;
     return v->host->vmbus_offer(v->dev, &offer, &ops, ch, &ch->vm);
@@ -1318,6 +1319,8 @@ static const struct mobo_param nv_params[] = {
     { "speed", MOBO_UINT, 0, "Mbit/s", "10000", 1, 400000, NULL, "what the guest is told" },
     { "channels", MOBO_UINT, 0, NULL, NULL, 1, CHANNELS_MAX, NULL,
       "VMBus channels at most; as many as processors (up to 8) if not set" },
+    { "monitored", MOBO_BOOL, 0, NULL, "no", 0, 0, NULL,
+      "for a driver in the guest's user space, which cannot signal otherwise; costs a look each millisecond" },
 };
 
 static const struct mobo_vdev_ops nv_ops = {
