@@ -113,6 +113,7 @@ struct hv_partition {
     struct hv_ops ops;
     void *ctx;
     bool enlightened;
+    uint64_t code_cache;              /* as in struct hv_config */
     bool limited;                     /* CPUID shows no feature that is not in limit: hv_features_limit */
     uint32_t limit[HV_FEATURE_WORDS];
     unsigned nvps;

@@ -169,6 +169,7 @@ static int create(const struct hv_config *cfg, const struct hv_engine *engine, s
         return hv_fail(-ENOMEM, "partition: out of memory");
     p->engine = engine;
     p->enlightened = c.enlightened;
+    p->code_cache = c.code_cache;
     p->ctx = c.ctx;
     if (c.ops)
         memcpy(&p->ops, c.ops, c.ops->size < sizeof(p->ops) ? c.ops->size : sizeof(p->ops));
@@ -248,6 +249,9 @@ int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret)
     memcpy(&c, cfg, cfg->size < sizeof(c) ? cfg->size : sizeof(c));
     if (c.vps < 1 || c.vps > HV_MAX_VPS)
         return hv_fail(-EINVAL, "partition: %u processors (1 to %d)", c.vps, HV_MAX_VPS);
+    if (c.code_cache && (c.code_cache < HV_CODE_CACHE_MIN || c.code_cache > HV_CODE_CACHE_MAX))
+        return hv_fail(-EINVAL, "partition: a code cache of %llu bytes (%d to %d)", (unsigned long long)c.code_cache,
+                       HV_CODE_CACHE_MIN, HV_CODE_CACHE_MAX);
     if (!c.engine || !strcmp(c.engine, "auto"))
         return create_auto(&c, ret);
     err = engine_find(c.engine, &engine);

@@ -42,6 +42,7 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         .ctx = v,
         .enl_hide = cfg->enl_hide,
         .enl_show = cfg->enl_show,
+        .code_cache = cfg->code_cache,
     };
     int err = hv_partition_create(&hc, &v->part);
 

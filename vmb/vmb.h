@@ -46,6 +46,7 @@ struct vmb_config {
     unsigned vps;
     bool enlightened;
     uint32_t enl_hide, enl_show; /* as in struct hv_config */
+    uint64_t code_cache;         /* as there */
     unsigned generation;  /* 1 */
     bool direct_boot;     /* no firmware: the board does what firmware would */
     bool check_only;      /* create() everything, open nothing; power_on is refused */

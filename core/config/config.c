@@ -11,11 +11,11 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { MEMORY_MIN = 1 << 20, PROCESSORS_MAX = 64 };
+enum { MEMORY_MIN = 1 << 20, PROCESSORS_MAX = 64, CODE_CACHE_MIN = 4 << 20, CODE_CACHE_MAX = 96 << 20 };
 
 /* Everything that may be written outside device sections. */
 static const char *const vm_keys[] = { "name",       "generation", "memory",
-                                       "processors", "engine",     "enlightened" };
+                                       "processors", "engine",     "enlightened", "code_cache" };
 static const char *const boot_keys[] = { "firmware", "kernel", "initrd", "cmdline", "modules" };
 static const char *const enlightenments[] = {
     "vp_runtime", "reference_tsc", "synic",        "stimers", "direct_stimers", "idle",          "reset",
@@ -552,6 +552,7 @@ static int check_vm(struct config *c, const struct config_limits *limits, struct
     c->processors = 1;
     c->engine = "auto";
     c->enlightened = true;
+    c->code_cache = 0;
     if (!s)
         return check_memory(c, NULL, limits, diag);
     err = check_known(s, vm_keys, COUNT(vm_keys), diag);
@@ -581,6 +582,12 @@ static int check_vm(struct config *c, const struct config_limits *limits, struct
     if (k && config_bool(k->value, &c->enlightened))
         return diag_at(diag, &k->pos, -EINVAL, "enlightened: '%s' is neither yes nor no",
                        DIAG_Q(k->value));
+    k = config_find(s, "code_cache");
+    if (k && config_size(k->value, &c->code_cache))
+        return diag_at(diag, &k->pos, -EINVAL, "code_cache: '%s' is not a size (as 32M)", DIAG_Q(k->value));
+    if (k && (c->code_cache < CODE_CACHE_MIN || c->code_cache > CODE_CACHE_MAX))
+        return diag_at(diag, &k->pos, -ERANGE, "code_cache: '%s' is not from %s to %s", DIAG_Q(k->value), DIAG_SIZE(CODE_CACHE_MIN),
+                       DIAG_SIZE(CODE_CACHE_MAX));
     return check_memory(c, config_find(s, "memory"), limits, diag);
 }
 

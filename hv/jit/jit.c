@@ -861,14 +861,15 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
 
 /* ---- running ---------------------------------------------------------------------------------------------- */
 
-/* The cache begins with 10 MB and grows in proportion to the guest's memory: to 1/12 of it, 96 MB at most.  With few slots goes a small cache: blocks are
+/* The cache begins with 10 MB and grows in proportion to the guest's memory: to 1/12 of it, 96 MB at most, or to what is
+ * configured.  With few slots goes a small cache: blocks are
  * given up all the time.  Before the first run, when the memory is there. */
 static void size_cache(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
-    uint64_t size = hv_ram_len(vp->p) / 12;
+    uint64_t size = vp->p->code_cache ? vp->p->code_cache : hv_ram_len(vp->p) / 12;
 
-    if (size < JIT_CACHE_MIN)
+    if (size < JIT_CACHE_MIN && !vp->p->code_cache)
         size = JIT_CACHE_MIN;
     if (size > JIT_CACHE_SIZE)
         size = JIT_CACHE_SIZE;
@@ -876,7 +877,7 @@ static void size_cache(struct hv_vp *vp)
         size = 2u << 20;
     j->seg_size = j->small ? (uint32_t)(size / SMALL_SEGMENTS) & ~63u : JIT_HUGE;
     j->max_segs = (uint32_t)(size / j->seg_size);
-    j->nsegs = j->small ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
+    j->nsegs = j->small || j->max_segs < JIT_CACHE_MIN / JIT_HUGE ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
     reset_now(vp);
 }
 

@@ -26,7 +26,7 @@
 
 enum {
     JIT_CACHE_MIN = 10 << 20,
-    JIT_CACHE_SIZE = 96 << 20,      /* host code of one VP, in segments: the oldest is given up for new code */
+    JIT_CACHE_SIZE = HV_CODE_CACHE_MAX,      /* host code of one VP, in segments: the oldest is given up for new code */
     JIT_HUGE = 2 << 20,             /* a huge page of the host, which is a segment */
     JIT_SEGMENTS = JIT_CACHE_SIZE / JIT_HUGE,
     JIT_GONE = 1 << 18,             /* bits of the memory of what was given up */

@@ -91,7 +91,9 @@ struct hv_config {
     void *ctx;             /* passed to every callback */
     /* What an enlightened guest sees is (HV_ENL_DEFAULT & ~hide) | show. */
     uint32_t enl_hide, enl_show; /* enum hv_enlightenment */
+    uint64_t code_cache;   /* bytes of translated code that a VP of engine jit keeps at most; 0: by the guest's memory */
 };
+enum { HV_CODE_CACHE_MIN = 4 << 20, HV_CODE_CACHE_MAX = 96 << 20 };
 
 /* Parts of the Hyper-V interface that can be shown or not; hypercalls and VP index are always there. */
 enum hv_enlightenment {
@@ -114,7 +116,7 @@ enum hv_enlightenment {
 };
 
 /** Create a partition whose VPs are in the power-on state, VP 0 the bootstrap processor.
- * @return 0, -EINVAL, -ENOENT (no such engine), -ENOTSUP (engine not usable here), -ENOMEM. */
+ * @return 0, -EINVAL (no VPs, too many, a code cache beyond its bounds), -ENOENT (no such engine), -ENOTSUP (engine not usable here), -ENOMEM. */
 HV_API int hv_partition_create(const struct hv_config *cfg, struct hv_partition **ret);
 
 /** Free everything.  No VP may be running.  NULL is allowed. */
