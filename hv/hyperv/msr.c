@@ -111,9 +111,8 @@ bool hv_hyperv_cpuid(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
         r[3] = pick(shown, feat_edx);
         return true;
     case 0x40000004u:
-        /* Remote flushes and IPIs by hypercall, also of sets; relaxed timing; no auto-EOI.  The APIC's MSRs: with
-         * them comes the EOI that need not be written (lazy EOI, below), which is an exit less an interrupt. */
-        r[0] = (shown & HV_ENL_RELAXED_TIMING ? 1u << 5 : 0) | 1u << 9 | 1u << 3;
+        /* Remote flushes and IPIs by hypercall, also of sets; relaxed timing; no auto-EOI. */
+        r[0] = (shown & HV_ENL_RELAXED_TIMING ? 1u << 5 : 0) | 1u << 9;
         if (p->nvps > 1 && (shown & HV_ENL_REMOTE_FLUSH))
             r[0] |= 1u << 2 | 1u << 11;
         if (p->nvps > 1 && (shown & HV_ENL_IPI))

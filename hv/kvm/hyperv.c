@@ -263,22 +263,6 @@ static int push_msr(struct hv_vp *vp, uint32_t msr, uint64_t val)
                    (unsigned long long)val);
 }
 
-/* An EOI that the guest was told it need not write (TLFS 10.3.5), when the state was made: KVM does not know that.
- * The guest writes it after all, or has left it out already. */
-static int lazy_eoi_end(struct hv_vp *vp)
-{
-    struct hv_hyperv_vp *v = &vp->hyperv;
-    _Atomic uint32_t *word = hv_ram_hva(vp->p, v->assist_off, HV_PAGE_SIZE);
-
-    if (!v->lazy_eoi)
-        return 0;
-    v->lazy_eoi = false;
-    if (atomic_fetch_and(word, ~1u) & 1)
-        return 0;
-    hv_lapic_eoi(vp);
-    return kvm_lapic_push(vp);
-}
-
 int kvm_hyperv_push(struct hv_vp *vp)
 {
     struct hv_hyperv *h = vp->p->hyperv;
@@ -313,7 +297,7 @@ int kvm_hyperv_push(struct hv_vp *vp)
         err = push_msr(vp, MSR_STIMER0 + 2 * i + 1, v->stimer[i].count);
         err = err ? err : push_msr(vp, MSR_STIMER0 + 2 * i, v->stimer[i].config);
     }
-    return err ? err : lazy_eoi_end(vp);
+    return err;
 }
 
 void kvm_hyperv_pull(struct hv_vp *vp)

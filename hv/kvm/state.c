@@ -290,7 +290,7 @@ static void page_put(void *page, unsigned reg, uint32_t v)
     memcpy((uint8_t *)page + reg * 16, &v, 4);
 }
 
-int kvm_lapic_push(struct hv_vp *vp)
+static int push_lapic(struct hv_vp *vp)
 {
     int fd = kvm_vcpu(vp)->fd;
     struct kvm_lapic_state l;
@@ -360,7 +360,7 @@ int kvm_state_push(struct hv_vp *vp)
     if (!err)
         err = push_msrs(vp);
     if (!err)
-        err = kvm_lapic_push(vp);
+        err = push_lapic(vp);
     if (!err && vp->p->hyperv)
         err = kvm_hyperv_push(vp);
     if (!err)
