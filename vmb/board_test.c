@@ -427,6 +427,49 @@ static void ports_and_mmio(void **state)
     vmb_destroy(v);
 }
 
+/* Memory that is added: at 4 GiB on this board, zero when it comes and again after it went. */
+static void memory_added(void **state)
+{
+    const struct vmb_dev_config devs[] = {
+        { .name = "dev0", .type = "testdev", KVS({ "port", "0x100", "a.ini", 1 }, { "need", "1", "a.ini", 2 }, { "hot", "128", "a.ini", 3 }) },
+        { .name = "dev1", .type = "testdev", KVS({ "port", "0x200", "a.ini", 5 }, { "need", "1", "a.ini", 6 }) },
+        { .name = "root", .type = "testroot" },
+        { .name = "pic", .type = "testpic" },
+    };
+    const struct vmb_dev_config wrong[] = {
+        { .name = "dev0", .type = "testdev", KVS({ "port", "0x100", "a.ini", 1 }, { "need", "1", "a.ini", 2 }, { "hot", "100", "a.ini", 3 }) },
+        { .name = "root", .type = "testroot" },
+        { .name = "pic", .type = "testpic" },
+    };
+    struct vmb *v = make(devs, 4, 8 * MiB, NULL);
+    struct vmb_ram_block block[4];
+
+    (void)state;
+    assert_non_null(v);
+    assert_int_equal(vmb_power_on(v, msg, sizeof(msg)), 0);
+    assert_int_equal(vmb_ram_blocks(v, block, 4), 2); /* its contents are saved */
+    assert_int_equal(block[1].len, 128 * MiB);
+    assert_int_equal(fakehv_read((1ull << 32), 4), 0xffffffff);
+    fakehv_out(0x109, 1, 2);
+    assert_int_equal(fakehv_in(0x10a, 1), 0);
+    fakehv_write((1ull << 32) + MiB, 4, 0x1234);
+    fakehv_write((1ull << 32), 4, 0x5678);
+    assert_int_equal(fakehv_read((1ull << 32) + MiB, 4), 0x1234);
+    assert_int_equal(fakehv_read((1ull << 32) + 2 * MiB, 4), 0xffffffff);
+    fakehv_out(0x109, 1, 129); /* more than there is room for */
+    assert_int_equal(fakehv_in(0x10a, 1), 1);
+    fakehv_out(0x209, 1, 1); /* another's */
+    assert_int_equal(fakehv_in(0x20a, 1), 1);
+    fakehv_out(0x109, 1, 1);
+    assert_int_equal(fakehv_read((1ull << 32) + MiB, 4), 0xffffffff);
+    fakehv_out(0x109, 1, 128);
+    assert_int_equal(fakehv_read((1ull << 32) + MiB, 4), 0);
+    assert_int_equal(fakehv_read((1ull << 32), 4), 0x5678);
+    vmb_destroy(v);
+    assert_null(make(wrong, 3, 8 * MiB, NULL));
+    assert_non_null(strstr(msg, "is not a length for memory that is added"));
+}
+
 static void a20(void **state)
 {
     struct vmb *v = start_full();
@@ -815,7 +858,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages),        cmocka_unit_test(conflicts),
         cmocka_unit_test(board_limits),    cmocka_unit_test(listing),
-        cmocka_unit_test(ports_and_mmio),  cmocka_unit_test(a20),
+        cmocka_unit_test(ports_and_mmio),  cmocka_unit_test(memory_added), cmocka_unit_test(a20),
         cmocka_unit_test(lines),           cmocka_unit_test(pci),
         cmocka_unit_test(timers_and_work), cmocka_unit_test(characters),
         cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { POOL = 64 << 20, MAPS = 64 };
+enum { POOL = 256 << 20, MAPS = 64 };
 
 struct fake_map {
     uint64_t gpa, len, off;

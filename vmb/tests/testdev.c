@@ -11,6 +11,7 @@ struct state {
 };
 
 struct dev {
+    int plug_err;
     struct mobo_vdev *dev;
     const struct mobo_host *host;
     mobo_irq_t irq;
@@ -35,6 +36,7 @@ static const struct mobo_param params[] = {
     { "shared", MOBO_BOOL, 0, NULL, "no", 0, 0, NULL, "level-triggered and shared" },
     { "mmio", MOBO_UINT, 0, NULL, NULL, 0, 0, NULL, "a page of MMIO" },
     { "vram", MOBO_UINT, 0, NULL, NULL, 0, 0, NULL, "a page of memory" },
+    { "hot", MOBO_UINT, 0, NULL, NULL, 0, 0, NULL, "MiB of memory that can be added" },
     { "pci", MOBO_BOOL, 0, NULL, "no", 0, 0, NULL, "add a PCI function" },
     { "backend", MOBO_CHAR, 0, NULL, NULL, 0, 0, NULL, "character backend" },
     { "file", MOBO_PATH, 0, NULL, NULL, 0, 0, NULL, "a file" },
@@ -69,6 +71,7 @@ static uint64_t io_read(void *ctx, uint64_t off, uint32_t len)
     case 7: return d->resets;
     case 8: return d->button;
     case 9: return d->dma;
+    case 10: return d->plug_err != 0;
     }
     return 0xff;
 }
@@ -107,6 +110,7 @@ static void io_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
         break;
     case 7: /* a20 */ d->host->a20_set(d->dev, (int)val); break;
     case 8: /* unmap the memory */ d->host->ram_unmap(d->ram); break;
+    case 9: /* val MiB of added memory */ d->plug_err = d->host->mem_plug(d->dev, (uint64_t)byte << 20); break;
     }
 }
 
@@ -187,6 +191,7 @@ static int create(struct mobo_vdev *dev, const struct mobo_host *h, void **ret)
     static const struct mobo_io_ops mm = { sizeof(mm), MOBO_W8, mmio_read, NULL };
     static const struct mobo_char_ops chr = { sizeof(chr), 0, can_read, got, chr_event };
     struct dev *d = calloc(1, sizeof(*d));
+    uint64_t gpa;
     void *hva;
     int err = 0;
 
@@ -206,6 +211,8 @@ static int create(struct mobo_vdev *dev, const struct mobo_host *h, void **ret)
         if (!err)
             err = h->ram_map(d->ram, h->param_uint(dev, "vram"));
     }
+    if (!err && h->param_is_set(dev, "hot"))
+        err = h->mem_reserve(dev, h->param_uint(dev, "hot") << 20, &gpa);
     if (!err && h->param_bool(dev, "pci"))
         err = create_pci(d);
     if (!err)
