@@ -127,8 +127,10 @@ struct hv_partition {
     struct x86_page *pages;           /* by RAM page number, lazily backed (mmu.c) */
     pthread_mutex_t excl_lock;        /* mmu.c: one VP runs alone */
     _Atomic bool excl_active;
+    unsigned excl_depth;              /* of the owner: nested */
     struct hv_vp *excl_owner;         /* an exception inside: the run loop calls x86_mmu_exclusive_end */
     _Atomic uint64_t first_insn_ns;
+    const char *check;                /* hv_config.check, while VPs are made */
 };
 
 /** Bytes of RAM so far. */

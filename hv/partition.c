@@ -176,6 +176,11 @@ static int create(const struct hv_config *cfg, const struct hv_engine *engine, s
     ops_defaults(&p->ops);
     hv_features_log(p);
 
+    if (c.check && strcmp(engine->name, "jit")) {
+        err = hv_fail(-EINVAL, "engine '%s' cannot be compared with the interpreter, 'jit' can", engine->name);
+        goto fail;
+    }
+    p->check = c.check;
     p->clock = hv_clock_create();
     if (!p->clock) {
         err = hv_fail(-ENOMEM, "partition: out of memory");

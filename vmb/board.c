@@ -43,6 +43,7 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         .enl_hide = cfg->enl_hide,
         .enl_show = cfg->enl_show,
         .code_cache = cfg->code_cache,
+        .check = cfg->check,
     };
     int err = hv_partition_create(&hc, &v->part);
 

@@ -47,6 +47,7 @@ struct vmb_config {
     bool enlightened;
     uint32_t enl_hide, enl_show; /* as in struct hv_config */
     uint64_t code_cache;         /* as there */
+    const char *check;           /* likewise; borrowed */
     unsigned generation;  /* 1 */
     bool direct_boot;     /* no firmware: the board does what firmware would */
     bool check_only;      /* create() everything, open nothing; power_on is refused */

@@ -20,6 +20,7 @@ enum {
     OPT_TRACE,
     OPT_VDEV_PATH,
     OPT_ENGINE,
+    OPT_CHECK,
     OPT_CONTROL,
     OPT_RESTORE,
     OPT_STATS,
@@ -37,6 +38,7 @@ static const struct option run_options[] = {
     { "trace", required_argument, NULL, OPT_TRACE },
     { "vdev-path", required_argument, NULL, OPT_VDEV_PATH },
     { "engine", required_argument, NULL, OPT_ENGINE },
+    { "check", required_argument, NULL, OPT_CHECK },
     { "control", required_argument, NULL, OPT_CONTROL },
     { "restore", required_argument, NULL, OPT_RESTORE },
     { "stats", no_argument, NULL, OPT_STATS },
@@ -71,6 +73,7 @@ static void run_help(void)
            "  --timeout SEC            end with status 124 after so many seconds\n"
            "  --no-reboot              end with status 4 instead of resetting\n"
            "  --control PATH           JSON-RPC control socket\n"
+           "  --check interp[:MS]      compare the translator with the interpreter, mobo(1)\n"
            "  --restore STATE          go on from a file that mobo save made\n"
            "  --stats                  print counters at the end\n\n"
            "Exit status: 0 power-off, 1 usage or configuration, 2 host error, 3 guest crash,\n"
@@ -126,6 +129,7 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
             string_list_add(&a->owned, text);
             string_list_add(&a->sets, text);
             break;
+        case OPT_CHECK: a->worker.check = optarg; break;
         case OPT_VDEV_PATH: string_list_add(&a->dirs, optarg); break;
         case OPT_TIMEOUT:
             errno = 0;

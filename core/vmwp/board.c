@@ -302,6 +302,7 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
                              .enl_hide = c->enl_hide,
                              .enl_show = c->enl_show,
                              .code_cache = c->code_cache,
+                             .check = w->opt->check,
                              .generation = c->generation,
                              .direct_boot = true,
                              .check_only = check_only,

@@ -22,6 +22,7 @@ struct worker_options {
     const char *const *vdev_dirs; /* NULL-terminated */
     const char *control;          /* path of the control socket, or NULL */
     const char *restore;          /* path of a saved state to start from, or NULL */
+    const char *check;            /* hv_config.check, or NULL */
     double timeout_s;             /* 0: none */
     bool no_reboot;
     bool stats; /* counters at the end */

@@ -43,6 +43,10 @@ static void go_indirect(struct tr *t, bool call)
 {
     struct hop m = h_reg(T0);
 
+    if (t->key & JKEY_SINGLE) { /* never a call */
+        e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
+        return;
+    }
     e_op(E, 0, 1, 0xb7, T1, &m); /* movzx r11d, cx */
     m = h_sib(NOREG, T1, 3, (int32_t)(uintptr_t)t->j->jc[t->cls]);
     e_op(E, 0, 0, 0xff, call ? 2 : 4, &m);
@@ -74,7 +78,10 @@ void tr_unequal(struct tr *t, uint64_t v)
 }
 
 /* Can calls and returns of this block use the host's?  The view with user access is entered and left on the way. */
-static bool by_host(const struct tr *t) { return t->cls != X86_VIEW_SUPER_AC || !(t->key & JKEY_SMAP); }
+static bool by_host(const struct tr *t)
+{
+    return (t->cls != X86_VIEW_SUPER_AC || !(t->key & JKEY_SMAP)) && !(t->key & JKEY_SINGLE);
+}
 
 /* Behind a host CALL: where the matching RET comes back to.  rcx is where the guest goes. */
 static void return_point(struct tr *t, uint64_t next)

@@ -161,6 +161,8 @@ unsigned tr_peek(struct tr *t, uint64_t rip)
 {
     unsigned unknown = F_ALL, live = 0;
 
+    if (t->j->exact)
+        return F_ALL;
     for (unsigned i = 0; i < 10 && unknown; i++) {
         unsigned off = (unsigned)(rip & 4095), avail = 4096 - off, rd, wr;
         struct x86_insn in;

@@ -22,6 +22,7 @@
 
 #include "hv/infra.h"
 #include "hv/interp/interp.h"
+#include "hv/jit/lockstep.h"
 
 #ifndef MAP_32BIT
 #define MAP_32BIT 0x40
@@ -509,7 +510,7 @@ static void exec_any(struct hv_vp *vp, const struct x86_insn *in)
 }
 
 /* Decode what is at cpu.rip now. */
-static void decode_at_rip(struct hv_vp *vp, struct x86_insn *in)
+void jit_decode_at_rip(struct hv_vp *vp, struct x86_insn *in)
 {
     struct x86_cpu *c = &vp->cpu;
     uint64_t lin = c->rip, rp;
@@ -540,7 +541,7 @@ static void decode_at_rip(struct hv_vp *vp, struct x86_insn *in)
 /* ... and execute it by the shared semantics. */
 static void exec_at_rip(struct hv_vp *vp)
 {
-    decode_at_rip(vp, &vp->scratch_insn);
+    jit_decode_at_rip(vp, &vp->scratch_insn);
     exec_any(vp, &vp->scratch_insn);
 }
 
@@ -552,7 +553,7 @@ static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
 
     if (unlikely(w->site != s)) {
         w->site = NULL;
-        decode_at_rip(vp, &w->in);
+        jit_decode_at_rip(vp, &w->in);
         w->site = s;
     }
     vp->scratch_insn = w->in; /* it may be somebody else's before the end */
@@ -609,8 +610,9 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant)
 
     j->leave = false;
     j->cur = NULL;
+    j->left = true;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING ||
-        vp->mmu.dr6_hits || j->want_reset || !jittable(vp))
+        vp->mmu.dr6_hits || j->want_reset || j->single || !jittable(vp))
         return j->t_exit;
     b = find_variant(vp, variant);
     if (unlikely(!b))
@@ -630,7 +632,7 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     vp->cpu.rip = rip;
     j->cur = NULL;
     j->leave = false;
-    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset)
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || j->single)
         return j->t_exit;
     struct jblock *b = find(vp);
 
@@ -652,7 +654,7 @@ const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
     vp->cpu.rip = j->ea;
     j->cur = NULL;
     j->leave = false;
-    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset)
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || j->single)
         return j->t_exit;
     b = find(vp);
     if (unlikely(!b))
@@ -708,7 +710,7 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
     vp->cpu.rip = j->ea;
     j->cur = NULL;
     j->leave = false;
-    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset)
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || (from->key & JKEY_SINGLE))
         return j->t_exit;
     b = find(vp);
     if (unlikely(!b))
@@ -732,7 +734,7 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
 /* The key with which the site's instruction runs. */
 static uint32_t site_key(const struct jblock *b, const struct jsite *s)
 {
-    return (b->key & ~(uint32_t)(JKEY_NOGROUP | JKEY_VIEW)) | (uint32_t)s->view << JKEY_VIEW_SHIFT;
+    return (b->key & ~(uint32_t)(JKEY_NOGROUP | JKEY_SINGLE | JKEY_VIEW)) | (uint32_t)s->view << JKEY_VIEW_SHIFT;
 }
 
 /* An access that the TLB does not serve.  Usually a walk makes it so; else C executes the instruction. */
@@ -783,7 +785,7 @@ exec:
     if (exec_site(vp, s) >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)
-        j->vdead = 1;
+        j->vdead = j->ended = 1;
     next = b->rip + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
@@ -849,7 +851,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     if (j->pool[s->arg].op >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)
-        j->vdead = 1; /* the kernel, or other code that has less use for them */
+        j->vdead = j->ended = 1; /* the kernel, or other code that has less use for them */
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != b->rip + s->off + s->len ||
                  j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
@@ -891,6 +893,10 @@ static void jit_run(struct hv_vp *vp)
     x86_mmu_enter(vp);
     if (_setjmp(vp->jmp)) {
         if (vp->p->excl_owner == vp)
+            vp->p->excl_depth = 0;
+        if (unlikely(j->lockstep))
+            jit_lockstep_fault(vp);
+        if (vp->p->excl_owner == vp)
             x86_mmu_exclusive_end(vp);
         interp_abandon(vp);
         j->in_code = false;
@@ -903,6 +909,7 @@ static void jit_run(struct hv_vp *vp)
     }
     for (;;) {
         struct jblock *b;
+        bool compare = false;
 
         interp_between(vp);
         if (unlikely(j->want_reset & JIT_RESET))
@@ -926,11 +933,18 @@ static void jit_run(struct hv_vp *vp)
             interp_once(vp);
             continue;
         }
-        b = find(vp);
+        if (unlikely(j->lockstep))
+            jit_lockstep_turn(vp);
+        b = find_variant(vp, j->single ? JKEY_SINGLE : 0);
         if (unlikely(!b)) {
             if (!j->want_reset)
                 exec_at_rip(vp);
             continue;
+        }
+        if (unlikely(j->single)) {
+            compare = jit_lockstep_before(vp, b);
+            if (!compare && (b->dead || j->want_reset || j->seen_gen != vp->mmu.fetch_gen))
+                continue;
         }
         j->in_code = true;
         relive(vp, 0);
@@ -938,6 +952,8 @@ static void jit_run(struct hv_vp *vp)
             jit_slots_flush(vp);
         enter(j->rx + b->main);
         j->in_code = false;
+        if (unlikely(compare))
+            jit_lockstep_after(vp, b);
     }
     x86_x87_spill(vp);
     x86_mmu_leave(vp);
@@ -966,6 +982,7 @@ static void jit_destroy(struct hv_vp *vp)
         return;
     if (j->dump)
         fclose(j->dump);
+    jit_lockstep_fini(j);
     jit_slots_fini(j);
     if (j->rw)
         munmap(j->rw, JIT_CACHE_SIZE);
@@ -1058,6 +1075,11 @@ static int jit_create(struct hv_vp *vp)
     j->exact_slots = exact && !strcmp(exact, "slots");
     j->small = getenv("MOBO_JIT_SMALL") != NULL;
     j->always_hot = j->small || j->exact_slots;
+    err = jit_lockstep_init(vp);
+    if (err) {
+        jit_destroy(vp);
+        return err;
+    }
     j->host_avx = __builtin_cpu_supports("avx");
     if (j->host_avx && __get_cpuid_count(13, 1, &ca, &cb, &cc, &cd))
         j->host_xinuse = ca & 4;

@@ -12,6 +12,8 @@
  * A block is made three times at most: with checks of its accesses by calls (small), after JIT_WARM runs with checks
  * in line, and when it runs as often as inner loops do with slots for what its sites used last (slots.c).
  *
+ * MOBO_JIT_CHECK=interp[:N] compares blocks with the reference, see lockstep.c.
+ *
  * Code leaves to C through thunks that put all registers into struct x86_cpu first, so that a helper may
  * raise an exception (longjmp) at any point. */
 #ifndef MOBO_HV_JIT_H
@@ -86,6 +88,7 @@ enum {
     JKEY_SMAP = 1u << 23,           /* CR4.SMAP: STAC and CLAC choose the view */
     JKEY_FS_FLAT = 1u << 24,        /* 32-bit code: the segment is a writable one of 4 GB, at any base */
     JKEY_GS_FLAT = 1u << 25,
+    JKEY_SINGLE = 1u << 26,         /* comes back to the run loop at its end: lockstep.c */
     JKEY_VIEW = 3u << JKEY_VIEW_SHIFT
 };
 
@@ -241,6 +244,9 @@ struct jit {
     uint32_t hash[JIT_HASH], page[JIT_PAGES], cross[JIT_CROSS];
     struct jsig sigs[JIT_SIGS];
     struct jslow slow[JIT_SLOW];
+    struct lockstep *lockstep;      /* blocks are compared with the reference, NULL: no; lockstep.c */
+    bool single;                    /* the run loop asks for blocks of JKEY_SINGLE */
+    bool left, ended;               /* for lockstep.c: a block was left by C, its last instruction was executed by C */
 };
 
 static inline struct jit *jit_of(struct hv_vp *vp) { return vp->jit; }

@@ -46,7 +46,7 @@ static bool pool_add(struct tr *t, const struct x86_insn *in, uint32_t *ret)
 static void emit_exec(struct tr *t, unsigned i)
 {
     struct jsite s = site_of(t, i);
-    const uint8_t *thunk = jit_event_thunk(t->j, &t->ti[i].in, t->key);
+    const uint8_t *thunk = t->key & JKEY_SINGLE ? NULL : jit_event_thunk(t->j, &t->ti[i].in, t->key);
 
     t->r11 = -1;
     if (thunk)
@@ -304,9 +304,9 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
     tr_find_groups(t);
 
-    uint32_t sig = jit_sig(j, t->rip, ram_page, key & ~(uint32_t)JKEY_NOGROUP);
+    uint32_t sig = jit_sig(j, t->rip, ram_page, key & ~(uint32_t)(JKEY_NOGROUP | JKEY_SINGLE));
 
-    uint32_t sig2 = sig && page2 != ~0ull ? jit_sig(j, end_rip, page2, key & ~(uint32_t)JKEY_NOGROUP) : 1;
+    uint32_t sig2 = sig && page2 != ~0ull ? jit_sig(j, end_rip, page2, key & ~(uint32_t)(JKEY_NOGROUP | JKEY_SINGLE)) : 1;
 
     if (!sig || !sig2)
         return NULL;

@@ -337,6 +337,10 @@ void x86_mmu_exclusive_begin(struct hv_vp *vp)
 {
     struct hv_partition *p = vp->p;
 
+    if (p->excl_owner == vp) {
+        p->excl_depth++;
+        return;
+    }
     x86_mmu_leave(vp);
     pthread_mutex_lock(&p->excl_lock);
     p->excl_owner = vp;
@@ -357,6 +361,10 @@ void x86_mmu_exclusive_begin(struct hv_vp *vp)
 
 void x86_mmu_exclusive_end(struct hv_vp *vp)
 {
+    if (vp->p->excl_depth) {
+        vp->p->excl_depth--;
+        return;
+    }
     vp->p->excl_owner = NULL;
     atomic_store(&vp->p->excl_active, false);
     pthread_mutex_unlock(&vp->p->excl_lock);
@@ -787,6 +795,23 @@ static unsigned sys_view(const struct hv_vp *vp)
     return (vp->cpu.cr4 & CR4_SMAP) ? X86_VIEW_SUPER : X86_VIEW_SUPER_AC;
 }
 
+/* What the TLB says comes before what the tables say, so that a shadowed access and the one that it stands for are to
+ * the same page, also when the guest has changed a table and not flushed. */
+static bool shadow_hit(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat *x)
+{
+    struct x86_mmu *m = &vp->mmu;
+    const struct x86_tlb_entry *e = &m->views[(acc & X86_ACC_SYS) ? sys_view(vp) : m->view].e[(lin >> 12) & (X86_TLB_SIZE - 1)];
+    uint64_t page = lin & ~4095ull;
+
+    if ((acc & X86_ACC_EXEC) || m->watch || ((acc & X86_ACC_WRITE) ? e->nwr : e->nrd) != 0 - page)
+        return false;
+    *x = (struct xlat){ .hva = (uint8_t *)(uintptr_t)(lin + e->add), .gpa = lin & 4095, .ram_page = e->info >> 12,
+                        .flags = (acc & X86_ACC_WRITE) ? HV_MAP_WRITE : 0, .global = e->info & X86_TLB_GLOBAL };
+    if (acc & X86_ACC_WRITE)
+        m->shadow(vp, x->hva - x->gpa, x->ram_page, (unsigned)x->gpa);
+    return true;
+}
+
 /* Translate one page for an access by the current privilege; raises #PF.  Fills the TLB view of plain
  * accesses. */
 static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat *x)
@@ -795,16 +820,24 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     bool user = vp->cpu.cpl == 3 && !(acc & X86_ACC_SYS);
     struct hv_gpa_ref ref;
     struct walk w;
-    uint32_t err = walk(vp, lin, acc, user, &w);
+    uint32_t err;
 
+    if (unlikely(m->shadow) && shadow_hit(vp, lin, acc, x))
+        return;
+    err = walk(vp, lin, acc, user, &w);
     if (unlikely(err))
         x86_raise_pf(vp, lin, pf_error(vp, acc, user, err & ~WALK_FAULT));
     if (w.large)
         note_large(m, lin, w.large);
     x->gpa = w.gpa;
     x->hva = NULL;
-    if (!hv_gpa_lookup(vp->p, w.gpa & ~4095ull, &ref))
+    if (!hv_gpa_lookup(vp->p, w.gpa & ~4095ull, &ref)) {
+        if (unlikely(m->shadow) && !(acc & X86_ACC_EXEC))
+            m->shadow(vp, NULL, 0, 0);
         return;
+    }
+    if (unlikely(m->shadow) && (acc & X86_ACC_WRITE))
+        m->shadow(vp, (ref.flags & HV_MAP_WRITE) ? ref.hva : NULL, ref.ram_page, (unsigned)(w.gpa & 4095));
     x->hva = (uint8_t *)ref.hva + (w.gpa & 4095);
     x->flags = ref.flags;
     x->ram_page = ref.ram_page;
@@ -817,6 +850,8 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     uint64_t page = lin & ~4095ull;
     struct x86_tlb_entry *e = &m->views[view].e[slot];
 
+    if (unlikely(m->shadow) && e->nrd == 0 - page && e->add != (uint64_t)(uintptr_t)ref.hva - page)
+        x86_tlb_flush_page(vp, lin); /* whoever knows the page is to know what was found now */
     vp->counters[HV_CTR_TLB_FILLS]++;
     if (unlikely(m->watch) && watched_page(vp, lin))
         return;

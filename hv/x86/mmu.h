@@ -88,6 +88,10 @@ struct x86_mmu {
     pthread_mutex_t req_lock;
     unsigned nrevoke, ndrop;        /* guarded by req_lock */
     uint64_t revoke[X86_REQ_PAGES], drop[X86_REQ_PAGES], drop_lines[X86_REQ_PAGES];
+    /* Told of each store that takes the slow path before it is done (the RAM page's host address and number, the
+     * offset of the first byte in the page), and of accesses that are to no RAM (NULL); the empty view sends all there.
+     * May longjmp. */
+    void (*shadow)(struct hv_vp *vp, uint8_t *page, uint64_t ram_page, unsigned off);
     uint64_t rmw_page;              /* page that x86_lin_hva_rmw gave out, plus one, if it holds code */
 };
 

@@ -92,6 +92,10 @@ struct hv_config {
     /* What an enlightened guest sees is (HV_ENL_DEFAULT & ~hide) | show. */
     uint32_t enl_hide, enl_show; /* enum hv_enlightenment */
     uint64_t code_cache;   /* bytes of translated code that a VP of engine jit keeps at most; 0: by the guest's memory */
+    /* Compare the translator with the reference while it runs: "interp" every block, "interp:MS" some every MS
+     * milliseconds.  A difference ends the process with status 2 and a report on standard error.  NULL: no.  Another
+     * engine than the translator: -EINVAL. */
+    const char *check;
 };
 enum { HV_CODE_CACHE_MIN = 4 << 20, HV_CODE_CACHE_MAX = 96 << 20 };
 
