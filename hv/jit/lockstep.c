@@ -184,6 +184,8 @@ static bool step(struct hv_vp *vp, struct lockstep *l)
     l->op[l->ninsns] = (uint16_t)in->op;
     l->len[l->ninsns++] = in->len;
     tr_flag_use(in, &rd, &wr);
+    if (rd & l->undef)
+        give_up(vp);
     l->undef = in->op == X86_OP_DIV || in->op == X86_OP_IDIV ? (unsigned)F_ALL : l->undef & ~wr;
     /* A branch to the next instruction leaves the block all the same: tell by a target that is elsewhere. */
     here = (in->op == X86_OP_JCC || in->op == X86_OP_JCXZ || in->op == X86_OP_LOOP || in->op == X86_OP_JMP_NEAR) && !in->imm;
