@@ -61,14 +61,28 @@ static bool engine_usable(const struct engine_row *row, char *reason, size_t len
     return !row->engine->probe || row->engine->probe(reason, len);
 }
 
+static void engine_info(const struct engine_row *row, struct hv_engine_info *info)
+{
+    info->name = row->name;
+    info->summary = row->summary;
+    info->usable = engine_usable(row, info->reason, sizeof(info->reason));
+}
+
 unsigned hv_engines(struct hv_engine_info *info, unsigned max)
 {
-    for (unsigned i = 0; i < COUNT(engines) && i < max; i++) {
-        info[i].name = engines[i].name;
-        info[i].summary = engines[i].summary;
-        info[i].usable = engine_usable(&engines[i], info[i].reason, sizeof(info[i].reason));
-    }
+    for (unsigned i = 0; i < COUNT(engines) && i < max; i++)
+        engine_info(&engines[i], &info[i]);
     return COUNT(engines);
+}
+
+int hv_engine_query(const char *name, struct hv_engine_info *info)
+{
+    for (unsigned i = 0; i < COUNT(engines); i++)
+        if (!strcmp(engines[i].name, name)) {
+            engine_info(&engines[i], info);
+            return 0;
+        }
+    return -ENOENT;
 }
 
 const char *hv_engine_auto(void)

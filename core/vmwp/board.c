@@ -251,25 +251,25 @@ static char *absolute_backend(const struct config_key *k)
 static int check_engine(const struct config *c, struct diag *diag)
 {
     struct hv_engine_info info[8];
-    unsigned n = hv_engines(info, COUNT(info));
     const char *names[COUNT(info)];
     struct diag_pos pos = c->engine_pos;
+    unsigned n;
 
     if (strcmp(c->engine, "auto") == 0)
         return 0;
     if (!pos.file)
         pos.file = c->path;
-    if (n > COUNT(info))
-        n = COUNT(info);
-    for (unsigned i = 0; i < n; i++) {
-        names[i] = info[i].name;
-        if (strcmp(info[i].name, c->engine) != 0)
-            continue;
-        if (info[i].usable)
+    if (hv_engine_query(c->engine, &info[0]) == 0) {
+        if (info[0].usable)
             return 0;
         return diag_at(diag, &pos, -ENOTSUP, "engine '%s' does not work here: %s", c->engine,
-                       info[i].reason);
+                       info[0].reason);
     }
+    n = hv_engines(info, COUNT(info));
+    if (n > COUNT(info))
+        n = COUNT(info);
+    for (unsigned i = 0; i < n; i++)
+        names[i] = info[i].name;
     return diag_at(diag, &pos, -ENOTSUP, "engine '%s' is not available yet%s", c->engine,
                    DID_YOU_MEAN(nearest(c->engine, names, n)));
 }

@@ -16,9 +16,10 @@
 #include "hv/kvm/kvm.h"
 
 /* The guest's loop grows until it takes a millisecond: an exit may cost a microsecond, or fifty.  The best of some turns
- * counts, and of more when they were slow: on a busy host other programs are in between. */
+ * counts, and of more when they were slow: on a busy host other programs are in between.  Turns that are far too slow and
+ * take the same time are enough: other programs come when they like, emulation costs the same each time. */
 enum { PROBE_LOOPS = 2000, PROBE_GROW = 4, PROBE_NS = 1000000, PROBE_BEST_OF = 4, PROBE_SLOW_BEST_OF = 12,
-       PROBE_SLOW_NS = 300000000, PROBE_MIN_PERCENT = 10, HOST_LOOPS = 100000 };
+       PROBE_SLOW_NS = 300000000, PROBE_MIN_PERCENT = 10, PROBE_FAR = 10, HOST_LOOPS = 100000 };
 
 int kvm_ioctl(int fd, unsigned long req, void *arg)
 {
@@ -52,7 +53,7 @@ static double guest_rate(int vm, size_t run_size, uint8_t *ram, double enough, c
     uint64_t t0 = 0, t, start = hv_host_ns();
     uint32_t loops = PROBE_LOOPS;
     unsigned full = 0;
-    double rate = 0;
+    double rate = 0, slowest = 0;
     int vcpu, r;
 
     memcpy(ram, guest_code, sizeof(guest_code));
@@ -87,12 +88,15 @@ static double guest_rate(int vm, size_t run_size, uint8_t *ram, double enough, c
                 double now = (double)loops * 1e9 / (double)(t - t0 ? t - t0 : 1);
 
                 rate = now > rate ? now : rate; /* another process may have been in between */
-                if (t - t0 < PROBE_NS)
+                if (t - t0 < PROBE_NS) {
                     loops *= PROBE_GROW;
-                else
+                } else {
                     full++;
-                if (full >= (rate >= enough ? PROBE_BEST_OF : PROBE_SLOW_BEST_OF) ||
-                    (full >= PROBE_BEST_OF && t - start > PROBE_SLOW_NS))
+                    slowest = slowest == 0 || now < slowest ? now : slowest;
+                }
+                if (full >= PROBE_BEST_OF &&
+                    (rate >= enough || full >= PROBE_SLOW_BEST_OF || t - start > PROBE_SLOW_NS ||
+                     (rate < enough / PROBE_FAR && rate < slowest * 1.25)))
                     break;
             }
             memcpy((uint8_t *)run + run->io.data_offset, &loops, 4);

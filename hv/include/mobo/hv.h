@@ -73,6 +73,9 @@ struct hv_engine_info {
 /** The engines known to this build, fastest first.  @return their number; fills up to @max. */
 HV_API unsigned hv_engines(struct hv_engine_info *info, unsigned max);
 
+/** One of them, without a look at the others (KVM's verdict takes milliseconds).  @return 0, -ENOENT. */
+HV_API int hv_engine_query(const char *name, struct hv_engine_info *info);
+
 /** The engine that "auto" takes on this host.  Static string. */
 HV_API const char *hv_engine_auto(void);
 
