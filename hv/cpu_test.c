@@ -435,7 +435,7 @@ static void dump_fits(void **state)
 static void configs(void **state)
 {
     struct hv_config cfg = { .size = sizeof(cfg), .engine = "warp", .vps = 1 };
-    struct hv_engine_info info[8];
+    struct hv_engine_info info[8], one;
     struct hv_partition *q = NULL;
     unsigned n = hv_engines(info, 8);
 
@@ -449,8 +449,13 @@ static void configs(void **state)
     assert_int_equal(hv_partition_create(&cfg, &q), -EINVAL);
     assert_null(q);
     assert_true(n >= 3);
+    assert_int_equal(hv_engine_query("warp", &one), -ENOENT);
     for (unsigned i = 0; i < n; i++) {
         assert_true(info[i].reason[0] != 0);
+        assert_int_equal(hv_engine_query(info[i].name, &one), 0);
+        assert_string_equal(one.name, info[i].name);
+        assert_string_equal(one.reason, info[i].reason);
+        assert_int_equal(one.usable, info[i].usable);
         cfg.vps = 1;
         cfg.engine = info[i].name;
         if (!info[i].usable)
