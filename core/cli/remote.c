@@ -9,13 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/cli/cli.h"
+#include "core/cli/client.h"
 
 enum { STATUS_USAGE = 1, STATUS_FAILED = 2, RPC_BUSY = -32001 };
 
@@ -23,9 +22,7 @@ enum { STATUS_USAGE = 1, STATUS_FAILED = 2, RPC_BUSY = -32001 };
 
 struct remote {
     const char *vm;
-    int fd;
-    FILE *in;
-    int id;
+    struct client c;
 };
 
 static int host_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -41,110 +38,44 @@ static int host_error(const char *fmt, ...)
     return STATUS_FAILED;
 }
 
-static int try_connect(const char *path)
-{
-    struct sockaddr_un a = { .sun_family = AF_UNIX };
-    int fd, err;
-
-    if (strlen(path) >= sizeof(a.sun_path))
-        return -ENAMETOOLONG;
-    strcpy(a.sun_path, path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
-        return fd;
-    err = -errno;
-    close(fd);
-    return err;
-}
-
 static int remote_open(struct remote *r, const char *vm)
 {
     const char *dir = getenv("XDG_RUNTIME_DIR");
     char path[PATH_MAX];
-    int fd = try_connect(vm);
+    int err = client_open(&r->c, vm);
 
-    *r = (struct remote){ .vm = vm, .fd = -1 };
-    if (fd == -ENOENT && !strchr(vm, '/')) {
+    r->vm = vm;
+    if (err == -ENOENT && !strchr(vm, '/')) {
         if (dir && *dir) {
             snprintf(path, sizeof(path), "%s/mobo/%s.sock", dir, vm);
-            fd = try_connect(path);
+            err = client_open(&r->c, path);
         }
-        if (fd < 0) {
+        if (err) {
             snprintf(path, sizeof(path), "/run/mobo/%s.sock", vm);
-            fd = try_connect(path);
+            err = client_open(&r->c, path);
         }
     }
-    if (fd == -ENOENT)
+    if (err == -ENOENT)
         return host_error(
             "%s: no VM with such a control socket (mobo run --control PATH makes one)", DIAG_Q(vm));
-    if (fd < 0)
-        return host_error("%s: cannot reach the VM: %s", DIAG_Q(vm), strerror(-fd));
-    r->fd = fd;
-    r->in = fdopen(fd, "r");
-    return r->in ? 0 : host_error("no memory");
+    return err ? host_error("%s: cannot reach the VM: %s", DIAG_Q(vm), strerror(-err)) : 0;
 }
 
-static void remote_close(struct remote *r)
-{
-    if (r->in)
-        fclose(r->in);
-    else if (r->fd >= 0)
-        close(r->fd);
-}
-
-static bool send_all(int fd, const char *text, size_t len)
-{
-    while (len) {
-        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
+static void remote_close(struct remote *r) { client_close(&r->c); }
 
 /* Call a method; takes over @params.  @return its result, or NULL: said on standard error, and *@ret_code
  * is the code of the error. */
 static json_t *call(struct remote *r, const char *method, json_t *params, int *ret_code)
 {
-    json_t *req = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", ++r->id, "method",
-                            method, "params", params),
-           *reply = NULL, *result = NULL, *error;
-    char *text = req ? json_dumps(req, JSON_COMPACT) : NULL, *line = NULL;
-    size_t cap = 0;
+    json_t *error, *result = client_call(&r->c, method, params, &error);
+    const char *why = json_string_value(json_object_get(error, "message"));
 
-    *ret_code = 0;
-    json_decref(req);
-    if (!text || !send_all(r->fd, text, strlen(text)) || !send_all(r->fd, "\n", 1)) {
+    *ret_code = (int)json_integer_value(json_object_get(error, "code"));
+    if (!result && !error)
         host_error("%s: the VM does not answer", DIAG_Q(r->vm));
-        free(text);
-        return NULL;
-    }
-    free(text);
-    while (getline(&line, &cap, r->in) > 0) {
-        json_decref(reply);
-        reply = json_loads(line, 0, NULL);
-        if (json_integer_value(json_object_get(reply, "id")) == r->id)
-            break; /* others are events */
-    }
-    free(line);
-    error = json_object_get(reply, "error");
-    result = json_incref(json_object_get(reply, "result"));
-    if (error) {
-        *ret_code = (int)json_integer_value(json_object_get(error, "code"));
-        if (*ret_code != RPC_BUSY)
-            host_error("%s: %s", DIAG_Q(r->vm),
-                       json_string_value(json_object_get(error, "message")));
-    } else if (!result) {
-        host_error("%s: the VM went away", DIAG_Q(r->vm));
-    }
-    json_decref(reply);
+    else if (!result && *ret_code != RPC_BUSY)
+        host_error("%s: %s", DIAG_Q(r->vm), why ? diag_quote(why, (char[1024]){ 0 }, 1024) : "not an answer that this version knows");
+    json_decref(error);
     return result;
 }
 

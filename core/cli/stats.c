@@ -5,13 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/cli/cli.h"
+#include "core/cli/client.h"
 
 enum { OPT_CONTROL = 256, OPT_INTERVAL, OPT_COUNT, OPT_JSON, OPT_HELP, ANSWER_S = 10, ROWS_MAX = 256 };
 
@@ -34,52 +32,15 @@ static void help(void)
          "  --json           the answer of the VM as it is\n");
 }
 
-static FILE *dial(const char *path)
-{
-    struct sockaddr_un a = { .sun_family = AF_UNIX };
-    struct timeval tv = { ANSWER_S, 0 };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), err;
-    FILE *f;
-
-    if (strlen(path) >= sizeof(a.sun_path)) {
-        err = ENAMETOOLONG;
-    } else {
-        strcpy(a.sun_path, path);
-        err = fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) ? errno : 0;
-    }
-    if (!err) {
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-        f = fdopen(fd, "r");
-        if (f)
-            return f;
-        err = errno;
-    }
-    if (fd >= 0)
-        close(fd);
-    fprintf(stderr, "mobo: stats: --control %s: %s\n", path, strerror(err));
-    return NULL;
-}
-
 /* @return the result, owned; NULL with a message. */
-static json_t *ask(FILE *f, const char *path)
+static json_t *ask(struct client *c, const char *path)
 {
-    static const char request[] = "{\"jsonrpc\":\"2.0\",\"id\":\"stats\",\"method\":\"stats\"}\n";
-    char *line = NULL;
-    size_t room = 0;
-    json_t *result = NULL;
+    json_t *error, *result = client_call(c, "stats", NULL, &error);
+    const char *why = json_string_value(json_object_get(error, "message"));
 
-    if (send(fileno(f), request, sizeof(request) - 1, MSG_NOSIGNAL) == (ssize_t)sizeof(request) - 1)
-        while (!result && getline(&line, &room, f) > 0) {
-            json_t *o = json_loads(line, 0, NULL);
-            const char *id = json_string_value(json_object_get(o, "id"));
-
-            if (id && !strcmp(id, "stats"))
-                result = json_incref(json_object_get(o, "result"));
-            json_decref(o);
-        }
-    free(line);
     if (!result)
-        fprintf(stderr, "mobo: stats: --control %s: the VM does not answer\n", path);
+        fprintf(stderr, "mobo: stats: --control %s: %s\n", DIAG_Q(path), why ? diag_quote(why, (char[1024]){ 0 }, 1024) : "the VM does not answer");
+    json_decref(error);
     return result;
 }
 
@@ -162,7 +123,8 @@ int cmd_stats(int argc, char **argv)
     bool json = false;
     int c, status = 2;
     json_t *o;
-    FILE *f;
+    struct client vm = { 0 };
+    int err;
 
     optind = 1;
     opterr = 0;
@@ -190,8 +152,12 @@ int cmd_stats(int argc, char **argv)
     if (count && !interval)
         return usage_error("stats: --count needs --interval");
     t = calloc(2, sizeof(*t));
-    f = t ? dial(path) : NULL;
-    o = f ? ask(f, path) : NULL;
+    err = t ? client_open(&vm, path) : -ENOMEM;
+    if (err)
+        fprintf(stderr, "mobo: stats: --control %s: %s\n", DIAG_Q(path), strerror(-err));
+    else
+        client_patience(&vm, ANSWER_S);
+    o = err ? NULL : ask(&vm, path);
     if (o && json) {
         json_dumpf(o, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -205,7 +171,7 @@ int cmd_stats(int argc, char **argv)
 
             nanosleep(&ts, NULL);
             json_decref(o);
-            o = ask(f, path);
+            o = ask(&vm, path);
             if (!o)
                 break;
             table_read(&t[1], o);
@@ -215,8 +181,7 @@ int cmd_stats(int argc, char **argv)
         status = o ? 0 : 2;
     }
     json_decref(o);
-    if (f)
-        fclose(f);
+    client_close(&vm);
     free(t);
     return status;
 }
