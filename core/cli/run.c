@@ -73,7 +73,7 @@ static void run_help(void)
            "  --timeout SEC            end with status 124 after so many seconds\n"
            "  --no-reboot              end with status 4 instead of resetting\n"
            "  --control PATH           JSON-RPC control socket\n"
-           "  --check interp[:MS]      compare the translator with the interpreter, mobo(1)\n"
+           "  --check HOW              compare the translator with the interpreter, mobo(1)\n"
            "  --restore STATE          go on from a file that mobo save made\n"
            "  --stats                  print counters at the end\n\n"
            "Exit status: 0 power-off, 1 usage or configuration, 2 host error, 3 guest crash,\n"

@@ -468,6 +468,8 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
     if (!n) {
         uint64_t t0 = hv_host_ns();
 
+        if (unlikely(j->lockstep) && !jit_lockstep_may_make(vp, phys, full))
+            return NULL;
         b = jit_translate(vp, lin, page, ram_page, full);
         vp->counters[HV_CTR_TRANSLATE_NS] += hv_host_ns() - t0;
         if (!b)
@@ -668,10 +670,28 @@ const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
     return j->rx + b->main;
 }
 
-const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
+struct jblock *jit_block_find(struct jit *j, uint64_t rip, uint64_t phys, uint32_t key)
+{
+    for (uint32_t n = j->hash[hash_bucket(phys)]; n; n = j->blocks[n].hash_next) {
+        struct jblock *b = &j->blocks[n];
+
+        if (b->phys == phys && b->rip == rip && b->key == key)
+            return b;
+    }
+    return NULL;
+}
+
+void jit_block_drop(struct jit *j, struct jblock *b)
 {
     if (!b->dead)
-        block_drop(jit_of(vp), b);
+        block_drop(j, b);
+}
+
+const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
+{
+    if (unlikely(jit_of(vp)->lockstep))
+        jit_lockstep_remade(jit_of(vp), b);
+    jit_block_drop(jit_of(vp), b);
     return dispatch(vp);
 }
 
@@ -785,7 +805,8 @@ exec:
     if (exec_site(vp, s) >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)
-        j->vdead = j->ended = 1;
+        j->vdead = 1;
+    j->ended = s->off + s->len == b->len;
     next = b->rip + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
@@ -851,7 +872,8 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     if (j->pool[s->arg].op >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)
-        j->vdead = j->ended = 1; /* the kernel, or other code that has less use for them */
+        j->vdead = 1; /* the kernel, or other code that has less use for them */
+    j->ended = s->off + s->len == b->len;
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != b->rip + s->off + s->len ||
                  j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
@@ -935,9 +957,9 @@ static void jit_run(struct hv_vp *vp)
         }
         if (unlikely(j->lockstep))
             jit_lockstep_turn(vp);
-        b = find_variant(vp, j->single ? JKEY_SINGLE : 0);
+        b = find_variant(vp, j->single ? j->single_key : 0);
         if (unlikely(!b)) {
-            if (!j->want_reset)
+            if (!j->want_reset && !j->gated)
                 exec_at_rip(vp);
             continue;
         }

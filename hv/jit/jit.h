@@ -111,6 +111,8 @@ struct jblock {
     uint32_t since;                 /* when its runs began to be counted: time stamp >> 10 */
     uint8_t crossings;              /* of shared windows */
     bool groups;                    /* checks are shared: host addresses live on from one instruction to others */
+    uint16_t tries, equal;          /* of JKEY_SINGLE, for lockstep_each.c: runs of which it was tried, or done, to compare them */
+    uint8_t why, early;             /* the last one was not: enum lockstep_why; how often it had left early */
 };
 
 /* Data behind a call of a thunk.  Offsets are from the start of the cache. */
@@ -246,6 +248,8 @@ struct jit {
     struct jslow slow[JIT_SLOW];
     struct lockstep *lockstep;      /* blocks are compared with the reference, NULL: no; lockstep.c */
     bool single;                    /* the run loop asks for blocks of JKEY_SINGLE */
+    bool gated;                     /* what is at cpu.rip has to be compared before a block that leads on is made of it */
+    uint32_t single_key;            /* variant that is compared next */
     bool left, ended;               /* for lockstep.c: a block was left by C, its last instruction was executed by C */
 };
 
@@ -325,6 +329,9 @@ void jit_slots_flush(struct hv_vp *vp);
 static inline uint8_t *jit_hint(struct jit *j, uint64_t phys) { return &j->hint[(phys ^ phys >> 16) & (JIT_HINTS - 1)]; }
 /** The slot of a site and the TLB do not serve an access. */
 const uint8_t *jit_c_slot(struct hv_vp *vp, const struct jslot_site *u);
+struct jblock *jit_block_find(struct jit *j, uint64_t rip, uint64_t phys, uint32_t key);
+/** The block is made again when it is needed. */
+void jit_block_drop(struct jit *j, struct jblock *b);
 /** Drop @b and go on at cpu.rip with what is made instead. */
 const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b);
 

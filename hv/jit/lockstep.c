@@ -5,7 +5,8 @@
  * difference ends the process with a report and status 2.
  *
  * "interp" compares every block; "interp:N" compares LOCKSTEP_WINDOW blocks, lets the translator run freely for
- * N milliseconds, and so on.  Blocks that are compared are made for that (JKEY_SINGLE) and lie beside the others: they
+ * N milliseconds, and so on.  "interp:blocks:K:N" besides compares each block K times before it may be used freely
+ * (lockstep_each.c), "interp:from:ADDRESS" every block as soon as one is made of code there.  Blocks that are compared are made for that (JKEY_SINGLE) and lie beside the others: they
  * come back to the run loop where those lead on to their successors, and are the same otherwise.
  *
  * Flags that the translator takes for dead at the way out are not compared, with MOBO_JIT_EXACT they are never stale;
@@ -28,49 +29,52 @@
 #include "hv/infra.h"
 #include "hv/jit/tr.h"
 
-enum { LOCKSTEP_WINDOW = 2000, LOCKSTEP_LINES = 4 * JIT_MAX_INSNS, LOCKSTEP_LINE = 64, LOCKSTEP_EXIT = 2 };
+enum { LOCKSTEP_TIMES = 4, LOCKSTEP_TIMES_MAX = 60000, LOCKSTEP_MS = 50, LOCKSTEP_MS_MAX = 1000000 };
 
-/* What lies around a store: its line and the next one, as no operand is longer. */
-struct saved { uint8_t *hva; uint8_t before[LOCKSTEP_LINE], after[LOCKSTEP_LINE]; };
+/* ":N" at *@at, which goes on behind it. */
+static bool number(const char **at, int base, uint64_t max, uint64_t *ret)
+{
+    char *end;
 
-struct lockstep {
-    bool all;                       /* else in windows */
-    uint64_t free_run;              /* nanoseconds between them */
-    uint64_t left;                  /* blocks to compare */
-    uint64_t until;                 /* the end of a free run */
-    struct x86_cpu before, want;
-    struct x86_pending exc;         /* that the reference has raised */
-    unsigned nsaved, ninsns;
-    unsigned undef;                 /* flags that are undefined after the reference */
-    const struct jblock *block;     /* that runs and will be compared */
-    bool gave_up, faulted;          /* the reference: cannot be compared, has raised exc */
-    uint16_t op[JIT_MAX_INSNS];
-    uint8_t len[JIT_MAX_INSNS];
-    struct saved saved[LOCKSTEP_LINES];
-    uint64_t checked, faults, skipped;
-};
+    if (**at != ':' || (*at)[1] < '0' || (*at)[1] > '9')
+        return false;
+    errno = 0;
+    *ret = strtoull(*at + 1, &end, base);
+    *at = end;
+    return !errno && *ret >= 1 && *ret <= max;
+}
 
 int jit_lockstep_init(struct hv_vp *vp)
 {
     struct jit *j = vp->jit;
-    const char *how = vp->p->check ? vp->p->check : getenv("MOBO_JIT_CHECK");
-    unsigned long ms = 0;
-    char *end;
+    const char *how = vp->p->check ? vp->p->check : getenv("MOBO_JIT_CHECK"), *at;
+    uint64_t ms = 0, times = 0, from = 0;
 
     if (!how)
         return 0;
     if (strncmp(how, "interp", 6) || (how[6] && how[6] != ':'))
-        return hv_fail(-EINVAL, "cannot check the translator by '%.40s' (interp or interp:MILLISECONDS)", how);
-    if (how[6]) {
-        ms = strtoul(how + 7, &end, 10);
-        if (end == how + 7 || *end || !ms || ms > 1000000)
-            return hv_fail(-EINVAL, "check by '%.40s': not 1 to 1000000 milliseconds", how);
+        return hv_fail(-EINVAL, "cannot check the translator by '%.40s' (known: interp, interp:MS, interp:blocks[:TIMES[:MS]], interp:from:ADDRESS)", how);
+    at = how + 6;
+    if (!strncmp(at, ":blocks", 7)) {
+        at += 7;
+        times = LOCKSTEP_TIMES;
+        ms = LOCKSTEP_MS;
+        if ((*at && !number(&at, 10, LOCKSTEP_TIMES_MAX, &times)) || (*at && !number(&at, 10, LOCKSTEP_MS_MAX, &ms)) || *at)
+            return hv_fail(-EINVAL, "check by '%.40s': not 1 to %u times, 1 to %u milliseconds", how, LOCKSTEP_TIMES_MAX, LOCKSTEP_MS_MAX);
+    } else if (!strncmp(at, ":from", 5)) {
+        at += 5;
+        if (!number(&at, 0, UINT64_MAX, &from) || *at)
+            return hv_fail(-EINVAL, "check by '%.40s': not an address", how);
+    } else if (*at && (!number(&at, 10, LOCKSTEP_MS_MAX, &ms) || *at)) {
+        return hv_fail(-EINVAL, "check by '%.40s': not 1 to %u milliseconds", how, LOCKSTEP_MS_MAX);
     }
     j->lockstep = calloc(1, sizeof(*j->lockstep));
     if (!j->lockstep)
         return hv_fail(-ENOMEM, "translator: no memory");
-    j->lockstep->all = !ms;
-    j->lockstep->free_run = (uint64_t)ms * 1000000;
+    j->lockstep->all = !ms && !from;
+    j->lockstep->free_run = ms * 1000000;
+    j->lockstep->times = (unsigned)times;
+    j->lockstep->from = from;
     return 0;
 }
 
@@ -82,6 +86,7 @@ void jit_lockstep_fini(struct jit *j)
         return;
     fprintf(stderr, "translator: VP %u: %llu blocks equal to the reference (%llu of them raise exceptions), %llu not compared\n",
             j->vp->index, (unsigned long long)l->checked, (unsigned long long)l->faults, (unsigned long long)l->skipped);
+    jit_lockstep_each_report(j);
     free(j->lockstep);
     j->lockstep = NULL;
 }
@@ -93,35 +98,41 @@ void jit_lockstep_turn(struct hv_vp *vp)
 
     if (l->all) {
         j->single = true;
-    } else if (j->single) {
-        if (l->left-- == 0) {
-            j->single = false;
+    } else if (l->left) {
+        if (--l->left == 0)
             l->until = hv_host_ns() + l->free_run;
-        }
-    } else if (hv_host_ns() >= l->until) {
+        j->single = l->left != 0;
+    } else if (l->free_run && hv_host_ns() >= l->until) {
         j->single = true;
-        l->left = LOCKSTEP_WINDOW;
+        l->left = LOCKSTEP_WINDOW + 1;
+    } else {
+        j->single = false;
     }
+    if (!j->gated)
+        j->single_key = JKEY_SINGLE;
+    j->single |= j->gated;
+    j->gated = false;
 }
 
 /* ---- the reference ---- */
 
-static _Noreturn void give_up(struct hv_vp *vp)
+static _Noreturn void give_up(struct hv_vp *vp, enum lockstep_why why)
 {
     jit_of(vp)->lockstep->gave_up = true;
+    jit_of(vp)->lockstep->why = (uint8_t)why;
     longjmp(vp->jmp, 1);
 }
 
 static void save(struct hv_vp *vp, uint8_t *at)
 {
     struct lockstep *l = jit_of(vp)->lockstep;
-    struct saved *s;
+    struct lockstep_saved *s;
 
     for (unsigned i = l->nsaved; i-- > 0;)
         if (l->saved[i].hva == at)
             return;
     if (l->nsaved == LOCKSTEP_LINES)
-        give_up(vp);
+        give_up(vp, LOCKSTEP_MEMORY);
     s = &l->saved[l->nsaved++];
     s->hva = at;
     memcpy(s->before, at, sizeof(s->before));
@@ -131,7 +142,7 @@ static void save(struct hv_vp *vp, uint8_t *at)
 static void note(struct hv_vp *vp, uint8_t *page, uint64_t ram_page, unsigned off)
 {
     if (!page || atomic_load(&vp->p->pages[ram_page].lines))
-        give_up(vp);
+        give_up(vp, LOCKSTEP_MEMORY);
     off &= ~(LOCKSTEP_LINE - 1u);
     save(vp, page + off);
     if (off + LOCKSTEP_LINE < 4096)
@@ -144,7 +155,7 @@ static void undo(struct hv_vp *vp)
     struct lockstep *l = jit_of(vp)->lockstep;
 
     for (unsigned i = 0; i < l->nsaved; i++) {
-        struct saved *s = &l->saved[i];
+        struct lockstep_saved *s = &l->saved[i];
 
         memcpy(s->after, s->hva, sizeof(s->after));
         for (unsigned word = 0; word < LOCKSTEP_LINE; word += 8)
@@ -177,22 +188,23 @@ static bool step(struct hv_vp *vp, struct lockstep *l)
 
     jit_decode_at_rip(vp, in);
     if (!comparable(vp, in))
-        give_up(vp);
+        give_up(vp, LOCKSTEP_OP);
     next = vp->cpu.rip + in->len;
     if (vp->cpu.mode != X86_MODE_64)
         next = (uint32_t)next;
-    l->op[l->ninsns] = (uint16_t)in->op;
-    l->len[l->ninsns++] = in->len;
     tr_flag_use(in, &rd, &wr);
     if (rd & l->undef)
-        give_up(vp);
+        give_up(vp, LOCKSTEP_OP);
+    l->op[l->ninsns] = (uint16_t)in->op;
+    l->len[l->ninsns++] = in->len;
     l->undef = in->op == X86_OP_DIV || in->op == X86_OP_IDIV ? (unsigned)F_ALL : l->undef & ~wr;
     /* A branch to the next instruction leaves the block all the same: tell by a target that is elsewhere. */
     here = (in->op == X86_OP_JCC || in->op == X86_OP_JCXZ || in->op == X86_OP_LOOP || in->op == X86_OP_JMP_NEAR) && !in->imm;
     if (here)
         in->imm = 1;
     if (!(in->op >= X86_OP_X87 ? x86_exec_vec(vp, in) : x86_exec_integer(vp, in)))
-        give_up(vp);
+        give_up(vp, LOCKSTEP_OP);
+    l->done++;
     if (vp->cpu.rip == next)
         return true;
     if (here)
@@ -209,7 +221,7 @@ static bool reference(struct hv_vp *vp, const struct jblock *b)
     jmp_buf jmp;
 
     memcpy(&jmp, &vp->jmp, sizeof(jmp));
-    l->nsaved = l->ninsns = l->undef = 0;
+    l->nsaved = l->ninsns = l->done = l->undef = 0;
     l->faulted = true;
     l->gave_up = false;
     l->before = vp->cpu;
@@ -220,6 +232,7 @@ static bool reference(struct hv_vp *vp, const struct jblock *b)
             ;
         l->faulted = false;
         l->gave_up = vp->mmu.fetch_gen != jit_of(vp)->seen_gen || vp->mmu.tlb != &vp->mmu.views[X86_VIEW_CHECKED] || vp->cpu.key != l->before.key;
+        l->why = LOCKSTEP_MEMORY;
     }
     memcpy(&vp->jmp, &jmp, sizeof(jmp));
     vp->mmu.shadow = NULL;
@@ -331,7 +344,7 @@ static uint32_t eflags_of(unsigned f)
            (f & F_S ? EF_SF : 0u) | (f & F_O ? EF_OF : 0u);
 }
 
-static void compare(struct hv_vp *vp, const struct jblock *b, bool faulted)
+static void compare(struct hv_vp *vp, struct jblock *b, bool faulted)
 {
     struct lockstep *l = jit_of(vp)->lockstep;
     const struct x86_cpu *c = &vp->cpu, *w = &l->want;
@@ -353,6 +366,7 @@ static void compare(struct hv_vp *vp, const struct jblock *b, bool faulted)
         if (memcmp(l->saved[i].hva, l->saved[i].after, LOCKSTEP_LINE))
             differ(vp, b, "memory", faulted);
     l->checked++;
+    b->equal += b->equal < UINT16_MAX;
 }
 
 static void leave(struct hv_vp *vp)
@@ -366,7 +380,7 @@ static void leave(struct hv_vp *vp)
 void jit_lockstep_fault(struct hv_vp *vp)
 {
     struct lockstep *l = jit_of(vp)->lockstep;
-    const struct jblock *b = l->block;
+    struct jblock *b = l->block;
 
     if (!b)
         return;
@@ -382,7 +396,13 @@ void jit_lockstep_fault(struct hv_vp *vp)
     leave(vp);
 }
 
-bool jit_lockstep_before(struct hv_vp *vp, const struct jblock *b)
+static void skip(struct lockstep *l, struct jblock *b, enum lockstep_why why)
+{
+    b->why = (uint8_t)why;
+    l->skipped++;
+}
+
+bool jit_lockstep_before(struct hv_vp *vp, struct jblock *b)
 {
     struct jit *j = jit_of(vp);
     struct lockstep *l = j->lockstep;
@@ -393,17 +413,21 @@ bool jit_lockstep_before(struct hv_vp *vp, const struct jblock *b)
     if (vp->p->nvps > 1)
         x86_mmu_exclusive_begin(vp);
     /* Others may have been faster: the block may be gone. */
-    if (!b->dead && vp->mmu.fetch_gen == j->seen_gen && !j->want_reset && reference(vp, b)) {
-        l->block = b;
-        return true;
+    if (!b->dead && vp->mmu.fetch_gen == j->seen_gen && !j->want_reset) {
+        b->tries += b->tries < UINT16_MAX;
+        if (reference(vp, b)) {
+            l->block = b;
+            return true;
+        }
+        if (l->why != LOCKSTEP_OP || !jit_lockstep_cut(j, b))
+            skip(l, b, l->why);
     }
-    l->skipped++;
     if (vp->p->nvps > 1)
         x86_mmu_exclusive_end(vp);
     return false;
 }
 
-void jit_lockstep_after(struct hv_vp *vp, const struct jblock *b)
+void jit_lockstep_after(struct hv_vp *vp, struct jblock *b)
 {
     struct lockstep *l = jit_of(vp)->lockstep;
 
@@ -413,7 +437,8 @@ void jit_lockstep_after(struct hv_vp *vp, const struct jblock *b)
      * branch or RET to a non-canonical address raises #GP where it leads to, not before it. */
     if ((l->faulted && l->exc.vector == X86_EXC_GP && vp->cpu.mode == X86_MODE_64 && !x86_canonical(vp->cpu.rip)) ||
         (jit_of(vp)->left && !jit_of(vp)->ended && vp->cpu.rip - b->rip < b->len)) {
-        l->skipped++;
+        skip(l, b, LOCKSTEP_LEFT);
+        b->tries -= b->tries && ++b->early; /* it may go better the next time, for so many times */
     } else {
         if (l->faulted)
             differ(vp, b, "that it raises no exception", false);

@@ -7,6 +7,8 @@
  * (t_exec).  References: Intel SDM volume 2 for encodings and flags; volume 1 appendix A (flags). */
 #include "hv/jit/tr.h"
 
+#include "hv/jit/lockstep.h"
+
 #include <stdio.h>
 #include <x86intrin.h>
 
@@ -203,7 +205,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     static _Thread_local struct tr tr_;
     struct tr *t = &tr_;
     struct jit *j = jit_of(vp);
-    unsigned off = (unsigned)(lin & 4095), live;
+    unsigned off = (unsigned)(lin & 4095), live, max;
     uint64_t page2 = ~0ull;
     uint8_t *sigmiss, *sigmiss2 = NULL;
     uint32_t first_acc;
@@ -242,7 +244,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->vchecked = t->xchecked = false;
     t->align = 0;
 
-    while (t->n < JIT_MAX_INSNS - 1 && off < 4096) {
+    max = j->lockstep ? jit_lockstep_limit(j, t->phys, key) : JIT_MAX_INSNS - 1;
+    while (t->n < max && off < 4096) {
         struct ti *ti = &t->ti[t->n];
         unsigned avail = 4096 - off;
 

@@ -96,7 +96,8 @@ struct hv_config {
     uint32_t enl_hide, enl_show; /* enum hv_enlightenment */
     uint64_t code_cache;   /* bytes of translated code that a VP of engine jit keeps at most; 0: by the guest's memory */
     /* Compare the translator with the reference while it runs: "interp" every block, "interp:MS" some every MS
-     * milliseconds.  A difference ends the process with status 2 and a report on standard error.  NULL: no.  Another
+     * milliseconds, "interp:blocks[:TIMES[:MS]]" besides each block the first times, "interp:from:ADDRESS" every block as
+     * soon as code from there on runs.  A difference ends the process with status 2 and a report on standard error.  NULL: no.  Another
      * engine than the translator: -EINVAL. */
     const char *check;
 };
