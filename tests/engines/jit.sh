@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# The translator against the host CPU: random instruction sequences, all three modes.  MOBO_JIT_EXACT keeps the
+# The translator against the host CPU: random instruction sequences, all modes that it runs.  MOBO_JIT_EXACT keeps the
 # arithmetic flags exact even where nobody reads them, as a sequence that faults shows them.
 # ORACLE_COUNT and ORACLE_SEED as in oracle.sh.
 set -u

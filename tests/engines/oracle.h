@@ -23,7 +23,7 @@ enum {
     OR_MAX_INSNS = 512
 };
 
-/* Selectors as Linux has them, so that storing a selector gives the same. */
+/* Selectors as Linux has them, so that storing a selector gives the same.  Without an LDT GS has none. */
 enum {
     OR_CS32 = 0x23,
     OR_DS = 0x2b,
@@ -81,9 +81,11 @@ struct or_gen_options {
     bool (*feature)(unsigned feature); /* shown to the guest? */
     const char *only;                  /* mnemonic, or NULL */
     int row;                           /* only this row of the opcode list, or -1 */
+    unsigned modes;                    /* the modes to make sequences of, as a mask */
 };
 void or_gen_init(const struct or_gen_options *opt);
 unsigned or_gen_rows(void);
+unsigned or_gen_modes(void); /* in which some row exists */
 void or_gen_row_text(unsigned row, char *buf, unsigned len);
 uint64_t or_gen_row_count(unsigned row);
 /** A sequence of about @n instructions with its initial state and memory. */
@@ -92,7 +94,14 @@ void or_gen_sequence(struct or_rng *r, enum x86_mode mode, unsigned n, struct or
 /* ---- oracle_host.c ---- */
 /** Map the fixed addresses, install handlers.  After the partition exists.  @return an error text or NULL. */
 const char *or_host_init(void);
+/** Why sequences of @mode cannot run here, or NULL when they can. */
+const char *or_host_refuses(enum x86_mode mode);
+uint16_t or_host_gs(void);     /* selector in GS, whose base is OR_GS_BASE */
 uint8_t *or_host_window(void); /* writable view of the window */
+/** Runs of a sequence that an interrupt may have disturbed before a difference counts. */
+unsigned or_host_tries(void);
+/** Give up what of the initial state this host cannot enter with. */
+void or_host_adapt(struct or_seq *s);
 void or_host_run(const struct or_seq *s, struct or_state *out);
 
 #endif

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Random instruction sequences on the host CPU and on the interpreter: all three modes, a new seed each day.
+# Random instruction sequences on the host CPU and on the interpreter: all modes that the host runs, a new seed
+# each day.
 # ORACLE_COUNT, ORACLE_SEED and ORACLE_ENGINE say otherwise.
 set -u
 seed=${ORACLE_SEED:-$(date +%Y%m%d)}

@@ -229,11 +229,22 @@ void or_gen_init(const struct or_gen_options *opt)
                             r.modes |= X86_MODE_64;
                         r.modes |= row_works(&r, X86_MODE_32) ? X86_MODE_32 : 0;
                         r.modes |= row_works(&r, X86_MODE_16) ? X86_MODE_16 : 0;
+                        r.modes &= (uint8_t)opts.modes;
                         if (r.modes && nrows < MAX_ROWS)
                             rows[nrows++] = r;
                     }
     for (unsigned i = 0; i < nrows; i++)
         nx87 += !rows[i].vex && !rows[i].map && rows[i].opcode >= 0xd8 && rows[i].opcode < 0xe0;
+}
+
+unsigned or_gen_modes(void)
+{
+    unsigned modes = 0;
+
+    for (unsigned i = 0; i < nrows; i++)
+        if (opts.row < 0 || i == (unsigned)opts.row % nrows)
+            modes |= rows[i].modes;
+    return modes;
 }
 
 unsigned or_gen_rows(void)
