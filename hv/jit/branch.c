@@ -11,6 +11,17 @@ void tr_link_to(struct tr *t, uint8_t *rel, uint64_t target)
     c->flags = !((target ^ t->rip) >> 12) ? JS_SAMEPAGE : 0;
 }
 
+/* rcx := guest address @rip. */
+void tr_guest_rip(struct tr *t, uint64_t rip)
+{
+    if (!t->floating) {
+        e_mov_imm(E, T0, rip);
+        return;
+    }
+    e_mov_load(E, T0, h_abs(&t->j->bias));
+    e_lea(E, T0, h_mem(T0, (int32_t)rip)); /* canonical: it fits */
+}
+
 /* Leave when vp->attention asks; @live: flags are. */
 void tr_poll(struct tr *t, uint64_t target, unsigned live)
 {
@@ -77,6 +88,28 @@ void tr_unequal(struct tr *t, uint64_t v)
     }
 }
 
+/* The guest goes to the address in rcx, which is @rip in this code: set the bias to what makes it so.  Flags untouched. */
+static void entered_at(struct tr *t, uint64_t rip, bool jc)
+{
+    uint8_t *ok;
+
+    if (!t->floating) {
+        ok = equal(t, rip);
+        tr_cold_new(t, COLD_UNEQUAL, e_jmp(E))->target = rip;
+        t->cold[t->ncold - 1].jc = jc;
+    } else {
+        struct cold *c;
+
+        e_mov_load(E, T1, h_abs(&t->j->neg_bias));
+        e_lea(E, T0, h_sib(T0, T1, 0, -(int32_t)rip));
+        ok = e_jrcxz(E);
+        c = tr_cold_new(t, COLD_BIAS, e_jmp(E));
+        c->target = rip;
+        c->again = E->p;
+    }
+    e_bind8(E, ok);
+}
+
 /* Can calls and returns of this block use the host's?  The view with user access is entered and left on the way. */
 static bool by_host(const struct tr *t)
 {
@@ -86,13 +119,11 @@ static bool by_host(const struct tr *t)
 /* Behind a host CALL: where the matching RET comes back to.  rcx is where the guest goes. */
 static void return_point(struct tr *t, uint64_t next)
 {
-    uint8_t *ok = equal(t, next);
-
-    tr_cold_new(t, COLD_UNEQUAL, e_jmp(E))->target = next;
-    t->cold[t->ncold - 1].jc = true;
-    e_bind8(E, ok);
+    entered_at(t, next, true);
     tr_poll(t, next, t->j->exact ? (unsigned)F_ALL : tr_peek(t, next));
     tr_link_to(t, e_jmp(E), next);
+    if (t->floating) /* the bias is another than at the call, perhaps: what is there has to be looked up */
+        t->cold[t->ncold - 1].flags &= (uint8_t)~JS_SAMEPAGE;
 }
 
 /* Keep the stack of returns within its bounds.  rcx is used up when flags are @live. */
@@ -122,7 +153,7 @@ static bool push_imm64(struct tr *t, uint64_t v, bool second)
 {
     unsigned n = t->m64 ? 8 : 4;
     struct hop m;
-    bool imm = !t->m64 || fits32((int64_t)v);
+    bool imm = !t->floating && (!t->m64 || fits32((int64_t)v));
 
     if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, second, !imm, &m))
         return false;
@@ -130,7 +161,7 @@ static bool push_imm64(struct tr *t, uint64_t v, bool second)
         e_op(E, t->m64 ? E_W : 0, 0, 0xc7, 0, &m);
         e4(E, (uint32_t)v);
     } else {
-        e_mov_imm(E, T0, v);
+        tr_guest_rip(t, v);
         e_mov_store(E, m, T0);
     }
     return true;
@@ -149,7 +180,9 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         return 0;
     switch (in->op) {
     case X86_OP_JCC: case X86_OP_JMP_NEAR: case X86_OP_CALL_NEAR: case X86_OP_JCXZ: case X86_OP_LOOP:
-        if (t->m64 && (!x86_canonical(target) || !x86_canonical(next)))
+        if (t->m64 && (!x86_canonical(target + t->bias) || !x86_canonical(next + t->bias)))
+            return 0;
+        if (t->floating && target - JIT_CANON_MIN > JIT_CANON_MAX - JIT_CANON_MIN)
             return 0;
         break;
     case X86_OP_CALL_IND: case X86_OP_JMP_IND: case X86_OP_RET_NEAR:
@@ -295,31 +328,51 @@ static void count_run(struct tr *t, unsigned live)
     }
 }
 
+/* Is the page of @rip still the one that @sig tells?  Flags untouched, rcx and r11 used up.  @return rel32 of the jump
+ * that is taken when not. */
+uint8_t *tr_page_check(struct tr *t, uint64_t rip, uint32_t sig)
+{
+    uint8_t *ok, *no;
+
+    e_mov_load32(E, T0, h_abs(&t->j->fsig[t->cls][jit_fsig_slot(rip)]));
+    if (t->floating) {
+        e_mov_load32(E, T1, h_abs(&t->j->neg_sig));
+        e_lea32(E, T0, h_sib(T0, T1, 0, -(int32_t)sig));
+    } else {
+        e_lea32(E, T0, h_mem(T0, -(int32_t)sig));
+    }
+    ok = e_jrcxz(E);
+    no = e_jmp(E);
+    e_bind8(E, ok);
+    return no;
+}
+
 /* The entries of a block, in front of its body. */
 void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
 {
     unsigned live = t->ti[0].live_in;
-    uint8_t *ok;
 
     /* From an indirect branch: rcx is where the guest goes. */
     b->ind = off_of(t, E->p);
-    ok = equal(t, t->rip);
-    tr_cold_new(t, COLD_UNEQUAL, e_jmp(E))->target = t->rip;
-    e_bind8(E, ok);
+    entered_at(t, t->rip, false);
     tr_poll(t, t->rip, live);
     /* From another page by a direct branch. */
     b->sigent = off_of(t, E->p);
-    if (!live) {
+    if (t->floating && !live) {
+        struct hop m = h_abs(&t->j->fsig[t->cls][jit_fsig_slot(t->rip)]);
+
+        e_mov_load32(E, T0, h_abs(&t->j->neg_sig));
+        e_op(E, 0, 0, 0x03, T0, &m);
+        e_op(E, 0, 0, 0x81, 7, (m = h_reg(T0), &m));
+        e4(E, b->sig);
+        *ret_sigmiss = e_jcc(E, CC_NE);
+    } else if (!live) {
         e_op(E, 0, 0, 0x81, 7, &(struct hop){ .mem = true, .base = NOREG, .index = NOREG,
              .disp = (int32_t)(uintptr_t)&t->j->fsig[t->cls][jit_fsig_slot(t->rip)] });
         e4(E, b->sig);
         *ret_sigmiss = e_jcc(E, CC_NE);
     } else {
-        e_mov_load32(E, T0, h_abs(&t->j->fsig[t->cls][jit_fsig_slot(t->rip)]));
-        e_lea32(E, T0, h_mem(T0, -(int32_t)b->sig));
-        ok = e_jrcxz(E);
-        *ret_sigmiss = e_jmp(E);
-        e_bind8(E, ok);
+        *ret_sigmiss = tr_page_check(t, t->rip, b->sig);
     }
     b->main = off_of(t, E->p);
     if (t->counted)

@@ -8,8 +8,10 @@ bool tr_ea_of(const struct tr *t, const struct x86_insn *in, unsigned off, struc
         return false;
     *ret = (struct ea){ in->base, in->index, in->scale, X86_SEG_NONE, in->asize == 4, in->disp };
     if (in->base == X86_REG_RIP) {
-        ret->base = X86_REG_NONE;
+        ret->base = t->floating ? X86_REG_RIP : X86_REG_NONE;
         ret->disp = (int64_t)(t->rip + off + in->len + (uint64_t)in->disp);
+        if (t->floating && ret->a32)
+            return false;
     }
     if (ret->a32 && ret->base == X86_REG_NONE && ret->index == X86_REG_NONE)
         ret->disp = (uint32_t)ret->disp;
@@ -59,11 +61,11 @@ bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
     if (hb && hi) {
         if (u == NOREG)
             return false;
-        e_mov_load(E, d, HOME(a->base));
+        e_mov_load(E, d, HOME_OR_BIAS(a->base));
         e_mov_load(E, u, HOME(a->index));
         lea_any(t, a->a32, d, h_sib(d, u, a->scale, (int32_t)a->disp));
     } else if (hb) {
-        e_mov_load(E, d, HOME(a->base));
+        e_mov_load(E, d, HOME_OR_BIAS(a->base));
         if (x != NOREG || a->disp || a->a32)
             lea_any(t, a->a32, d, h_sib(d, x, a->scale, (int32_t)a->disp));
     } else if (hi) {

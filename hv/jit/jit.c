@@ -73,8 +73,10 @@ static void unlink_all(struct jit *j, struct jblock *b)
     for (uint32_t n = b->heirs_of; n; n = j->blocks[n].heir_next)
         patch_jmp(j, j->blocks[n].main, j->blocks[n].drop);
     b->heirs_of = 0;
-    if (j->jc[b->cls][b->rip & (JIT_JC - 1)] == j->rx + b->ind)
-        j->jc[b->cls][b->rip & (JIT_JC - 1)] = j->t_dispatch;
+    /* One that floats may be known by each address with the same offset in a page. */
+    for (unsigned i = b->rip & (JIT_JC - 1), n = 0; n < (b->floating ? JIT_JC >> 12 : 1); n++, i = (i + 4096) & (JIT_JC - 1))
+        if (j->jc[b->cls][i] == j->rx + b->ind)
+            j->jc[b->cls][i] = j->t_dispatch;
 }
 
 static void block_drop(struct jit *j, struct jblock *b)
@@ -144,6 +146,18 @@ static void fsig_clear(struct hv_vp *vp)
     j->seen_gen = vp->mmu.fetch_gen;
 }
 
+/* Biases get new numbers. */
+static void numbers_clear(struct jit *j)
+{
+    memset(j->numbers, 0, sizeof(j->numbers));
+    j->nnumbers = 0;
+    /* What is not there: no entry of fsig[] has this number. */
+    for (unsigned i = 0; i < JIT_BIAS_CACHE; i++)
+        j->bias_cache[i] = (struct jbias){ 1, 0u - ((JIT_BIASES + 1u) << JIT_SIG_BITS) };
+    memset(j->fsig, 0, sizeof(j->fsig));
+    rets_clear_all(j);
+}
+
 /* Follow what the MMU has forgotten. */
 static void fsig_sync(struct hv_vp *vp)
 {
@@ -160,8 +174,12 @@ static void fsig_sync(struct hv_vp *vp)
         switch (ev->kind) {
         case X86_FETCH_PAGE:
             rets_clear_all(j);
-            for (unsigned c = 0; c < JIT_CLASSES; c++)
-                j->fsig[c][jit_fsig_slot(ev->lin)] = 0;
+            for (unsigned c = 0; c < JIT_CLASSES; c++) {
+                const struct jfact *f = &j->fact[c][jit_fsig_slot(ev->lin)];
+
+                if (f->page == ev->lin >> 12)
+                    j->fsig[c][f->slot] = 0;
+            }
             break;
         case X86_FETCH_NONGLOBAL:
             if (j->nnonglobal <= COUNT(j->nonglobal)) {
@@ -365,6 +383,9 @@ static void reset_now(struct hv_vp *vp)
             j->jc[c][i] = j->t_dispatch;
     jit_slots_reset(j);
     fsig_clear(vp);
+    numbers_clear(j);
+    memset(j->near, 0, sizeof(j->near));
+    j->bias = j->neg_bias = j->neg_sig = 0;
 }
 
 static void jit_reset(struct hv_vp *vp)
@@ -399,6 +420,8 @@ uint32_t jit_sig(struct jit *j, uint64_t rip, uint64_t ram_page, uint32_t key)
         struct jsig *s = &j->sigs[((h ^ (h >> 29)) + i) & (JIT_SIGS - 1)];
 
         if (!s->id) {
+            if (j->next_sig >> JIT_SIG_BITS)
+                break;
             *s = (struct jsig){ va, ram_page, key, j->next_sig++ };
             return s->id;
         }
@@ -415,14 +438,22 @@ static uint64_t next_page(const struct hv_vp *vp, uint64_t lin)
     return vp->cpu.mode == X86_MODE_64 ? lin : (uint32_t)lin;
 }
 
-/* The page of @lin (just fetched from) is what @sig says. */
-static void fsig_set(struct hv_vp *vp, unsigned cls, uint64_t lin, uint32_t sig)
+/* The page of @lin (just fetched from), which @b knows as @canon, is what @sig says. */
+static void fsig_set(struct hv_vp *vp, const struct jblock *b, uint64_t lin, uint64_t canon, uint32_t sig)
 {
     struct jit *j = jit_of(vp);
-    unsigned slot = jit_fsig_slot(lin);
+    unsigned slot = jit_fsig_slot(canon), cls = b->cls;
+    struct jfact *f = &j->fact[cls][jit_fsig_slot(lin)];
 
+    if (b->floating)
+        sig -= j->neg_sig;
     if (likely(j->fsig[cls][slot] == sig))
         return;
+    /* What speaks of a page is found by the page: a slot for each at most. */
+    if (f->page != lin >> 12 || f->slot != slot) {
+        j->fsig[cls][f->slot] = 0;
+        *f = (struct jfact){ lin >> 12, (uint16_t)slot };
+    }
     j->fsig[cls][slot] = sig;
     if (cls != X86_VIEW_USER && !vp->mmu.itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].global) {
         if (j->nnonglobal < COUNT(j->nonglobal))
@@ -432,8 +463,97 @@ static void fsig_set(struct hv_vp *vp, unsigned cls, uint64_t lin, uint32_t sig)
     }
 }
 
-/* The block at cpu.rip; NULL: execute one instruction, or reset.  Raises fetch faults. */
-static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
+/* ---- code that floats ----------------------------------------------------------------------------------- */
+
+/* The number of a bias; 0 has 0. */
+static uint32_t bias_number(struct hv_vp *vp, uint64_t bias)
+{
+    struct jit *j = jit_of(vp);
+
+    if (!bias)
+        return 0;
+    for (unsigned i = (unsigned)((bias >> 12) * 0x9e3779b97f4a7c15ull >> 40);; i++) {
+        struct jbias_number *n = &j->numbers[i % JIT_BIAS_HASH];
+
+        if (n->number && n->bias == bias)
+            return n->number;
+        if (n->number)
+            continue;
+        if (j->nnumbers >= (j->small ? 8 : JIT_BIASES)) {
+            numbers_clear(j);
+            return bias_number(vp, bias);
+        }
+        *n = (struct jbias_number){ bias, ++j->nnumbers };
+        return n->number;
+    }
+}
+
+/* Code at @rip has this bias. */
+static void near_note(struct jit *j, uint64_t rip, uint64_t bias)
+{
+    uint64_t page = rip >> 12;
+    struct jnear *n = NULL;
+
+    for (unsigned i = 0; i < JIT_NEAR && !n; i++)
+        if (j->near[i].hi && j->near[i].bias == bias)
+            n = &j->near[i];
+    if (!n) {
+        n = &j->near[j->next_near++ % JIT_NEAR];
+        *n = (struct jnear){ page, page, bias };
+    }
+    if (page < n->lo)
+        n->lo = page;
+    if (page > n->hi)
+        n->hi = page;
+}
+
+/* The bias for @rip is @bias. */
+static void bias_set(struct hv_vp *vp, uint64_t rip, uint64_t bias)
+{
+    struct jit *j = jit_of(vp);
+    uint32_t neg_sig;
+
+    if (likely(j->bias == bias))
+        return;
+    near_note(j, rip, bias);
+    neg_sig = 0u - (bias_number(vp, bias) << JIT_SIG_BITS);
+    j->bias = bias;
+    j->neg_bias = 0 - bias;
+    j->neg_sig = neg_sig;
+    j->bias_cache[bias >> 12 & (JIT_BIAS_CACHE - 1)] = (struct jbias){ 0 - bias, neg_sig };
+}
+
+static bool canon_fits(uint64_t canon) { return canon >= JIT_CANON_MIN && canon < JIT_CANON_MAX; }
+
+/* What new floating code at @rip is to be called: by the bias of the branch that leads there (@by, or 1 for none), of other code in
+ * this physical page, of other code nearby; or by a new one.  What does not fit together costs time only. */
+static uint64_t canon_for(struct jit *j, uint64_t rip, uint64_t ram_page, uint64_t by)
+{
+    uint64_t least = (32u << 20) >> 12, page = rip >> 12;
+    const struct jnear *best = NULL;
+
+    if (by != 1 && canon_fits(rip - by))
+        return rip - by;
+    for (uint32_t n = j->page[page_bucket(ram_page)]; n; n = j->blocks[n].page_next)
+        if (j->blocks[n].phys >> 12 == ram_page && j->blocks[n].floating)
+            return (j->blocks[n].rip & ~4095ull) | (rip & 4095);
+    for (unsigned i = 0; i < JIT_NEAR; i++) {
+        const struct jnear *n = &j->near[i];
+        uint64_t far = page < n->lo ? n->lo - page : page > n->hi ? page - n->hi : 0;
+
+        if (n->hi && far < least && canon_fits(rip - n->bias)) {
+            best = n;
+            least = far;
+        }
+    }
+    if (best)
+        return rip - best->bias;
+    rip &= (1u << 30) - 1;
+    return canon_fits(rip) ? rip : rip + JIT_CANON_MIN;
+}
+
+/* The block at cpu.rip; NULL: execute one instruction, or reset.  Raises fetch faults.  @by: see canon_for. */
+static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t by)
 {
     struct jit *j = jit_of(vp);
     struct x86_cpu *c = &vp->cpu;
@@ -455,7 +575,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
     phys = ram_page << 12 | (lin & 4095);
     for (n = j->hash[hash_bucket(phys)]; n; n = b->hash_next) {
         b = &j->blocks[n];
-        if (b->phys != phys || b->rip != c->rip || b->key != full)
+        if (b->phys != phys || b->key != full || (b->rip != c->rip && !b->floating))
             continue;
         if (unlikely(b->page2 != ~0ull)) {
             uint64_t rp2, lin2 = next_page(vp, lin);
@@ -467,13 +587,16 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
     }
     if (!n) {
         uint64_t t0 = hv_host_ns();
+        bool floating = (full & (X86_KEY_MODE64 | JKEY_SINGLE)) == X86_KEY_MODE64 && (vp->mmu.view == X86_VIEW_USER || j->small);
 
         if (unlikely(j->lockstep) && !jit_lockstep_may_make(vp, phys, full))
             return NULL;
-        b = jit_translate(vp, lin, page, ram_page, full);
+        b = jit_translate(vp, lin, page, ram_page, full, floating ? canon_for(j, lin, ram_page, by) : lin, floating);
         vp->counters[HV_CTR_TRANSLATE_NS] += hv_host_ns() - t0;
         if (!b)
             return NULL;
+        if (floating)
+            near_note(j, lin, lin - b->rip);
         vp->counters[HV_CTR_CODE_BYTES] += b->size;
         note_made(j, b);
         n = (uint32_t)(b - j->blocks);
@@ -487,14 +610,30 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
         }
         vp->counters[HV_CTR_BLOCKS_BUILT]++;
     }
+    if (b->floating)
+        bias_set(vp, lin, lin - b->rip);
     if (unlikely(b->page2 != ~0ull))
-        fsig_set(vp, b->cls, next_page(vp, lin), b->sig2);
-    fsig_set(vp, b->cls, lin, b->sig);
+        fsig_set(vp, b, next_page(vp, lin), (b->rip | 4095) + 1, b->sig2);
+    fsig_set(vp, b, lin, b->rip, b->sig);
     j->rsp_cur = &j->rsp[jit_ret_stack(vp->mmu.view, c->cr4 & CR4_SMAP)];
     return b;
 }
 
-static struct jblock *find(struct hv_vp *vp) { return find_variant(vp, 0); }
+static struct jblock *find(struct hv_vp *vp) { return find_variant(vp, 0, 1); }
+
+/* The block that a direct branch from @from leads to.  Floating code that does not fit is made again, so that it does. */
+static struct jblock *find_from(struct hv_vp *vp, const struct jblock *from)
+{
+    struct jit *j = jit_of(vp);
+    uint64_t bias = j->bias;
+    struct jblock *b = find_variant(vp, 0, from->floating ? bias : 1);
+
+    if (b && b->floating && from->floating && j->bias != bias && canon_fits(vp->cpu.rip - bias)) {
+        block_drop(j, b);
+        b = find_variant(vp, 0, bias);
+    }
+    return b;
+}
 
 /* ---- helpers of translated code ------------------------------------------------------------------------- */
 
@@ -605,7 +744,7 @@ const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next)
 }
 
 /* Where translated code goes on at cpu.rip, or the way out to the run loop. */
-static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant)
+static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint64_t by)
 {
     struct jit *j = jit_of(vp);
     struct jblock *b;
@@ -616,14 +755,14 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant)
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING ||
         vp->mmu.dr6_hits || j->want_reset || j->single || !jittable(vp))
         return j->t_exit;
-    b = find_variant(vp, variant);
+    b = find_variant(vp, variant, by);
     if (unlikely(!b))
         return j->t_exit;
     relive(vp, 0);
     return j->rx + b->main;
 }
 
-static const uint8_t *dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0); }
+static const uint8_t *dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0, 1); }
 
 const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
 {
@@ -653,15 +792,15 @@ const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
     struct jblock *old = &j->blocks[s->block], *b;
 
     vp->counters[HV_CTR_EXIT_DROP]++;
-    vp->cpu.rip = j->ea;
+    vp->cpu.rip = j->ea + (old->floating ? j->bias : 0);
     j->cur = NULL;
     j->leave = false;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || j->single)
         return j->t_exit;
-    b = find(vp);
+    b = find_from(vp, old);
     if (unlikely(!b))
         return j->t_exit;
-    if (old->dead && b->phys == old->phys && b->key == old->key && b->page2 == old->page2) {
+    if (old->dead && b->rip == old->rip && b->phys == old->phys && b->key == old->key && b->page2 == old->page2) {
         patch_jmp(j, old->main, b->main);
         old->heir_next = b->heirs_of;
         b->heirs_of = (uint32_t)(old - j->blocks);
@@ -692,7 +831,7 @@ const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
     if (unlikely(jit_of(vp)->lockstep))
         jit_lockstep_remade(jit_of(vp), b);
     jit_block_drop(jit_of(vp), b);
-    return dispatch(vp);
+    return dispatch_variant(vp, 0, b->floating ? jit_of(vp)->bias : 1);
 }
 
 /* A block has run often: from now on with what pays then. */
@@ -701,7 +840,7 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s)
     struct jit *j = jit_of(vp);
     struct jblock *b = &j->blocks[s->block];
 
-    vp->cpu.rip = b->rip;
+    vp->cpu.rip = jit_rip_of(j, b);
     /* Slots are for inner loops: where many sites run now and then, what they miss together costs more than they save. */
     if ((*jit_hint(j, b->phys) & (JHINT_WARM | JHINT_HOT)) == JHINT_WARM && !b->dead) {
         uint32_t now = (uint32_t)(__rdtsc() >> 10);
@@ -723,19 +862,21 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
 {
     struct jit *j = jit_of(vp);
     struct jblock *from = &j->blocks[s->block], *b;
+    uint64_t bias;
     uint32_t to;
     int32_t d;
 
     vp->counters[HV_CTR_EXIT_LINK]++;
-    vp->cpu.rip = j->ea;
+    vp->cpu.rip = j->ea + (from->floating ? j->bias : 0);
+    bias = j->bias;
     j->cur = NULL;
     j->leave = false;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || (from->key & JKEY_SINGLE))
         return j->t_exit;
-    b = find(vp);
+    b = find_from(vp, from);
     if (unlikely(!b))
         return j->t_exit;
-    if (!from->dead) {
+    if (!from->dead && from->floating == b->floating && (!b->floating || j->bias == bias)) {
         uint32_t at = (uint32_t)((const uint8_t *)s - j->rx);
         struct jsite *site = (struct jsite *)(j->rw + at);
 
@@ -771,7 +912,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     vp->counters[HV_CTR_EXIT_MISS]++;
     if (unlikely(s->flags & JS_XFLAGS))
         vp->cpu.fl = j->xf;
-    vp->cpu.rip = b->rip + s->off;
+    vp->cpu.rip = jit_rip_of(j, b) + s->off;
     j->cur = b;
     j->leave = false;
     if ((s->acc & X86_ACC_WRITE) && (e->info & X86_TLB_CODE) && ea + e->nrd <= 4096u - s->n)
@@ -793,7 +934,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
                 return j->rx + s->retry;
         }
         if (++b->crossings < JIT_CROSSINGS)
-            return dispatch_variant(vp, JKEY_NOGROUP);
+            return dispatch_variant(vp, JKEY_NOGROUP, b->floating ? j->bias : 1);
         *jit_hint(j, b->phys) |= JHINT_NOGROUP;
         return jit_remake(vp, b);
     }
@@ -807,7 +948,7 @@ exec:
     if (s->flags & JS_END)
         j->vdead = 1;
     j->ended = s->off + s->len == b->len;
-    next = b->rip + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
+    next = jit_rip_of(j, b) + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
@@ -855,7 +996,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     uint32_t gen = vp->mmu.tlb_gen;
 
     vp->counters[HV_CTR_EXIT_INSN]++;
-    vp->cpu.rip = b->rip + s->off;
+    vp->cpu.rip = jit_rip_of(j, b) + s->off;
     j->cur = b;
     j->leave = false;
     if (unlikely(j->pool[s->arg].op == X86_OP_SYSCALL || j->pool[s->arg].op == X86_OP_SYSRET)) {
@@ -874,7 +1015,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     if (s->flags & JS_END)
         j->vdead = 1; /* the kernel, or other code that has less use for them */
     j->ended = s->off + s->len == b->len;
-    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != b->rip + s->off + s->len ||
+    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != jit_rip_of(j, b) + s->off + s->len ||
                  j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);
@@ -957,7 +1098,7 @@ static void jit_run(struct hv_vp *vp)
         }
         if (unlikely(j->lockstep))
             jit_lockstep_turn(vp);
-        b = find_variant(vp, j->single ? j->single_key : 0);
+        b = find_variant(vp, j->single ? j->single_key : 0, 1);
         if (unlikely(!b)) {
             if (!j->want_reset && !j->gated)
                 exec_at_rip(vp);
@@ -1083,6 +1224,7 @@ static int jit_create(struct hv_vp *vp)
     j->vp = vp;
     j->mask_idx = (uint64_t)(X86_TLB_SIZE - 1) << 12;
     j->mask_page = ~4095ull;
+    j->mask_bias = (uint64_t)(JIT_BIAS_CACHE - 1) << 12;
     j->mask_arith = EF_ARITH;
     j->mask_no_if = 0xffffffff & ~(uint64_t)EF_IF;
     j->mask_no_df = 0xffffffff & ~(uint64_t)EF_DF;

@@ -92,8 +92,19 @@ enum {
     JKEY_VIEW = 3u << JKEY_VIEW_SHIFT
 };
 
+/* 64-bit code of programs floats: the same library is somewhere else in each process, and its blocks serve them all.
+ * Addresses in them are those of the first process (canonical, and below 2 GB), to which @bias of struct jit is added
+ * when the code runs; it is set where a block is entered by an address of the guest, and stays on the way along direct
+ * branches.  A bias in use has a number, which fsig[] has in its upper bits. */
+enum { JIT_CANON_MIN = 1 << 16, JIT_CANON_MAX = 0x7fc00000, JIT_SIG_BITS = 20, JIT_BIASES = 4094, JIT_BIAS_HASH = 8192,
+       JIT_BIAS_CACHE = 256, JIT_NEAR = 16 };
+struct jbias { uint64_t neg; uint32_t neg_sig; };   /* - bias; - (number << JIT_SIG_BITS) */
+struct jbias_site { uint64_t neg_canon, resume; };  /* of an entry; where to go on with the bias set */
+struct jbias_number { uint64_t bias; uint32_t number; };
+struct jnear { uint64_t lo, hi, bias; };            /* pages that code of this bias was found in */
+
 struct jblock {
-    uint64_t rip, phys;             /* phys: RAM page << 12 | offset */
+    uint64_t rip, phys;             /* rip: canonical when it floats; phys: RAM page << 12 | offset */
     uint64_t page2;                 /* RAM page of the rest of a single instruction that crosses; ~0 none */
     uint32_t key;
     uint32_t sig;                   /* what fsig[] must hold for this code to be what RIP means */
@@ -110,6 +121,7 @@ struct jblock {
     uint32_t slots;                 /* offset of its first site with a slot, 0 none */
     uint32_t since;                 /* when its runs began to be counted: time stamp >> 10 */
     uint8_t crossings;              /* of shared windows */
+    bool floating;
     bool groups;                    /* checks are shared: host addresses live on from one instruction to others */
     uint16_t tries, equal;          /* of JKEY_SINGLE, for lockstep_each.c: runs of which it was tried, or done, to compare them */
     uint8_t why, early;             /* the last one was not: enum lockstep_why; how often it had left early */
@@ -175,6 +187,10 @@ struct jit {
     /* Addressed by translated code with 32 bits. */
     uint64_t ea, target, a, b, lo;  /* of thunks and long sequences */
     uint64_t site, xa, slot_add;
+    uint64_t bias, neg_bias;        /* of the floating block that runs */
+    uint32_t neg_sig;
+    struct jbias bias_cache[JIT_BIAS_CACHE]; /* by bias >> 12 */
+    uint64_t mask_bias;
     uint32_t xf;                    /* flags put away by exact code with slots */
     uint64_t rsp_host, rsp[JIT_CLASSES]; /* stack pointers of C and of each view */
     uint64_t *rsp_cur;              /* of rsp[]: the view that runs */
@@ -214,6 +230,7 @@ struct jit {
     uint32_t made, reasons;         /* blocks in this segment; twice those that are a reason to grow */
     uint32_t ngone;
     uint64_t gone[JIT_GONE / 64];   /* blocks that were given up, hashed */
+    const uint8_t *t_bias; /* rcx: where the guest goes, r11: struct jbias_site */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
@@ -221,6 +238,10 @@ struct jit {
     uint32_t next_sig;
     uint16_t nonglobal[64];         /* slots of the supervisor classes that a write of CR3 clears */
     unsigned nnonglobal;            /* 65: too many */
+    struct jfact { uint64_t page; uint16_t slot; } fact[JIT_CLASSES][JIT_FSIG]; /* by page: the slot of fsig that speaks of it */
+    struct jbias_number numbers[JIT_BIAS_HASH];
+    unsigned nnumbers, next_near;
+    struct jnear near[JIT_NEAR];
     uint32_t last_key[JIT_CLASSES];  /* fsig of a class holds entries of one key only */
     struct jblock *cur;             /* block whose instruction C executes now */
     bool host_avx, host_xinuse;     /* XGETBV tells which vector state is in its initial form */
@@ -278,9 +299,14 @@ static inline uint32_t jit_key(const struct hv_vp *vp)
     return key;
 }
 
-/** Translate at cpu.rip (linear address @lin in @page, RAM page @ram_page).  @return NULL: the first instruction
+/* RIP of a block, the one that runs or is about to. */
+static inline uint64_t jit_rip_of(const struct jit *j, const struct jblock *b) { return b->rip + (b->floating ? j->bias : 0); }
+
+/** Translate at cpu.rip (linear address @lin in @page, RAM page @ram_page), which is @canon in the block when it floats,
+ * else the same.  @return NULL: the first instruction
  * cannot be translated here (crosses the page, undefined), or j->want_reset is set. */
-struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key);
+struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key,
+                             uint64_t canon, bool floating);
 /** The thunk's number for a window of @n bytes, or a multiple of that; an operand with @align (less one).  -1: none. */
 static inline int jit_check_kind(unsigned n, unsigned align)
 {

@@ -68,7 +68,7 @@ bool jit_lockstep_may_make(struct hv_vp *vp, uint64_t phys, uint32_t key)
 
 void jit_lockstep_remade(struct jit *j, struct jblock *b)
 {
-    struct jblock *twin = b->key & JKEY_SINGLE ? NULL : jit_block_find(j, b->rip, b->phys, b->key | JKEY_SINGLE);
+    struct jblock *twin = b->key & JKEY_SINGLE ? NULL : jit_block_find(j, jit_rip_of(j, b), b->phys, b->key | JKEY_SINGLE);
 
     if (twin)
         jit_block_drop(j, twin);

@@ -192,7 +192,7 @@ const uint8_t *jit_c_slot(struct hv_vp *vp, const struct jslot_site *u)
     if (unlikely(j->slot_budget[u->number] < 0) && too_fast(j, u->number)) {
         struct jblock *b = &j->blocks[u->s.block];
 
-        vp->cpu.rip = b->rip + u->s.off;
+        vp->cpu.rip = jit_rip_of(j, b) + u->s.off;
         if (u->s.flags & JS_XFLAGS)
             vp->cpu.fl = j->xf;
         *jit_hint(j, b->phys + u->s.off) |= JHINT_TLB;

@@ -329,6 +329,41 @@ static void check_thunks(struct jit *j, struct emit *e)
             check_thunk(j, e, view, i & 1, i & 2, i / 4, miss);
 }
 
+/* An entry of floating code is reached by an address of the guest (rcx) that wants another bias: one that was in use
+ * lately, or C looks.  r11: struct jbias_site.  Flags and all registers of the guest stay. */
+static void bias_thunk(struct jit *j, struct emit *e)
+{
+    int32_t cache = (int32_t)(uintptr_t)j->bias_cache;
+    struct hop m;
+    uint8_t *hit;
+
+    _Static_assert(sizeof(struct jbias) == 16, "two of the index register's scale");
+    e_mov_store(e, h_abs(&j->a), RAX);
+    e_mov_store(e, h_abs(&j->xa), R11);
+    e_mov_store(e, h_abs(&j->lo), RCX);
+    e_mov_load(e, RAX, h_mem(R11, offsetof(struct jbias_site, neg_canon)));
+    e_lea(e, RCX, h_sib(RCX, RAX, 0, 0));
+    e_mov_store(e, h_abs(&j->b), RCX);
+    e_pext(e, RAX, RCX, h_abs(&j->mask_bias));
+    e_lea(e, RAX, h_sib(RAX, RAX, 0, 0));
+    e_mov_load(e, R11, h_sib(NOREG, RAX, 3, cache + (int32_t)offsetof(struct jbias, neg)));
+    e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
+    hit = e_jrcxz(e);
+    e_mov_load(e, RAX, h_abs(&j->a));
+    e_mov_load(e, RCX, h_abs(&j->lo));
+    e_bind(e_jmp(e), j->rw + (j->t_dispatch - j->rx));
+    e_bind8(e, hit);
+    e_mov_store(e, h_abs(&j->neg_bias), R11);
+    e_mov_load32(e, RCX, h_sib(NOREG, RAX, 3, cache + (int32_t)offsetof(struct jbias, neg_sig)));
+    e_op(e, 0, 0, 0x89, RCX, (m = h_abs(&j->neg_sig), &m));
+    e_mov_load(e, RCX, h_abs(&j->b));
+    e_mov_store(e, h_abs(&j->bias), RCX);
+    e_mov_load(e, RAX, h_abs(&j->a));
+    e_mov_load(e, R11, h_abs(&j->xa));
+    m = h_mem(R11, offsetof(struct jbias_site, resume));
+    e_op(e, 0, 0, 0xff, 4, &m);
+}
+
 void jit_make_thunks(struct jit *j)
 {
     static const uint8_t push[] = { 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 0x08 };
@@ -360,6 +395,9 @@ void jit_make_thunks(struct jit *j)
     e_mov_imm(&e, RDI, (uint64_t)(uintptr_t)j->vp);
     call_c(&e, (const void *)jit_c_dispatch);
     go_on(&e, j);
+
+    j->t_bias = here(j, &e);
+    bias_thunk(j, &e);
 
     j->t_link = site_thunk(j, &e, (const void *)jit_c_link);
     j->t_miss = site_thunk(j, &e, (const void *)jit_c_miss);

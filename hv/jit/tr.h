@@ -26,7 +26,7 @@ struct ti {
     int64_t omem, ostack;      /* offset of the base register from the group's root there */
 };
 
-enum cold_kind { COLD_MISS, COLD_SLOT, COLD_LINK, COLD_EXIT, COLD_EXEC, COLD_RETS, COLD_HOT, COLD_UNEQUAL };
+enum cold_kind { COLD_MISS, COLD_SLOT, COLD_LINK, COLD_EXIT, COLD_EXEC, COLD_RETS, COLD_HOT, COLD_UNEQUAL, COLD_BIAS };
 struct cold {
     uint8_t kind, n, acc, flags;
     uint8_t ti;
@@ -37,7 +37,7 @@ struct cold {
     bool jc;                   /* unequal: by the jump cache, not by C */
     bool keep_flags;           /* slot */
     bool host;                 /* slot: holds the host page */
-    uint64_t target;           /* link, exit, unequal: guest address */
+    uint64_t target;           /* link, exit, unequal, bias: guest address, canonical */
     uint8_t align;
     int16_t glo;               /* group: see struct jsite */
     uint16_t gn;
@@ -54,7 +54,9 @@ struct tr {
     struct jit *j;
     struct hv_vp *vp;
     uint8_t *base;             /* rw */
-    uint64_t rip;              /* of the block */
+    uint64_t rip;              /* of the block, canonical when it floats; and so are all addresses of code here */
+    uint64_t bias;             /* what is added here and now */
+    bool floating;
     uint32_t key;
     uint32_t blockno;
     bool m64;
@@ -83,10 +85,12 @@ struct tr {
 #define CPU(field) h_abs(&t->vp->cpu.field)
 #define CPU_VP(field) h_abs(&t->vp->field)
 #define HOME(g) h_abs(&t->vp->cpu.gpr[g])
+/* The base of an address may be X86_REG_RIP where code floats: the bias. */
+#define HOME_OR_BIAS(g) ((g) == X86_REG_RIP ? h_abs(&t->j->bias) : HOME(g))
 static inline uint32_t off_of(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->base); }
 static inline uint8_t *thunk_rw(const struct tr *t, const uint8_t *rx) { return t->base + (rx - t->j->rx); }
 
-static inline bool is_home(unsigned g) { return g < 16 && host_of[g] == NOREG; }
+static inline bool is_home(unsigned g) { return g == X86_REG_RIP || (g < 16 && host_of[g] == NOREG); }
 
 static inline unsigned h_or_none(unsigned g) { return g >= 16 ? NOREG : host_of[g]; }
 static inline uint64_t trunc_rip(const struct tr *t, uint64_t rip) { return t->m64 ? rip : (uint32_t)rip; }
@@ -170,6 +174,8 @@ void tr_link_to(struct tr *t, uint8_t *rel, uint64_t target);
 void tr_poll(struct tr *t, uint64_t target, unsigned live);
 void tr_goto_guest(struct tr *t, uint64_t target, uint64_t from, unsigned live);
 void tr_unequal(struct tr *t, uint64_t v);
+void tr_guest_rip(struct tr *t, uint64_t rip);
+uint8_t *tr_page_check(struct tr *t, uint64_t rip, uint32_t sig);
 void tr_jmp_indirect(struct tr *t);
 int tr_emit_branch(struct tr *t, const struct x86_insn *in);
 void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss);

@@ -52,7 +52,7 @@ static void emit_exec(struct tr *t, unsigned i)
 
     t->r11 = -1;
     if (thunk)
-        e_mov_imm(E, T0, t->rip + t->ti[i].off + t->ti[i].in.len);
+        tr_guest_rip(t, t->rip + t->ti[i].off + t->ti[i].in.len);
 
     if (!pool_add(t, &t->ti[i].in, &s.arg))
         s.arg = 0;
@@ -134,7 +134,7 @@ static void emit_cold(struct tr *t)
             emit_site(t, t->j->t_link, &s);
             break;
         case COLD_EXIT:
-            e_mov_imm(E, T0, c->target);
+            tr_guest_rip(t, c->target);
             e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
             break;
         case COLD_UNEQUAL: /* rcx is something else */
@@ -144,6 +144,20 @@ static void emit_cold(struct tr *t)
             else
                 e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
             break;
+        case COLD_BIAS: { /* rcx: the guest's address, less bias and canonical */
+            struct jbias_site bs = { 0 - c->target, (uint64_t)(uintptr_t)(t->j->rx + off_of(t, c->again)) };
+            uint32_t at;
+
+            e_mov_load(E, T1, h_abs(&t->j->bias));
+            e_lea(E, T0, h_sib(T0, T1, 0, (int32_t)c->target));
+            at = (off_of(t, E->p) + SITE_JUMP + 7) & ~7u;
+            e_mov_imm(E, T1, (uint64_t)(uintptr_t)(t->j->rx + at));
+            e_bind(e_jmp(E), thunk_rw(t, t->j->t_bias));
+            E->p = t->base + at;
+            memcpy(E->p, &bs, sizeof(bs));
+            E->p += sizeof(bs);
+            break;
+        }
         case COLD_HOT:
             emit_site(t, t->j->t_hot, &s);
             break;
@@ -200,7 +214,8 @@ static void dump_block(const struct tr *t, const struct jblock *b)
     }
 }
 
-struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key)
+struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key, uint64_t canon,
+                             bool floating)
 {
     static _Thread_local struct tr tr_;
     struct tr *t = &tr_;
@@ -212,7 +227,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     struct jblock *b;
     bool ended = false;
 
-    if (x86_vec_full(vp) || j->next_sig > 0x7ffffff0) {
+    if (x86_vec_full(vp)) {
         j->want_reset |= JIT_RESET;
         return NULL;
     }
@@ -225,7 +240,9 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->vp = vp;
     t->base = j->rw;
     t->e.p = j->rw + j->used;
-    t->rip = vp->cpu.rip;
+    t->rip = canon;
+    t->bias = vp->cpu.rip - canon;
+    t->floating = floating;
     t->key = key;
     t->m64 = key & X86_KEY_MODE64;
     t->cls = vp->mmu.view;
@@ -325,19 +342,13 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     b->sig = sig;
     b->sig2 = sig2;
     b->groups = t->ngroups > 0;
+    b->floating = floating;
     b->page2 = page2;
     b->lines = t->claimed;
     t->cur = 0;
     tr_emit_entries(t, b, &sigmiss);
-    if (page2 != ~0ull) {
-        uint8_t *ok;
-
-        e_mov_load32(E, T0, h_abs(&j->fsig[t->cls][jit_fsig_slot(end_rip)]));
-        e_lea32(E, T0, h_mem(T0, -(int32_t)sig2));
-        ok = e_jrcxz(E);
-        sigmiss2 = e_jmp(E);
-        e_bind8(E, ok);
-    }
+    if (page2 != ~0ull)
+        sigmiss2 = tr_page_check(t, end_rip, sig2);
     for (unsigned i = 0; i < t->n; i++) {
         struct ti *ti = &t->ti[i];
         uint8_t *start = E->p;
@@ -383,7 +394,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     e_bind(sigmiss, E->p);
     if (sigmiss2)
         e_bind(sigmiss2, E->p);
-    e_mov_imm(E, T0, t->rip);
+    tr_guest_rip(t, t->rip);
     e_bind(e_jmp(E), thunk_rw(t, j->t_dispatch));
     b->drop = off_of(t, E->p);
     e_mov_imm(E, T0, t->rip);
