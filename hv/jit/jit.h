@@ -6,7 +6,7 @@
  * The guest's arithmetic flags are the host's.  Everything belongs to one VP and its thread.
  *
  * Environment, for tests: MOBO_JIT_EXACT keeps the flags exact where nobody reads them (a fault shows them),
- * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small,
+ * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small and lets all 64-bit code float,
  * MOBO_JIT_DUMP=FILE writes every block there: guest bytes, operations, live flags, host code.
  *
  * A block is made three times at most: with checks of its accesses by calls (small), after JIT_WARM runs with checks

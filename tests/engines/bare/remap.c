@@ -31,6 +31,8 @@ static void setup(void)
         frame[i][5] = 0xc3;
         memcpy(frame[i] + 64, "\x48\x8d\x05\xf9\xff\xff\xff\xc3", 8); /* lea here(%rip), %rax; ret */
         memcpy(frame[i] + 96, "\xe8\xdb\xff\xff\xff\xc3", 6);         /* call that; ret */
+        memcpy(frame[i] + 128, "\xe9\x7b\x0f\0\0", 5);                /* jmp to the next page */
+        memcpy(frame[i] + 160, "\xe8\x5b\x0f\0\0\xc3", 6);            /* call the next page; ret */
         memcpy(frame[i] + 2048, &i, 4);
     }
     for (unsigned s = 0; s < SPACES; s++) {
@@ -51,6 +53,9 @@ static void map(unsigned s, unsigned n, unsigned f, uint64_t flags) { space[s].p
 /* Do page @n's code and data come from frame @f? */
 static unsigned differs(unsigned n, unsigned f) { return (call(page(n)) != f) + (*data(page(n)) != f); }
 
+/* Do branches from page @n lead to frame @f in the next page? */
+static unsigned misled(unsigned n, unsigned f) { return (call(page(n) + 128) != f) + (call(page(n) + 160) != f); }
+
 static void spaces(void)
 {
     unsigned bad = 0;
@@ -60,7 +65,7 @@ static void spaces(void)
 
         set_cr3((ulong)space[s].pml4);
         for (unsigned n = 0; n < PAGES; n++)
-            bad += differs(n, (s + n) % FRAMES);
+            bad += differs(n, (s + n) % FRAMES) + (n && misled(n - 1, (s + n) % FRAMES));
     }
     check("address spaces in turn", bad, 0);
     bad = 0;
@@ -71,6 +76,17 @@ static void spaces(void)
         map(0, n, f, 0);
         invlpg((void *)page(n));
         bad += differs(n, f) + differs((n + 3) % PAGES, (call(page((n + 3) % PAGES))));
+        bad += n && misled(n - 1, f);
+    }
+    /* The same two frames, side by side at several places, then only the first. */
+    for (unsigned round = 0; round < 600; round++) {
+        unsigned n = round % (PAGES - 1), f = round % 4, g = (round / 4 + 5) % FRAMES;
+
+        map(0, n, f, 0);
+        map(0, n + 1, round % 3 ? (f + 1) % 4 : g, 0);
+        invlpg((void *)page(n));
+        invlpg((void *)page(n + 1));
+        bad += misled(n, round % 3 ? (f + 1) % 4 : g) + differs(n, f);
     }
     for (unsigned n = 0; n < PAGES; n++) {
         map(0, n, n, 0);
