@@ -182,6 +182,8 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
     case X86_OP_JCC: case X86_OP_JMP_NEAR: case X86_OP_CALL_NEAR: case X86_OP_JCXZ: case X86_OP_LOOP:
         if (t->m64 && (!x86_canonical(target + t->bias) || !x86_canonical(next + t->bias)))
             return 0;
+        if (t->m64 && !fits32((int64_t)(target - t->rip)))
+            return 0;
         if (t->floating && target - JIT_CANON_MIN > JIT_CANON_MAX - JIT_CANON_MIN)
             return 0;
         break;

@@ -64,14 +64,18 @@ static void patch_jmp(struct jit *j, uint32_t at, uint32_t to)
 static void unlink_all(struct jit *j, struct jblock *b)
 {
     for (uint32_t at = b->links; at;) {
-        struct jsite *s = (struct jsite *)(j->rw + at);
+        struct jlink l;
+        int32_t back;
 
-        at = s->next;
-        memcpy(j->rw + s->arg, &s->retry, 4);
+        memcpy(&l, j->rw + at, sizeof(l));
+        l.arg &= ~JLINK_FAR;
+        back = (int32_t)(at - JIT_CALL - (l.arg + 4));
+        memcpy(j->rw + l.arg, &back, 4);
+        at = l.next;
     }
     b->links = 0;
     for (uint32_t n = b->heirs_of; n; n = j->blocks[n].heir_next)
-        patch_jmp(j, j->blocks[n].main, j->blocks[n].drop);
+        patch_jmp(j, j->blocks[n].main, j->blocks[n].tail + JIT_TAIL_DROP);
     b->heirs_of = 0;
     /* One that floats may be known by each address with the same offset in a page. */
     for (unsigned i = b->rip & (JIT_JC - 1), n = 0; n < (b->floating ? JIT_JC >> 12 : 1); n++, i = (i + 4096) & (JIT_JC - 1))
@@ -94,7 +98,7 @@ static void block_drop(struct jit *j, struct jblock *b)
     b->dead = 1;
     unlink_all(j, b);
     /* Whoever still jumps in leaves at once.  Nobody returns into these bytes: see leave. */
-    patch_jmp(j, b->main, b->drop);
+    patch_jmp(j, b->main, b->tail + JIT_TAIL_DROP);
 }
 
 static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
@@ -209,7 +213,6 @@ static void segment_begin(struct jit *j, uint32_t n)
     uint32_t begin = n * j->seg_size;
 
     j->seg = n;
-    j->filled |= 1ull << n;
     j->used = n ? begin : j->first;
     j->seg_end = begin + j->seg_size;
     j->cold = j->cold_begin = j->used + ((j->seg_end - j->used) / JIT_HOT_PART & ~63u);
@@ -225,8 +228,7 @@ static void segment_begin(struct jit *j, uint32_t n)
     madvise((void *)(uintptr_t)(j->rx + begin), JIT_HUGE, MADV_COLLAPSE);
 }
 
-enum { SMALL_SEGMENTS = 6, REMAP_EACH = 512 /* blocks */ };
-_Static_assert(JIT_SEGMENTS <= 64 && JIT_CACHE_MIN / JIT_HUGE >= 1, "a bit for each segment");
+enum { SMALL_SEGMENTS = 6, REMAP_EACH = 8192 /* blocks */ };
 
 static uint32_t gone_bit(uint64_t phys, uint32_t key)
 {
@@ -261,100 +263,50 @@ static void note_gone(struct jit *j, const struct jblock *b)
     j->gone[bit / 64] |= 1ull << bit % 64;
 }
 
-/* Drop all blocks between @lo and @hi.  Not while translated code is on the stack.  Whatever leads from outside to a
- * block there is undone as when it is dropped; what leads out of it leaves the lists of the blocks outside.  Whoever
- * else keeps addresses of host code has to forget them here and in reset_now. */
-static void evict_range(struct jit *j, uint32_t lo, uint32_t hi)
+/* Start with an empty cache.  Not while translated code is on the stack.  What was learnt of blocks stays. */
+static void empty(struct jit *j)
 {
+    j->nblocks = 1;
+    segment_begin(j, 0);
+    memset(j->hash, 0, sizeof(j->hash));
+    memset(j->page, 0, sizeof(j->page));
+    memset(j->cross, 0, sizeof(j->cross));
+    memset(j->slow, 0, sizeof(j->slow));
+    for (unsigned c = 0; c < JIT_CLASSES; c++)
+        for (unsigned i = 0; i < JIT_JC; i++)
+            j->jc[c][i] = j->t_dispatch;
     rets_clear_all(j);
+}
+
+/* The segment is full: on to the next.  Behind the last one the cache grows when much of what was made is programs' or had
+ * been given up before (a boot runs most of the kernel's code once); else it is emptied.  To give up the oldest part only
+ * was tried: each block is made as often, and taking it out of all lists costs as much as making it. */
+static void evict(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    j->want_reset = 0;
+    if (j->seg + 1 == j->nsegs && j->nsegs < j->max_segs && j->reasons > j->made) {
+        j->nsegs *= 2;
+        if (j->nsegs > j->max_segs)
+            j->nsegs = j->max_segs;
+    }
+    if (j->seg + 1 < j->nsegs) {
+        segment_begin(j, j->seg + 1);
+        return;
+    }
+    vp->counters[HV_CTR_CODE_EVICTIONS]++;
     if (j->ngone > JIT_GONE / 3) { /* it would know everything */
         memset(j->gone, 0, sizeof(j->gone));
         j->ngone = 0;
     }
-    for (uint32_t n = 1; n < j->nblocks; n++) {
-        struct jblock *b = &j->blocks[n];
-
-        if (b->ind - lo < hi - lo && !b->dead) {
-            block_drop(j, b);
-            note_gone(j, b);
-        }
-    }
-    memset(j->page, 0, sizeof(j->page));
-    memset(j->cross, 0, sizeof(j->cross));
-    memset(j->slow, 0, sizeof(j->slow));
-    j->free_blocks = 0;
-    for (uint32_t n = 1; n < j->nblocks; n++) {
-        struct jblock *b = &j->blocks[n];
-
-        if (b->ind - lo < hi - lo || !b->ind)
-            continue;
-        if (b->dead)
-            continue;
-        for (uint32_t *pp = &b->heirs_of; *pp;) {
-            struct jblock *old = &j->blocks[*pp];
-
-            if (old->ind - lo < hi - lo)
-                *pp = old->heir_next;
-            else
-                pp = &old->heir_next;
-        }
-        uint32_t links = b->links, next;
-
-        b->links = 0;
-        for (; links; links = next) {
-            struct jsite *s = (struct jsite *)(j->rw + links);
-
-            next = s->next;
-            if (links - lo < hi - lo)
-                continue;
-            s->next = b->links;
-            b->links = links;
-        }
-        b->page_next = j->page[page_bucket(b->phys >> 12)];
-        j->page[page_bucket(b->phys >> 12)] = n;
-        if (b->page2 != ~0ull) {
-            b->cross_next = j->cross[b->page2 % JIT_CROSS];
-            j->cross[b->page2 % JIT_CROSS] = n;
-        }
-    }
     for (uint32_t n = 1; n < j->nblocks; n++)
-        if (j->blocks[n].ind - lo < hi - lo || !j->blocks[n].ind) {
-            j->blocks[n] = (struct jblock){ .dead = 1, .hash_next = j->free_blocks };
-            j->free_blocks = n;
-        }
+        if (!j->blocks[n].dead)
+            note_gone(j, &j->blocks[n]);
+    empty(j);
 }
 
-/* The segment is full.  New code goes where nothing is; else where the oldest is.  The cache grows when much of what was
- * made is programs' or had been given up before: a boot runs most of the kernel's code once. */
-static void evict(struct hv_vp *vp)
-{
-    struct jit *j = jit_of(vp);
-    uint64_t room = ~j->filled & (~0ull >> (64 - j->nsegs));
-
-    j->want_reset = 0;
-    if (!room && j->nsegs < j->max_segs && j->reasons > j->made) {
-        j->nsegs *= 2;
-        if (j->nsegs > j->max_segs)
-            j->nsegs = j->max_segs;
-        room = ~j->filled & (~0ull >> (64 - j->nsegs));
-    }
-    if (!room) {
-        uint32_t many = (j->nsegs + 5) / 6; /* as all blocks are looked at */
-
-        if (j->hand >= j->nsegs)
-            j->hand = 0;
-        if (many > j->nsegs - j->hand)
-            many = j->nsegs - j->hand;
-        vp->counters[HV_CTR_CODE_EVICTIONS]++;
-        evict_range(j, j->hand * j->seg_size, (j->hand + many) * j->seg_size);
-        room = ~(~0ull << many) << j->hand;
-        j->filled &= ~room;
-        j->hand += many;
-    }
-    segment_begin(j, (uint32_t)__builtin_ctzll(room));
-}
-
-/* Forget all translations.  Not while translated code is on the stack. */
+/* Forget all translations and what was learnt.  Not while translated code is on the stack. */
 static void reset_now(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
@@ -365,22 +317,11 @@ static void reset_now(struct hv_vp *vp)
         hv_engine_interp.reset(vp); /* its blocks hold stubs */
         x86_vec_flush(vp);
     }
-    j->nblocks = 1;
-    j->free_blocks = 0;
-    j->filled = 0;
-    j->hand = 0;
     memset(j->gone, 0, sizeof(j->gone));
     j->ngone = 0;
-    segment_begin(j, 0);
+    empty(j);
     j->next_sig = 1;
-    memset(j->hash, 0, sizeof(j->hash));
-    memset(j->page, 0, sizeof(j->page));
-    memset(j->cross, 0, sizeof(j->cross));
     memset(j->sigs, 0, sizeof(j->sigs));
-    memset(j->slow, 0, sizeof(j->slow));
-    for (unsigned c = 0; c < JIT_CLASSES; c++)
-        for (unsigned i = 0; i < JIT_JC; i++)
-            j->jc[c][i] = j->t_dispatch;
     jit_slots_reset(j);
     fsig_clear(vp);
     numbers_clear(j);
@@ -785,14 +726,40 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     return to;
 }
 
-/* Somebody jumped to a block that has been dropped: from now on that leads to its successor. */
-const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s)
+/* The block of the call that returns to @at, of its tail. */
+static struct jblock *block_at(struct jit *j, const uint8_t *at, unsigned tail)
+{
+    uint32_t n;
+
+    memcpy(&n, at + (JIT_TAIL_NUMBER - JIT_CALL - tail), 4);
+    return &j->blocks[n];
+}
+
+/* Its address means another page now, or nobody knows. */
+const uint8_t *jit_c_page(struct hv_vp *vp, const uint8_t *at)
 {
     struct jit *j = jit_of(vp);
-    struct jblock *old = &j->blocks[s->block], *b;
+
+    return jit_c_dispatch(vp, jit_rip_of(j, block_at(j, at, JIT_TAIL_PAGE)));
+}
+
+/* Out to the run loop at its beginning. */
+const uint8_t *jit_c_poll(struct hv_vp *vp, const uint8_t *at)
+{
+    struct jit *j = jit_of(vp);
+
+    vp->cpu.rip = jit_rip_of(j, block_at(j, at, JIT_TAIL_POLL));
+    return j->t_exit;
+}
+
+/* Somebody jumped to a block that has been dropped: from now on that leads to its successor. */
+const uint8_t *jit_c_drop(struct hv_vp *vp, const uint8_t *at)
+{
+    struct jit *j = jit_of(vp);
+    struct jblock *old = block_at(j, at, JIT_TAIL_DROP), *b;
 
     vp->counters[HV_CTR_EXIT_DROP]++;
-    vp->cpu.rip = j->ea + (old->floating ? j->bias : 0);
+    vp->cpu.rip = jit_rip_of(j, old);
     j->cur = NULL;
     j->leave = false;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || j->single)
@@ -835,10 +802,10 @@ const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
 }
 
 /* A block has run often: from now on with what pays then. */
-const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s)
+const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at)
 {
     struct jit *j = jit_of(vp);
-    struct jblock *b = &j->blocks[s->block];
+    struct jblock *b = block_at(j, at, JIT_TAIL_HOT);
 
     vp->cpu.rip = jit_rip_of(j, b);
     /* Slots are for inner loops: where many sites run now and then, what they miss together costs more than they save. */
@@ -847,7 +814,7 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s)
 
         if (now - b->since > (uint32_t)(((uint64_t)JIT_HOT * JIT_RATE) >> 10)) {
             b->since = now;
-            j->runs[s->block] = JIT_HOT;
+            j->runs[b - j->blocks] = JIT_HOT;
             return dispatch(vp);
         }
     }
@@ -858,17 +825,23 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s)
 }
 
 /* The first run of a direct branch: from now on it goes to its target without us. */
-const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
+const uint8_t *jit_c_link(struct hv_vp *vp, const uint8_t *at)
 {
     struct jit *j = jit_of(vp);
-    struct jblock *from = &j->blocks[s->block], *b;
+    struct jblock *from, *b;
+    struct jlink l;
     uint64_t bias;
     uint32_t to;
     int32_t d;
 
+    memcpy(&l, at, sizeof(l));
+    from = &j->blocks[l.block];
+
     vp->counters[HV_CTR_EXIT_LINK]++;
-    vp->cpu.rip = j->ea + (from->floating ? j->bias : 0);
     bias = j->bias;
+    vp->cpu.rip = jit_rip_of(j, from) + (uint64_t)(int64_t)l.rel;
+    if (!(from->key & X86_KEY_MODE64))
+        vp->cpu.rip = (uint32_t)vp->cpu.rip;
     j->cur = NULL;
     j->leave = false;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || (from->key & JKEY_SINGLE))
@@ -877,16 +850,15 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
     if (unlikely(!b))
         return j->t_exit;
     if (!from->dead && from->floating == b->floating && (!b->floating || j->bias == bias)) {
-        uint32_t at = (uint32_t)((const uint8_t *)s - j->rx);
-        struct jsite *site = (struct jsite *)(j->rw + at);
+        bool far = l.arg & JLINK_FAR;
 
         j->written = true;
-        memcpy(&site->retry, j->rw + s->arg, 4);
-        site->next = b->links;
-        b->links = at;
-        to = (s->flags & JS_SAMEPAGE) && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
-        d = (int32_t)(to - (s->arg + 4));
-        memcpy(j->rw + s->arg, &d, 4);
+        l.arg &= ~JLINK_FAR;
+        memcpy(j->rw + (at - j->rx) + offsetof(struct jlink, next), &b->links, 4);
+        b->links = (uint32_t)(at - j->rx);
+        to = !far && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
+        d = (int32_t)(to - (l.arg + 4));
+        memcpy(j->rw + l.arg, &d, 4);
     }
     relive(vp, 0);
     return j->rx + b->main;

@@ -28,7 +28,7 @@
 
 enum {
     JIT_CACHE_MIN = 10 << 20,
-    JIT_CACHE_SIZE = HV_CODE_CACHE_MAX,      /* host code of one VP, in segments: the oldest is given up for new code */
+    JIT_CACHE_SIZE = HV_CODE_CACHE_MAX,      /* host code of one VP, in segments */
     JIT_HUGE = 2 << 20,             /* a huge page of the host, which is a segment */
     JIT_SEGMENTS = JIT_CACHE_SIZE / JIT_HUGE,
     JIT_GONE = 1 << 18,             /* bits of the memory of what was given up */
@@ -99,7 +99,7 @@ enum {
 enum { JIT_CANON_MIN = 1 << 16, JIT_CANON_MAX = 0x7fc00000, JIT_SIG_BITS = 20, JIT_BIASES = 4094, JIT_BIAS_HASH = 8192,
        JIT_BIAS_CACHE = 256, JIT_NEAR = 16 };
 struct jbias { uint64_t neg; uint32_t neg_sig; };   /* - bias; - (number << JIT_SIG_BITS) */
-struct jbias_site { uint64_t neg_canon, resume; };  /* of an entry; where to go on with the bias set */
+struct jbias_site { uint32_t canon, resume; };      /* of an entry; where to go on with the bias set (host address) */
 struct jbias_number { uint64_t bias; uint32_t number; };
 struct jnear { uint64_t lo, hi, bias; };            /* pages that code of this bias was found in */
 
@@ -110,9 +110,9 @@ struct jblock {
     uint32_t sig;                   /* what fsig[] must hold for this code to be what RIP means */
     uint32_t ind, sigent, main, end; /* offsets into the cache: entries, end of the main part */
     uint32_t size;                  /* with what is seldom run */
-    uint32_t drop;                  /* cold code that main is redirected to when the block is dropped */
+    uint32_t tail;                  /* calls of thunks, see JIT_TAIL_* */
     uint32_t hash_next, page_next, cross_next; /* block numbers, 0 none */
-    uint32_t links;                 /* sites (offsets into the cache, 0 none) of branches that lead here */
+    uint32_t links;                 /* struct jlink (offsets into the cache, 0 none) of branches that lead here */
     uint32_t heirs_of, heir_next;   /* dropped blocks whose main leads here, and their list */
     uint64_t lines;                 /* of phys's page: what it was made from */
     uint32_t sig2;                  /* of page2 */
@@ -127,12 +127,25 @@ struct jblock {
     uint8_t why, early;             /* the last one was not: enum lockstep_why; how often it had left early */
 };
 
+/* Each block ends with a call of a thunk for each of these, and then its number (32 bits): main leads there when the block is
+ * dropped; it runs often; its page is another; somebody wants the VP. */
+enum { JIT_TAIL_DROP = 0, JIT_TAIL_HOT = 5, JIT_TAIL_PAGE = 10, JIT_TAIL_POLL = 15, JIT_TAIL_NUMBER = 20 };
+
+/* A direct branch that nobody has taken yet leads to a call of a thunk, behind which is this.  Not aligned. */
+struct jlink {
+    uint32_t block;
+    uint32_t arg;                   /* offset of the rel32 to patch; JLINK_FAR: the page has to be looked at always */
+    uint32_t next;                  /* in the target's list, when it is linked */
+    int32_t rel;                    /* guest address from the block's rip */
+};
+#define JLINK_FAR 0x80000000u
+enum { JIT_CALL = 5 /* bytes */ };
+
 /* Data behind a call of a thunk.  Offsets are from the start of the cache. */
 struct jsite {
     uint32_t block;
-    uint32_t arg;                   /* exec: number in the pool; link: offset of the rel32 to patch */
-    uint32_t retry, next;           /* host code: before the check; the next guest instruction; link: the rel32 as it
-                                     * was, the next site in the target's list */
+    uint32_t arg;                   /* exec: number in the pool */
+    uint32_t retry, next;           /* host code: before the check; the next guest instruction */
     uint16_t off;                   /* guest instruction, from the block's start */
     uint8_t n, acc;                 /* miss: bytes, X86_ACC_* */
     uint8_t flags, len;             /* JS_*; length of the instruction */
@@ -177,7 +190,7 @@ struct jaccess { uint32_t at; struct jsite s; };
 /* Checks of windows of powers of two, up to 512 bytes, and of aligned operands of 16 and 32. */
 enum { JIT_CHECKS = 12 };
 
-enum { JIT_EVICT = 1, JIT_RESET = 2 };
+enum { JIT_EVICT = 1 /* the segment is full */, JIT_RESET = 2 };
 
 /* Decoded instructions of sites whose accesses need C again and again. */
 enum { JIT_SLOW = 256 };
@@ -225,13 +238,11 @@ struct jit {
     uint32_t seg, pool_end;         /* its number, the end of its part of the pool */
     uint32_t nsegs, max_segs;       /* in use, may be */
     bool written;                   /* the cache, since its writable view was unmapped */
-    uint32_t hand;                  /* the oldest */
-    uint64_t filled;                /* a bit for each segment that holds code */
-    uint32_t made, reasons;         /* blocks in this segment; twice those that are a reason to grow */
+    uint32_t made, reasons;         /* blocks since then; twice those that are a reason to grow */
     uint32_t ngone;
     uint64_t gone[JIT_GONE / 64];   /* blocks that were given up, hashed */
-    const uint8_t *t_bias; /* rcx: where the guest goes, r11: struct jbias_site */
-    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_slot, *t_retmiss[JIT_CLASSES];
+    const uint8_t *t_bias; /* called; rcx: see struct tr's entered_at; behind the call struct jbias_site */
+    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_page, *t_poll, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
@@ -259,7 +270,6 @@ struct jit {
     bool leave;                     /* do not go back into the current block */
     uint8_t want_reset;             /* JIT_EVICT, JIT_RESET: leave and do that */
     unsigned nblocks, npool;
-    uint32_t free_blocks;           /* records of evicted blocks, by hash_next */
     struct jblock *blocks;          /* [JIT_MAX_BLOCKS], number 0 unused */
     struct x86_insn *pool;
     struct jaccess *acc;
@@ -365,11 +375,13 @@ static inline unsigned jit_fsig_slot(uint64_t rip) { return (unsigned)(rip >> 12
 
 /* Called from thunks; each returns the host address to go on at. */
 const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip);
-const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_link(struct hv_vp *vp, const uint8_t *at);
 const uint8_t *jit_c_check(struct hv_vp *vp, const uint8_t *at);
 const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s);
-const uint8_t *jit_c_drop(struct hv_vp *vp, const struct jsite *s);
-const uint8_t *jit_c_hot(struct hv_vp *vp, const struct jsite *s);
+const uint8_t *jit_c_drop(struct hv_vp *vp, const uint8_t *at);
+const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at);
+const uint8_t *jit_c_page(struct hv_vp *vp, const uint8_t *at);
+const uint8_t *jit_c_poll(struct hv_vp *vp, const uint8_t *at);
 const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s);
 const uint8_t *jit_c_vload(struct hv_vp *vp, const uint8_t *next);
 const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next);

@@ -174,6 +174,21 @@ static const uint8_t *site_thunk(struct jit *j, struct emit *e, const void *fn)
     return at;
 }
 
+/* The same, called: what is behind the call is the data. */
+static const uint8_t *called_thunk(struct jit *j, struct emit *e, const void *fn)
+{
+    const uint8_t *at = here(j, e);
+    struct hop m = h_abs(&j->site);
+
+    e_op(e, 0, 0, 0x8f, 0, &m);               /* pop */
+    to_c(e, j);
+    e_mov_load(e, RSI, h_abs(&j->site));
+    e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
+    call_c(e, fn);
+    go_on(e, j);
+    return at;
+}
+
 /* Called at a miss of a slot: rcx the address of the first byte, r11 the site.  From the TLB, or by C.  The flags are
  * free. */
 static void slot_thunk(struct jit *j, struct emit *e)
@@ -329,8 +344,8 @@ static void check_thunks(struct jit *j, struct emit *e)
             check_thunk(j, e, view, i & 1, i & 2, i / 4, miss);
 }
 
-/* An entry of floating code is reached by an address of the guest (rcx) that wants another bias: one that was in use
- * lately, or C looks.  r11: struct jbias_site.  Flags and all registers of the guest stay. */
+/* An entry of floating code is reached by an address of the guest that wants another bias, by rcx: one that was in use
+ * lately, or C looks.  Behind the call: struct jbias_site.  Flags and all registers of the guest stay. */
 static void bias_thunk(struct jit *j, struct emit *e)
 {
     int32_t cache = (int32_t)(uintptr_t)j->bias_cache;
@@ -338,19 +353,21 @@ static void bias_thunk(struct jit *j, struct emit *e)
     uint8_t *hit;
 
     _Static_assert(sizeof(struct jbias) == 16, "two of the index register's scale");
+    e_op(e, 0, 0, 0x8f, 0, (m = h_abs(&j->xa), &m)); /* pop */
     e_mov_store(e, h_abs(&j->a), RAX);
-    e_mov_store(e, h_abs(&j->xa), R11);
-    e_mov_store(e, h_abs(&j->lo), RCX);
-    e_mov_load(e, RAX, h_mem(R11, offsetof(struct jbias_site, neg_canon)));
-    e_lea(e, RCX, h_sib(RCX, RAX, 0, 0));
+    e_mov_load(e, R11, h_abs(&j->bias));
+    e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
     e_mov_store(e, h_abs(&j->b), RCX);
     e_pext(e, RAX, RCX, h_abs(&j->mask_bias));
     e_lea(e, RAX, h_sib(RAX, RAX, 0, 0));
     e_mov_load(e, R11, h_sib(NOREG, RAX, 3, cache + (int32_t)offsetof(struct jbias, neg)));
     e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
     hit = e_jrcxz(e);
+    e_mov_load(e, R11, h_abs(&j->xa));
+    e_mov_load32(e, RAX, h_mem(R11, offsetof(struct jbias_site, canon)));
+    e_mov_load(e, RCX, h_abs(&j->b));
+    e_lea(e, RCX, h_sib(RCX, RAX, 0, 0));
     e_mov_load(e, RAX, h_abs(&j->a));
-    e_mov_load(e, RCX, h_abs(&j->lo));
     e_bind(e_jmp(e), j->rw + (j->t_dispatch - j->rx));
     e_bind8(e, hit);
     e_mov_store(e, h_abs(&j->neg_bias), R11);
@@ -360,7 +377,8 @@ static void bias_thunk(struct jit *j, struct emit *e)
     e_mov_store(e, h_abs(&j->bias), RCX);
     e_mov_load(e, RAX, h_abs(&j->a));
     e_mov_load(e, R11, h_abs(&j->xa));
-    m = h_mem(R11, offsetof(struct jbias_site, resume));
+    e_mov_load32(e, R11, h_mem(R11, offsetof(struct jbias_site, resume)));
+    m = h_reg(R11);
     e_op(e, 0, 0, 0xff, 4, &m);
 }
 
@@ -399,11 +417,13 @@ void jit_make_thunks(struct jit *j)
     j->t_bias = here(j, &e);
     bias_thunk(j, &e);
 
-    j->t_link = site_thunk(j, &e, (const void *)jit_c_link);
+    j->t_link = called_thunk(j, &e, (const void *)jit_c_link);
     j->t_miss = site_thunk(j, &e, (const void *)jit_c_miss);
     j->t_exec = site_thunk(j, &e, (const void *)jit_c_exec);
-    j->t_drop = site_thunk(j, &e, (const void *)jit_c_drop);
-    j->t_hot = site_thunk(j, &e, (const void *)jit_c_hot);
+    j->t_drop = called_thunk(j, &e, (const void *)jit_c_drop);
+    j->t_hot = called_thunk(j, &e, (const void *)jit_c_hot);
+    j->t_page = called_thunk(j, &e, (const void *)jit_c_page);
+    j->t_poll = called_thunk(j, &e, (const void *)jit_c_poll);
     j->t_vload = site_thunk(j, &e, (const void *)jit_c_vload);
     j->t_x87load = site_thunk(j, &e, (const void *)jit_c_x87load);
     jit_make_event_thunks(j, &e);

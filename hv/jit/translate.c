@@ -96,13 +96,17 @@ static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsit
     E->p += sizeof(u);
 }
 
-static void emit_cold(struct tr *t)
+static void emit_cold(struct tr *t, uint8_t *tail)
 {
     for (unsigned i = 0; i < t->ncold; i++) {
         struct cold *c = &t->cold[i];
         struct jsite s = site_of(t, c->ti);
         struct ea a;
 
+        if (c->kind == COLD_HOT || (c->kind == COLD_EXIT && c->target == t->rip)) {
+            e_bind(c->from, tail + (c->kind == COLD_HOT ? JIT_TAIL_HOT : JIT_TAIL_POLL));
+            continue;
+        }
         e_bind(c->from, E->p);
         if (c->from2)
             e_bind(c->from2, E->p);
@@ -129,9 +133,10 @@ static void emit_cold(struct tr *t)
                 emit_slot_site(t, c, &s);
             break;
         case COLD_LINK:
-            e_mov_imm(E, T0, c->target);
-            s.arg = off_of(t, c->from);
-            emit_site(t, t->j->t_link, &s);
+            e_bind(e_call(E), thunk_rw(t, t->j->t_link));
+            memcpy(E->p, &(struct jlink){ t->blockno, off_of(t, c->from) | (c->flags & JS_SAMEPAGE ? 0 : JLINK_FAR), 0,
+                                          (int32_t)(c->target - t->rip) }, sizeof(struct jlink));
+            E->p += sizeof(struct jlink);
             break;
         case COLD_EXIT:
             tr_guest_rip(t, c->target);
@@ -144,22 +149,11 @@ static void emit_cold(struct tr *t)
             else
                 e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
             break;
-        case COLD_BIAS: { /* rcx: the guest's address, less bias and canonical */
-            struct jbias_site bs = { 0 - c->target, (uint64_t)(uintptr_t)(t->j->rx + off_of(t, c->again)) };
-            uint32_t at;
-
-            e_mov_load(E, T1, h_abs(&t->j->bias));
-            e_lea(E, T0, h_sib(T0, T1, 0, (int32_t)c->target));
-            at = (off_of(t, E->p) + SITE_JUMP + 7) & ~7u;
-            e_mov_imm(E, T1, (uint64_t)(uintptr_t)(t->j->rx + at));
-            e_bind(e_jmp(E), thunk_rw(t, t->j->t_bias));
-            E->p = t->base + at;
-            memcpy(E->p, &bs, sizeof(bs));
-            E->p += sizeof(bs);
-            break;
-        }
-        case COLD_HOT:
-            emit_site(t, t->j->t_hot, &s);
+        case COLD_BIAS:
+            e_bind(e_call(E), thunk_rw(t, t->j->t_bias));
+            memcpy(E->p, &(struct jbias_site){ (uint32_t)c->target, (uint32_t)(uintptr_t)(t->j->rx + off_of(t, c->again)) },
+                   sizeof(struct jbias_site));
+            E->p += sizeof(struct jbias_site);
             break;
         case COLD_RETS:
             e_mov_imm(E, RSP, (uint64_t)(uintptr_t)&t->j->rets[t->cls].miss);
@@ -231,7 +225,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         j->want_reset |= JIT_RESET;
         return NULL;
     }
-    if (j->used + JIT_BLOCK_MAX > j->cold_begin || j->cold + JIT_BLOCK_MAX > j->seg_end || (!j->free_blocks && j->nblocks >= JIT_MAX_BLOCKS) ||
+    if (j->used + JIT_BLOCK_MAX > j->cold_begin || j->cold + JIT_BLOCK_MAX > j->seg_end || j->nblocks >= JIT_MAX_BLOCKS ||
         j->npool + 4 * JIT_MAX_INSNS >= j->pool_end || j->nacc + 2 * JIT_MAX_INSNS >= j->acc_end) {
         j->want_reset |= JIT_EVICT;
         return NULL;
@@ -330,11 +324,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
     if (!sig || !sig2)
         return NULL;
-    t->blockno = j->free_blocks;
-    if (t->blockno)
-        j->free_blocks = j->blocks[t->blockno].hash_next;
-    else
-        t->blockno = j->nblocks++;
+    t->blockno = j->nblocks++;
     b = &j->blocks[t->blockno];
     *b = (struct jblock){ .rip = t->rip, .phys = ram_page << 12 | (lin & 4095), .key = key, .cls = (uint8_t)t->cls,
                           .ninsns = (uint16_t)t->n, .len = (uint16_t)(end_rip - t->rip), .live_in = t->ti[0].live_in };
@@ -388,17 +378,20 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     }
     b->end = off_of(t, E->p);
     E->p = j->rw + j->cold;
-    emit_cold(t);
+    uint8_t *tail = E->p;
+
+    b->tail = j->cold;
+    e_bind(e_call(E), thunk_rw(t, j->t_drop));
+    e_bind(e_call(E), thunk_rw(t, j->t_hot));
+    e_bind(e_call(E), thunk_rw(t, j->t_page));
+    e_bind(e_call(E), thunk_rw(t, j->t_poll));
+    e4(E, t->blockno);
+    emit_cold(t, tail);
     accesses_done(t, first_acc);
     b->slots = t->slots;
-    e_bind(sigmiss, E->p);
+    e_bind(sigmiss, tail + JIT_TAIL_PAGE);
     if (sigmiss2)
-        e_bind(sigmiss2, E->p);
-    tr_guest_rip(t, t->rip);
-    e_bind(e_jmp(E), thunk_rw(t, j->t_dispatch));
-    b->drop = off_of(t, E->p);
-    e_mov_imm(E, T0, t->rip);
-    emit_site(t, j->t_drop, &(struct jsite){ .block = t->blockno });
+        e_bind(sigmiss2, tail + JIT_TAIL_PAGE);
     b->size = b->end - b->ind + off_of(t, E->p) - j->cold;
     j->cold = (off_of(t, E->p) + 3) & ~3u;
     j->used = (b->end + 15) & ~15u;
