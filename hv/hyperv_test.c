@@ -356,7 +356,7 @@ static void shown(void **state)
     assert_int_equal(r[1], 1 << 20);
     assert_int_equal(r[3], 1 << 4);
     hv_cpuid(p, 0, 0x40000004, 0, r);
-    assert_int_equal(r[0], 1 << 9);
+    assert_int_equal(r[0], 1 << 9 | 1 << 3);
     static const uint32_t gone[] = { 0x40000003, 0x40000010, 0x40000021, 0x40000022, 0x40000023, 0x40000080,
                                      0x4000009f, 0x400000b0, 0x400000b7, 0x400000f0, 0x40000100, 0x40000105 };
 
@@ -600,11 +600,103 @@ static void features_limit(void **state)
     assert_int_equal(hv_features_limit(p, &f), -ENOTSUP);
 }
 
+enum { ASSIST = 0x52000, LAZY = 0x51, HIGHER = 0x71 };
+
+static bool in_service(unsigned vector)
+{
+    return hv_lapic_mmio_read(vp, 0x100 + vector / 32 * 16, 4) >> (vector % 32) & 1;
+}
+
+/* What the run loop does before it delivers an interrupt. */
+static int deliver(void)
+{
+    int vec;
+
+    hv_lazy_eoi_check(vp);
+    vec = hv_lapic_ack(vp);
+    if (vec >= 0)
+        hv_lazy_eoi_offer(vp, (unsigned)vec);
+    return vec;
+}
+
+/* EOIs that need not be written (TLFS 10.3.5). */
+static void lazy_eoi(void **state)
+{
+    static struct hv_vp_state s;
+    static struct hv_hyperv_vp_state h;
+
+    (void)state;
+    synic_on();
+    hv_lapic_fixed(vp, LAZY);
+    assert_int_equal(deliver(), LAZY); /* no assist page: no offer */
+    hv_lapic_eoi(vp);
+    wr(0x40000073, ASSIST | 1);
+
+    /* offered, and left out: over when somebody looks */
+    hv_lapic_fixed(vp, LAZY);
+    assert_int_equal(deliver(), LAZY);
+    assert_int_equal(word(ASSIST), 1);
+    assert_true(in_service(LAZY));
+    zero(ASSIST);
+    assert_false(in_service(LAZY));
+
+    /* offered, and written all the same: the offer is gone with it */
+    hv_lapic_fixed(vp, LAZY);
+    assert_int_equal(deliver(), LAZY);
+    wr(0x40000070, 0);
+    assert_false(in_service(LAZY));
+    assert_int_equal(word(ASSIST), 0);
+
+    /* something waits that the EOI lets through: it has to be written */
+    hv_lapic_fixed(vp, LAZY);
+    assert_int_equal(deliver(), LAZY);
+    hv_lapic_fixed(vp, LAZY);
+    assert_int_equal(deliver(), -1);
+    assert_int_equal(word(ASSIST), 0);
+    wr(0x40000070, 0);
+    assert_int_equal(deliver(), LAZY);
+    assert_int_equal(word(ASSIST), 1);
+
+    /* a second one between the look at the page and the acknowledge: both EOIs are written, in their order */
+    hv_lazy_eoi_check(vp);
+    hv_lapic_fixed(vp, HIGHER);
+    assert_int_equal(hv_lapic_ack(vp), HIGHER);
+    hv_lazy_eoi_offer(vp, HIGHER);
+    assert_int_equal(word(ASSIST), 0);
+    wr(0x40000070, 0);
+    assert_true(in_service(LAZY) && !in_service(HIGHER));
+    wr(0x40000070, 0);
+    assert_false(in_service(LAZY));
+
+    /* not for a level-triggered one */
+    assert_int_equal(hv_interrupt_request(p, &(struct hv_interrupt){ .vector = LAZY, .level = 1 }), 1);
+    assert_int_equal(deliver(), LAZY);
+    assert_int_equal(word(ASSIST), 0);
+    hv_lapic_eoi(vp);
+
+    /* a state has no offer in it, and not the interrupt whose EOI was left out */
+    for (unsigned left = 0; left < 2; left++) {
+        hv_lapic_fixed(vp, LAZY);
+        assert_int_equal(deliver(), LAZY);
+        if (left)
+            zero(ASSIST);
+        assert_int_equal(hv_vp_get_state(p, 0, &s), 0);
+        assert_int_equal(hv_hyperv_vp_get(p, 0, &h), 0);
+        assert_int_equal(s.apic[0x100 + LAZY / 32 * 16 + LAZY % 32 / 8] >> LAZY % 8 & 1, !left);
+        assert_int_equal(h.lazy_eoi, 0);
+        assert_int_equal(h.assist_page[0], 0);
+        if (!left)
+            wr(0x40000070, 0);
+        assert_false(in_service(LAZY));
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
-                                        T(state_round_trip), T(state_other_tsc), T(features), T(features_limit) };
+                                        T(state_round_trip), T(state_other_tsc), T(features), T(features_limit),
+                                        T(lazy_eoi) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

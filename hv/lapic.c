@@ -503,17 +503,30 @@ static void divide_write(struct hv_vp *vp, uint32_t val)
 
 /* ---- EOI ---- */
 
-static void eoi(struct hv_vp *vp)
+/* @return the vector that was in service, or -1. */
+static int service_end(struct hv_vp *vp)
 {
     struct hv_lapic *a = &vp->lapic;
     int vec = highest(a, APIC_ISR);
 
-    vp->hyperv.lazy_eoi = false;
     if (vec < 0)
-        return;
+        return -1;
     bit_clear(a, APIC_ISR, (unsigned)vec);
     if (highest(a, APIC_IRR) >= 0)
         atomic_fetch_or_explicit(&vp->attention, HV_ATT_INTR, memory_order_relaxed);
+    return vec;
+}
+
+static void eoi(struct hv_vp *vp)
+{
+    struct hv_lapic *a = &vp->lapic;
+    int vec;
+
+    if (vp->hyperv.lazy_eoi) /* the guest wrote what it need not have written; the offer ends with it */
+        hv_lazy_eoi_withdraw(vp);
+    vec = service_end(vp);
+    if (vec < 0)
+        return;
     if (!(rd(a, APIC_TMR + (unsigned)vec / 32) & (1u << (vec % 32))) ||
         (rd(a, APIC_SVR) & APIC_SVR_NO_EOI_BROADCAST))
         return;
@@ -526,6 +539,11 @@ static void eoi(struct hv_vp *vp)
 void hv_lapic_eoi(struct hv_vp *vp)
 {
     eoi(vp);
+}
+
+void hv_lapic_eoi_edge(struct hv_vp *vp)
+{
+    service_end(vp);
 }
 
 uint8_t hv_lapic_tpr_get(const struct hv_vp *vp)
@@ -632,6 +650,8 @@ static uint32_t reg_read(struct hv_vp *vp, unsigned n)
 {
     struct hv_lapic *a = &vp->lapic;
 
+    if (vp->hyperv.lazy_eoi) /* what is in service depends on it */
+        hv_lazy_eoi_check(vp);
     switch (n) {
     case APIC_ID: return x2_mode(a) ? vp->index : vp->index << 24;
     case APIC_VERSION: return APIC_VERSION_VALUE;

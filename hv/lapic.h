@@ -107,6 +107,8 @@ int hv_lapic_ack(struct hv_vp *vp);
 void hv_lapic_fixed(struct hv_vp *vp, unsigned vector);
 /** What a write of the EOI register does. */
 void hv_lapic_eoi(struct hv_vp *vp);
+/** The same for an interrupt that is known to be edge-triggered: nobody but the local APIC hears of it. */
+void hv_lapic_eoi_edge(struct hv_vp *vp);
 /** Does any interrupt wait in IRR?  Is @vector the only one in service, and edge-triggered? */
 bool hv_lapic_irr_any(const struct hv_vp *vp);
 bool hv_lapic_only_edge(const struct hv_vp *vp, unsigned vector);

@@ -454,6 +454,7 @@ int hv_vp_get_state(struct hv_partition *p, unsigned index, struct hv_vp_state *
         if (err)
             return err;
     }
+    hv_lazy_eoi_end(vp); /* not every engine can go on with it */
     memset(s, 0, sizeof(*s));
     s->version = HV_STATE_VERSION;
     s->size = sizeof(*s);

@@ -99,6 +99,10 @@ int hv_synic_signal(struct hv_vp *vp, unsigned sint, unsigned flag);
 void hv_assist_write(struct hv_vp *vp, uint64_t val);
 /** Before the local APIC is looked at: has the guest ended an interrupt by the assist page? */
 void hv_lazy_eoi_check(struct hv_vp *vp);
+/** The guest has to write the EOI that it was told it need not.  @return it has left it out already. */
+bool hv_lazy_eoi_withdraw(struct hv_vp *vp);
+/** The same, and what it has left out is done.  The VP may stand. */
+void hv_lazy_eoi_end(struct hv_vp *vp);
 /** An edge-triggered interrupt was acknowledged: offer the guest to leave out the EOI. */
 void hv_lazy_eoi_offer(struct hv_vp *vp, unsigned vector);
 

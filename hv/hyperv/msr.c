@@ -111,8 +111,9 @@ bool hv_hyperv_cpuid(const struct hv_vp *vp, uint32_t leaf, uint32_t r[4])
         r[3] = pick(shown, feat_edx);
         return true;
     case 0x40000004u:
-        /* Remote flushes and IPIs by hypercall, also of sets; relaxed timing; no auto-EOI. */
-        r[0] = (shown & HV_ENL_RELAXED_TIMING ? 1u << 5 : 0) | 1u << 9;
+        /* Remote flushes and IPIs by hypercall, also of sets; relaxed timing; no auto-EOI.  The APIC's MSRs: with
+         * them comes the EOI that need not be written (lazy EOI, below). */
+        r[0] = (shown & HV_ENL_RELAXED_TIMING ? 1u << 5 : 0) | 1u << 9 | 1u << 3;
         if (p->nvps > 1 && (shown & HV_ENL_REMOTE_FLUSH))
             r[0] |= 1u << 2 | 1u << 11;
         if (p->nvps > 1 && (shown & HV_ENL_IPI))
@@ -217,29 +218,42 @@ static _Atomic uint32_t *assist_word(struct hv_vp *vp)
     return hv_ram_hva(vp->p, vp->hyperv.assist_off, HV_PAGE_SIZE);
 }
 
-void hv_lazy_eoi_check(struct hv_vp *vp)
+bool hv_lazy_eoi_withdraw(struct hv_vp *vp)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
 
     if (!v->lazy_eoi)
-        return;
-    if (!(atomic_load(assist_word(vp)) & 1)) {
-        v->lazy_eoi = false;
-        hv_lapic_eoi(vp);
-    } else if (hv_lapic_irr_any(vp)) {
-        /* Something waits that an EOI may let through: the guest has to write it. */
-        v->lazy_eoi = false;
-        if (!(atomic_fetch_and(assist_word(vp), ~1u) & 1))
-            hv_lapic_eoi(vp);
-    }
+        return false;
+    v->lazy_eoi = false;
+    return !(atomic_fetch_and(assist_word(vp), ~1u) & 1);
+}
+
+void hv_lazy_eoi_check(struct hv_vp *vp)
+{
+    struct hv_hyperv_vp *v = &vp->hyperv;
+
+    /* Something waits that an EOI may let through: the guest has to write it. */
+    if (v->lazy_eoi && (!(atomic_load(assist_word(vp)) & 1) || hv_lapic_irr_any(vp)))
+        hv_lazy_eoi_end(vp);
+}
+
+void hv_lazy_eoi_end(struct hv_vp *vp)
+{
+    if (hv_lazy_eoi_withdraw(vp))
+        hv_lapic_eoi_edge(vp);
 }
 
 void hv_lazy_eoi_offer(struct hv_vp *vp, unsigned vector)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
 
-    if (!(v->assist & 1) || v->lazy_eoi)
+    if (!(v->assist & 1))
         return;
+    if (v->lazy_eoi) {
+        /* @vector came behind the check and interrupts one whose EOI need not be written: of two, both are. */
+        hv_lazy_eoi_withdraw(vp);
+        return;
+    }
     if (hv_lapic_irr_any(vp) || !hv_lapic_only_edge(vp, vector)) {
         /* Left over when the guest wrote an EOI that it could have saved. */
         atomic_fetch_and(assist_word(vp), ~1u);

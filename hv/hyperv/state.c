@@ -126,6 +126,7 @@ int hv_hyperv_vp_get(struct hv_partition *p, unsigned index, struct hv_hyperv_vp
         err = p->engine->get_state(vp);
     if (err)
         return err;
+    hv_lazy_eoi_end(vp);
     memset(s, 0, sizeof(*s));
     s->version = HV_HYPERV_STATE_VERSION;
     s->size = sizeof(*s);

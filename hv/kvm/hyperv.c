@@ -127,8 +127,7 @@ static int msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
         hv_overlay_place(vp, vp->p, val, h->tsc_off, HV_MAP_READ | HV_MAP_WRITE);
         return kvm_msr_set(vp, msr, val);
     case MSR_ASSIST:
-        vp->hyperv.assist = val;
-        hv_overlay_place(vp, vp->p, val, vp->hyperv.assist_off, HV_MAP_READ | HV_MAP_WRITE);
+        hv_assist_write(vp, val);
         return kvm_msr_set(vp, msr, val);
     case MSR_EOM:
         hv_synic_write(vp, msr, val);
@@ -272,7 +271,10 @@ int kvm_hyperv_push(struct hv_vp *vp)
 
     for (unsigned i = 0; i < HV_NSTIMERS; i++) /* off before their SINTs and counts change */
         kvm_msr_set(vp, MSR_STIMER0 + 2 * i, 0);
-    if (vp->index == 0) {
+    /* KVM takes its offer back at every exit, and does not know of one made by another engine (TLFS 10.3.5). */
+    if (hv_lazy_eoi_withdraw(vp))
+        err = kvm_lapic_eoi(vp);
+    if (!err && vp->index == 0) {
         if (!kvm_msr_get(vp, MSR_HYPERCALL, &have) && have != atomic_load(&h->hypercall)) {
             kvm_msr_set(vp, MSR_HYPERCALL, 0);
             kvm_msr_set(vp, MSR_OS_ID, atomic_load(&h->guest_os_id));

@@ -130,6 +130,8 @@ void kvm_differences(void (*line)(void *ctx, const char *text), void *ctx);
 /* state.c */
 int kvm_state_push(struct hv_vp *vp);
 int kvm_state_pull(struct hv_vp *vp);
+/* The edge-triggered interrupt in service has ended; the rest of the local APIC stays as it is. */
+int kvm_lapic_eoi(struct hv_vp *vp);
 int kvm_msr_get(struct hv_vp *vp, uint32_t msr, uint64_t *val);
 int kvm_msr_set(struct hv_vp *vp, uint32_t msr, uint64_t val);
 /* The guest clock was stopped, started or set since this VP ran: KVM's clocks follow. */

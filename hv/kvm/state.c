@@ -305,6 +305,24 @@ static int push_lapic(struct hv_vp *vp)
     return 0;
 }
 
+int kvm_lapic_eoi(struct hv_vp *vp)
+{
+    int fd = kvm_vcpu(vp)->fd;
+    struct kvm_lapic_state l;
+
+    CALL(KVM_GET_LAPIC, &l);
+    for (unsigned i = 8; i-- > 0;) {
+        uint32_t isr = page_get(&l, APIC_ISR + i);
+
+        if (!isr)
+            continue;
+        page_put(&l, APIC_ISR + i, isr & ~(0x80000000u >> __builtin_clz(isr)));
+        CALL(KVM_SET_LAPIC, &l); /* timers go on: the count is that of now, the deadline is an MSR */
+        break;
+    }
+    return 0;
+}
+
 static int push_events(struct hv_vp *vp)
 {
     struct kvm_vcpu *kv = kvm_vcpu(vp);
