@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* CPUID under KVM: the virtual processor of every engine, less what this KVM cannot do (API 4.46, 4.118). */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,24 @@ static const struct kvm_cpuid_entry2 *find(const struct kvm_cpuid2 *t, uint32_t 
     return &none;
 }
 
+/* The processor serves the local APIC by itself, EOIs through the x2APIC's MSR included. */
+static bool apic_in_hardware(void)
+{
+    static const char *const files[] = { "/sys/module/kvm_intel/parameters/enable_apicv",
+                                         "/sys/module/kvm_amd/parameters/avic" };
+
+    for (unsigned i = 0; i < COUNT(files); i++) {
+        FILE *f = fopen(files[i], "re");
+        int c = f ? fgetc(f) : EOF;
+
+        if (f)
+            fclose(f);
+        if (c == 'Y' || c == '1')
+            return true;
+    }
+    return false;
+}
+
 int kvm_cpuid_load(struct hv_partition *p)
 {
     struct kvm_part *kp = kvm_part(p);
@@ -38,6 +57,7 @@ int kvm_cpuid_load(struct hv_partition *p)
     if (err < 0)
         return hv_fail(err, "KVM_GET_SUPPORTED_CPUID: %s", strerror(-err));
     kp->phys_bits = find(kp->supported, 0x80000008u, 0)->eax & 0xff;
+    kp->apic_in_hardware = apic_in_hardware();
     if (kp->phys_bits < 36 || kp->phys_bits > HV_MAXPHYADDR)
         kp->phys_bits = HV_MAXPHYADDR;
     return 0;
@@ -78,6 +98,9 @@ void kvm_cpuid_filter(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint3
             break;
         case 0x40000004u:
             r[0] &= e->eax | 1u << 9; /* not to use auto-EOI is advice that is always true */
+            /* The synthetic MSR of the EOI is an exit, and KVM offers no other way then. */
+            if (kp->apic_in_hardware)
+                r[0] &= ~(1u << 3);
             break;
         }
         return;

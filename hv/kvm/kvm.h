@@ -32,7 +32,7 @@ struct kvm_part {
     size_t run_size;
     unsigned max_slots;
     unsigned phys_bits;                /* of the guest's physical addresses */
-    bool tsc_scaling, tsc_attr, deadline, xcrs;
+    bool tsc_scaling, tsc_attr, deadline, xcrs, apic_in_hardware;
     uint64_t host_khz, tsc_khz;        /* of the host and of the guest */
     struct kvm_cpuid2 *supported;      /* owned */
     struct kvm_cpuid2 *hv_supported;   /* owned; NULL when not enlightened */

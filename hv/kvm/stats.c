@@ -87,8 +87,10 @@ void kvm_differences(void (*line)(void *ctx, const char *text), void *ctx)
                     a[0] & ~b[0] & ~(1u << 10), a[1] & ~b[1], a[3] & ~b[3] & ~(1u << 5));
             hv_cpuid(ref, 0, 0x40000004u, 0, a);
             hv_cpuid(k, 0, 0x40000004u, 0, b);
-            if (a[0] & ~b[0])
-                say(&o, "Hyper-V advice that is not given: 0x%x of leaf 0x40000004", a[0] & ~b[0]);
+            if (a[0] & ~b[0] & 1u << 3)
+                say(&o, "the local APIC's synthetic MSRs are not recommended: this processor has a faster way");
+            if (a[0] & ~b[0] & ~(1u << 3))
+                say(&o, "Hyper-V advice that is not given: 0x%x of leaf 0x40000004", a[0] & ~b[0] & ~(1u << 3));
         }
     }
     if (cfg.enlightened) {
