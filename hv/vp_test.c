@@ -447,32 +447,34 @@ static void port_strings(void **state)
 /* ---- system instructions that fault ---- */
 
 /* Each row: do one forbidden thing, the handler skips R8 bytes and counts. */
+/* Each sets its bit of R10 in R9 when it faults; R8: its length. */
+#define FAULT(bit, len, text) "mov $" #bit ", %r10d\nmov $" #len ", %r8d\n" text "\n"
 GUEST(g_faults,
       "xor %r9d, %r9d\n"
-      "mov $3, %r8d\nmov %cr0, %rax\nbts $32, %rax\nmov %rax, %cr0\n"
-      "mov %cr0, %rax\nand $0x7fffffff, %eax\nmov %rax, %cr0\n"       /* PG off in 64-bit mode */
-      "mov %cr0, %rax\nor $0x20000000, %eax\nmov %rax, %cr0\n"        /* NW without CD */
-      "mov %cr4, %rax\nand $~0x20, %eax\nmov %rax, %cr4\n"            /* PAE off in long mode */
-      "mov %cr4, %rax\nbts $13, %rax\nmov %rax, %cr4\n"               /* VMXE */
-      "mov $0x4000000001000, %rax\nmov %rax, %cr3\n"                  /* above MAXPHYADDR */
-      "mov $2, %r8d\nmov $0x12345, %ecx\nrdmsr\n"
-      "mov $0xc0000080, %ecx\nmov $0x400, %eax\nxor %edx, %edx\nwrmsr\n" /* LME off while paging */
-      "rdpmc\n"
-      "mov $3, %r8d\nxgetbv\n"                                        /* OSXSAVE is off: #UD */
+      "mov %cr0, %rax\nand $0x7fffffff, %eax\n" FAULT(2, 3, "mov %rax, %cr0")      /* PG off in 64-bit mode */
+      "mov %cr0, %rax\nor $0x20000000, %eax\n" FAULT(4, 3, "mov %rax, %cr0")       /* NW without CD */
+      "mov %cr4, %rax\nand $~0x20, %eax\n" FAULT(8, 3, "mov %rax, %cr4")           /* PAE off in long mode */
+      "mov %cr4, %rax\nbts $13, %rax\n" FAULT(16, 3, "mov %rax, %cr4")             /* VMXE */
+      "mov $0x4000000001000, %rax\n" FAULT(32, 3, "mov %rax, %cr3")                /* above MAXPHYADDR */
+      "mov $0x100000000, %rax\n" FAULT(64, 3, "mov %rax, %db7")
+      "mov $0x12345, %ecx\n" FAULT(128, 2, "rdmsr")
+      "mov $0xc0000080, %ecx\nmov $0x400, %eax\nxor %edx, %edx\n" FAULT(256, 2, "wrmsr") /* LME off while paging */
+      FAULT(512, 2, "rdpmc")
+      FAULT(1024, 3, "xgetbv")                                                   /* OSXSAVE is off: #UD */
       "mov %r9d, %eax\n" EXIT_RAX
-      ".globl h_fault\nh_fault: inc %r9d\nadd %r8, 8(%rsp)\nadd $8, %rsp\niretq\n"
-      ".globl h_ud\nh_ud: add $100, %r9d\nadd %r8, (%rsp)\niretq\n");
+      ".globl h_fault\nh_fault: or %r10d, %r9d\nadd %r8, 8(%rsp)\nadd $8, %rsp\niretq\n"
+      ".globl h_ud\nh_ud: or %r10d, %r9d\nbts $31, %r9d\nadd %r8, (%rsp)\niretq\n");
 extern const uint8_t h_fault[], h_ud[];
 
-/* What KVM on AMD leaves to the processor: CR8, debug registers, LSTAR.  One bit each. */
+/* What KVM on AMD leaves to the processor: CR8, LSTAR; and CR0, which it emulates on an older one. */
 GUEST(g_faults_passed,
       "xor %r9d, %r9d\n"
-      "mov $4, %r8d\nmov $1, %r10d\nmov $16, %eax\nmov %rax, %cr8\n"
-      "mov $3, %r8d\nmov $2, %r10d\nmov $0x100000000, %rax\nmov %rax, %db7\n"
-      "mov $2, %r8d\nmov $4, %r10d\nmov $0xc0000082, %ecx\nmov $0x80000000, %edx\nwrmsr\n"
+      "mov $16, %eax\n" FAULT(1, 4, "mov %rax, %cr8")
+      "mov $0xc0000082, %ecx\nmov $0x80000000, %edx\n" FAULT(2, 2, "wrmsr")
+      "mov %cr0, %rax\nbts $32, %rax\n" FAULT(4, 3, "mov %rax, %cr0")
       "mov %r9d, %eax\n" EXIT_RAX
-      ".globl h_fault_bit\nh_fault_bit: or %r10d, %r9d\nadd %r8, 8(%rsp)\nadd $8, %rsp\niretq\n");
-extern const uint8_t h_fault_bit[];
+      ".globl h_fault_passed\nh_fault_passed: or %r10d, %r9d\nadd %r8, 8(%rsp)\nadd $8, %rsp\niretq\n");
+extern const uint8_t h_fault_passed[];
 
 static void faults(void **state)
 {
@@ -480,14 +482,14 @@ static void faults(void **state)
     LOAD(g_faults);
     HANDLER(13, g_faults, h_fault);
     HANDLER(6, g_faults, h_ud);
-    assert_int_equal(run_to_exit(), 109);
+    assert_int_equal(run_to_exit(), 0x800007fe);
 }
 
 static void faults_passed(void **state)
 {
     (void)state;
     LOAD(g_faults_passed);
-    HANDLER(13, g_faults_passed, h_fault_bit);
+    HANDLER(13, g_faults_passed, h_fault_passed);
     assert_int_equal(run_to_exit(), 7);
 }
 
