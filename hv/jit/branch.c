@@ -197,7 +197,17 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         if (target <= at) {
             uint8_t *skip = e_jcc(E, in->cond ^ 1);
 
-            tr_goto_guest(t, target, at, tr_peek(t, target));
+            if (target == t->rip && t->loop) {
+                tr_poll(t, target, t->ti[0].live_in);
+                e_bind(e_jmp(E), t->loop);
+            } else {
+                bool lent = t->lent;
+
+                tr_loans_out(t);
+                t->lent = false;
+                tr_goto_guest(t, target, at, tr_peek(t, target));
+                t->lent = lent;
+            }
             e_bind(skip, E->p);
         } else {
             tr_link_to(t, e_jcc(E, in->cond), target);
@@ -261,12 +271,12 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         } else {
             if (!push_imm64(t, next, false))
                 return 0;
-            if (is_home(a->reg))
+            if (op_home(t, a))
                 e_mov_load(E, T0, HOME(a->reg));
             else if (t->m64)
-                e_mov_rr(E, T0, host_of[a->reg]);
+                e_mov_rr(E, T0, t->map[a->reg]);
             else
-                e_mov_rr32(E, T0, host_of[a->reg]);
+                e_mov_rr32(E, T0, t->map[a->reg]);
         }
         sp_add(t, -(int32_t)n);
         if (!by_host(t)) {
@@ -284,12 +294,12 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &m))
                 return 0;
             e_op(E, fl, 0, 0x8b, T0, &m);
-        } else if (is_home(a->reg)) {
+        } else if (op_home(t, a)) {
             e_mov_load(E, T0, HOME(a->reg));
         } else if (t->m64) {
-            e_mov_rr(E, T0, host_of[a->reg]);
+            e_mov_rr(E, T0, t->map[a->reg]);
         } else {
-            e_mov_rr32(E, T0, host_of[a->reg]);
+            e_mov_rr32(E, T0, t->map[a->reg]);
         }
         tr_jmp_indirect(t);
         return 2;
@@ -377,6 +387,7 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
         *ret_sigmiss = tr_page_check(t, t->rip, b->sig);
     }
     b->main = off_of(t, E->p);
+    tr_loans_begin(t);
     if (t->counted)
         count_run(t, live);
 }

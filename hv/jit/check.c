@@ -30,8 +30,8 @@ bool tr_ea_of(const struct tr *t, const struct x86_insn *in, unsigned off, struc
 /* Effective address into @d; @u is another scratch register or NOREG.  Keeps flags.  @return false: it takes @u. */
 bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
 {
-    bool hb = is_home(a->base), hi = is_home(a->index);
-    unsigned b = h_or_none(a->base), x = h_or_none(a->index);
+    bool hb = is_home(t, a->base), hi = is_home(t, a->index);
+    unsigned b = h_or_none(t, a->base), x = h_or_none(t, a->index);
     bool big = !fits32(a->disp);
 
     if (d == T1 || u == T1)
@@ -89,22 +89,22 @@ bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
 }
 
 /* Can emit_ea do it with one register? */
-bool tr_ea_one_reg(const struct ea *a)
+bool tr_ea_one_reg(const struct tr *t, const struct ea *a)
 {
     bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
 
     if (none)
         return a->seg == X86_SEG_NONE || (fits32(a->disp) && !(a->a32 && a->disp < 0));
     if (a->seg != X86_SEG_NONE)
-        return !a->a32 && !is_home(a->base) && !is_home(a->index) && (a->base == X86_REG_NONE || a->index == X86_REG_NONE);
-    return !(is_home(a->base) && is_home(a->index));
+        return !a->a32 && !is_home(t, a->base) && !is_home(t, a->index) && (a->base == X86_REG_NONE || a->index == X86_REG_NONE);
+    return !(is_home(t, a->base) && is_home(t, a->index));
 }
 
 struct cold *tr_cold_new(struct tr *t, unsigned kind, uint8_t *from)
 {
     struct cold *c = &t->cold[t->ncold++];
 
-    *c = (struct cold){ .kind = (uint8_t)kind, .from = from, .ti = (uint8_t)t->cur };
+    *c = (struct cold){ .kind = (uint8_t)kind, .from = from, .ti = (uint8_t)t->cur, .lent = t->lent };
     return c;
 }
 
@@ -196,7 +196,7 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
     struct x86_tlb_entry *e0 = t->tlb->e;
     int32_t tag = (int32_t)(uintptr_t)((g->acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
     int32_t lo = (int32_t)(g->lo - off), w = (int32_t)(g->hi - g->lo);
-    unsigned b = host_of[a->base];
+    unsigned b = t->map[a->base];
     uint8_t *jb, *ok, *retry = E->p, *again;
     struct hop m, put = h_abs(&t->j->group[grp]);
     struct cold *c;
@@ -291,7 +291,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     struct x86_tlb_entry *e0 = t->tlb->e;
     int32_t tag = (int32_t)(uintptr_t)((acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
     bool none = a->base == X86_REG_NONE && a->index == X86_REG_NONE;
-    bool simple = !a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && a->index == X86_REG_NONE && fits32(a->disp);
+    bool simple = !a->a32 && a->seg == X86_SEG_NONE && !is_home(t, a->base) && a->index == X86_REG_NONE && fits32(a->disp);
     bool direct = simple;       /* [base + r11 + disp] */
     enum by by = by_what(t);
     uint8_t *again, *jb, *jb2 = NULL, *retry = E->p;
@@ -305,7 +305,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         return false;
     if (grp >= 0 && direct && !none && !t->align) {
         group_access(t, a, n, acc, second, grp, off);
-        *ret = h_sib(host_of[a->base], T1, 0, (int32_t)a->disp);
+        *ret = h_sib(t->map[a->base], T1, 0, (int32_t)a->disp);
         return true;
     }
     t->r11 = -1;
@@ -314,10 +314,10 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
             return false;
         call_check(t, jit_check_kind(n, t->align), acc, retry,
                    (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .align = (uint8_t)t->align, .flags = second ? JS_SECOND : 0 });
-        *ret = direct && !none ? h_sib(host_of[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
+        *ret = direct && !none ? h_sib(t->map[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
         goto out;
     }
-    if (by > BY_TLB && (by != BY_SLOT_LIVE || (direct && !none) || tr_ea_one_reg(a))) {
+    if (by > BY_TLB && (by != BY_SLOT_LIVE || (direct && !none) || tr_ea_one_reg(t, a))) {
         bool live = by == BY_SLOT_LIVE, stack = a->base == X86_RSP && direct && !t->stack_taken[!!(acc & X86_ACC_WRITE)];
         uint32_t slot = slot_new(t, acc, (!direct || none) && !live, stack);
         unsigned first = t->ncold;
@@ -340,7 +340,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         if (live && !direct)
             tr_emit_ea(t, a, T0, NOREG);
         e_mov_load(E, T1, h_abs(&t->j->slot[slot].val));
-        *ret = direct ? h_sib(host_of[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
+        *ret = direct ? h_sib(t->map[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
         goto out;
     }
     if (!ti->live_in) {
@@ -359,15 +359,15 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
             jb2 = e_jcc(E, CC_NE);
         }
         if (!direct) {
-            if (tr_ea_one_reg(a))
+            if (tr_ea_one_reg(t, a))
                 tr_emit_ea(t, a, T0, NOREG);
             else
                 e_alu_load(E, 1, 5, T0, h_mem(T1, tag)); /* sub rcx: the address again */
         }
         e_mov_load(E, T1, h_mem(T1, add));
-    } else if (simple || (!a->a32 && a->seg == X86_SEG_NONE && !is_home(a->base) && !is_home(a->index) && fits32(a->disp) && !none)) {
+    } else if (simple || (!a->a32 && a->seg == X86_SEG_NONE && !is_home(t, a->base) && !is_home(t, a->index) && fits32(a->disp) && !none)) {
         /* Flags are live: index from the first byte, tag from the last one. */
-        unsigned b = h_or_none(a->base), x = h_or_none(a->index);
+        unsigned b = h_or_none(t, a->base), x = h_or_none(t, a->index);
         uint8_t *ok;
 
         tr_emit_ea(t, a, T1, T0);
@@ -427,7 +427,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     if (none && !direct) {
         *ret = h_sib(T0, T1, 0, 0);
     } else if (direct) {
-        unsigned b = h_or_none(a->base);
+        unsigned b = h_or_none(t, a->base);
 
         *ret = b == NOREG ? h_mem(T1, (int32_t)a->disp) : h_sib(b, T1, 0, (int32_t)a->disp);
     } else {
@@ -503,7 +503,7 @@ static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
 {
     const struct x86_insn *in = &ti->in;
 
-    if (in->asize != 8 || in->base >= 16 || is_home(in->base) || in->index != X86_REG_NONE || in->vsib || in->seg == X86_FS ||
+    if (in->asize != 8 || in->base >= 16 || is_home(t, in->base) || in->index != X86_REG_NONE || in->vsib || in->seg == X86_FS ||
         in->seg == X86_GS || in->disp > 1 << 30 || in->disp < -(1 << 30) || (in->attr & X86_A_ALIGN) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
         return;
     if (in->op >= X86_OP_BT && in->op <= X86_OP_BTC && in->o[1].kind != X86_O_IMM)

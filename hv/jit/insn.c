@@ -15,14 +15,14 @@ struct ro tr_ro_begin(struct tr *t, const struct x86_operand *o, unsigned T, boo
         r.g = (uint8_t)(o->reg - 4);
         r.kind = RO_HIGH;
         r.reg = (uint8_t)T;
-        e_rorx(E, T, host_of[r.g], 8);
-    } else if (is_home(o->reg)) {
+        e_rorx(E, T, t->map[r.g], 8);
+    } else if (is_home(t, o->reg)) {
         r.kind = RO_HOME;
         r.reg = (uint8_t)T;
         if (read || o->size < 4)
             e_mov_load(E, T, HOME(o->reg));
     } else {
-        r.reg = host_of[o->reg];
+        r.reg = t->map[o->reg];
     }
     return r;
 }
@@ -30,7 +30,7 @@ struct ro tr_ro_begin(struct tr *t, const struct x86_operand *o, unsigned T, boo
 void tr_ro_end(struct tr *t, const struct ro *r)
 {
     if (r->kind == RO_HIGH)
-        e_rorx(E, host_of[r->g], r->reg, 56);
+        e_rorx(E, t->map[r->g], r->reg, 56);
     else if (r->kind == RO_HOME)
         e_mov_store(E, HOME(r->g), r->reg);
 }
@@ -49,7 +49,7 @@ static bool two_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
     else if (a->size != 1)
         fl &= ~(unsigned)(E_BYTE_REG | E_BYTE_RM);
     if (a->kind == X86_O_MEM) {
-        if (!op_mr || !tr_insn_ea(t, in, a->size, aw ? X86_ACC_WRITE : X86_ACC_READ, ro_needs_temp(b), &m))
+        if (!op_mr || !tr_insn_ea(t, in, a->size, aw ? X86_ACC_WRITE : X86_ACC_READ, ro_needs_temp(t, b), &m))
             return false;
         r = tr_ro_begin(t, b, T0, true);
         e_op(E, fl, map, op_mr, r.reg, &m);
@@ -58,7 +58,7 @@ static bool two_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
         return true;
     }
     if (b->kind == X86_O_MEM) {
-        if (!op_rm || !tr_insn_ea(t, in, b->size, X86_ACC_READ, ro_needs_temp(a), &m))
+        if (!op_rm || !tr_insn_ea(t, in, b->size, X86_ACC_READ, ro_needs_temp(t, a), &m))
             return false;
         r = tr_ro_begin(t, a, T0, a->flags & X86_RD);
         if (a->size > 1) /* source byte in memory: the register is not a byte register */
@@ -68,10 +68,10 @@ static bool two_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
             tr_ro_end(t, &r);
         return true;
     }
-    if (aw && bw && (((a->flags | b->flags) & X86_F_HIGH8) || (a->reg == b->reg && is_home(a->reg))))
+    if (aw && bw && (((a->flags | b->flags) & X86_F_HIGH8) || (a->reg == b->reg && op_home(t, a))))
         return false; /* perhaps parts of one register */
     /* What lives in memory can be the operand there; not for BT, whose offset then goes beyond it. */
-    if (is_home(b->reg) && !bw && (op_rm || in->op == X86_OP_TEST)) {
+    if (op_home(t, b) && !bw && (op_rm || in->op == X86_OP_TEST)) {
         r = tr_ro_begin(t, a, T0, a->flags & X86_RD);
         m = HOME(b->reg);
         if (a->size > 1)
@@ -81,7 +81,7 @@ static bool two_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
             tr_ro_end(t, &r);
         return true;
     }
-    if (is_home(a->reg) && (in->op == X86_OP_CMP || in->op == X86_OP_TEST)) {
+    if (op_home(t, a) && (in->op == X86_OP_CMP || in->op == X86_OP_TEST)) {
         r = tr_ro_begin(t, b, T0, true);
         m = HOME(a->reg);
         e_op(E, fl, map, op_mr, r.reg, &m);
@@ -125,7 +125,7 @@ static bool one_op(struct tr *t, const struct x86_insn *in, unsigned map, unsign
             emit_imm(t, immsize, in->imm);
         return true;
     }
-    if (is_home(a->reg) && !wr) { /* CMP, TEST, MUL, BT with a constant */
+    if (op_home(t, a) && !wr) { /* CMP, TEST, MUL, BT with a constant */
         m = HOME(a->reg);
         e_op(E, fl, map, opcode, ext, &m);
         if (immsize)
@@ -155,7 +155,7 @@ static bool emit_alu(struct tr *t, const struct x86_insn *in, unsigned row)
         return one_op(t, in, 0, 0x81, row, a->size == 2 ? 2 : 4);
     }
     if (row == 6 && a->kind == X86_O_GPR && b->kind == X86_O_GPR && a->reg == b->reg && a->size >= 4) {
-        if (is_home(a->reg)) {
+        if (op_home(t, a)) {
             struct hop m = h_reg(T0);
 
             e_op(E, 0, 0, 0x33, T0, &m);
@@ -173,12 +173,12 @@ static bool emit_mov(struct tr *t, const struct x86_insn *in)
     struct hop m;
 
     if (b->kind != X86_O_IMM) {
-        if (a->kind != X86_O_MEM && b->kind != X86_O_MEM && a->size >= 4 && (is_home(a->reg) || is_home(b->reg))) {
+        if (a->kind != X86_O_MEM && b->kind != X86_O_MEM && a->size >= 4 && (op_home(t, a) || op_home(t, b))) {
             /* Between a register and a home. */
-            unsigned s = is_home(b->reg) ? T0 : host_of[b->reg];
+            unsigned s = op_home(t, b) ? T0 : t->map[b->reg];
 
-            if (is_home(b->reg)) {
-                unsigned d = is_home(a->reg) ? T0 : host_of[a->reg];
+            if (op_home(t, b)) {
+                unsigned d = op_home(t, a) ? T0 : t->map[a->reg];
 
                 if (a->size == 8)
                     e_mov_load(E, d, HOME(b->reg));
@@ -189,7 +189,7 @@ static bool emit_mov(struct tr *t, const struct x86_insn *in)
                 e_mov_rr32(E, T0, s);
                 s = T0;
             }
-            if (is_home(a->reg))
+            if (op_home(t, a))
                 e_mov_store(E, HOME(a->reg), s);
             return true;
         }
@@ -221,12 +221,12 @@ static bool emit_lea(struct tr *t, const struct x86_insn *in)
     plain.seg = X86_DS;
     if (!tr_ea_of(t, &plain, t->ti[t->cur].off, &ea))
         return false;
-    d = is_home(a->reg) ? T0 : host_of[a->reg];
+    d = op_home(t, a) ? T0 : t->map[a->reg];
     if (a->size == 4)
         ea.a32 = true;
     if (ea.base == X86_REG_NONE && ea.index == X86_REG_NONE) {
         e_mov_imm(E, d, ea.a32 ? (uint32_t)ea.disp : (uint64_t)ea.disp);
-    } else if (is_home(ea.base) || is_home(ea.index)) {
+    } else if (is_home(t, ea.base) || is_home(t, ea.index)) {
         if (!tr_emit_ea(t, &ea, T0, T1))
             return false;
         if (d != T0)
@@ -234,7 +234,7 @@ static bool emit_lea(struct tr *t, const struct x86_insn *in)
     } else if (!tr_emit_ea(t, &ea, d, NOREG)) {
         return false;
     }
-    if (is_home(a->reg))
+    if (op_home(t, a))
         e_mov_store(E, HOME(a->reg), d);
     return true;
 }
@@ -306,7 +306,7 @@ static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ex
     if (in->vex && in->op != X86_OP_RORX && !vused)
         return false;
     /* Temporaries for what lives in memory. */
-    unsigned need = (!reg_is_ext && is_home(graw)) + (!mem && is_home(mraw)) + (vused && is_home(vraw));
+    unsigned need = (!reg_is_ext && is_home(t, graw)) + (!mem && is_home(t, mraw)) + (vused && is_home(t, vraw));
 
     if (need > temps)
         return false;
@@ -317,16 +317,16 @@ static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ex
     if (need > 1)
         t->r11 = -1;
     if (!reg_is_ext) {
-        reg = host_of[graw];
-        if (is_home(graw)) {
+        reg = t->map[graw];
+        if (is_home(t, graw)) {
             reg = role_t[0] = (uint8_t)next;
             next = T1;
             e_mov_load(E, reg, HOME(graw)); /* some keep it */
         }
     }
     if (!mem) {
-        m = h_reg(host_of[mraw]);
-        if (is_home(mraw)) {
+        m = h_reg(t->map[mraw]);
+        if (is_home(t, mraw)) {
             if (!reg_is_ext && graw == mraw && role_t[0] != NOREG) {
                 m = h_reg(role_t[0]);
             } else {
@@ -337,8 +337,8 @@ static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ex
         }
     }
     if (vused) {
-        vv = host_of[vraw];
-        if (is_home(vraw)) {
+        vv = t->map[vraw];
+        if (is_home(t, vraw)) {
             vv = role_t[2] = (uint8_t)next;
             e_mov_load(E, vv, HOME(vraw));
         }
@@ -381,10 +381,10 @@ static bool emit_div(struct tr *t, const struct x86_insn *in)
         if (!tr_insn_ea(t, in, a->size, X86_ACC_READ, false, &m))
             return false;
         e_op(E, fl, 0, 0x8b, d = T0, &m);
-    } else if (is_home(a->reg)) {
+    } else if (op_home(t, a)) {
         e_mov_load(E, d = T0, HOME(a->reg));
     } else {
-        d = host_of[a->reg];
+        d = t->map[a->reg];
     }
     m = h_reg(d);
     if (in->op == X86_OP_DIV) {
@@ -441,10 +441,10 @@ static bool emit_push(struct tr *t, const struct x86_insn *in)
     } else {
         unsigned s;
 
-        if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, false, is_home(a->reg), &m))
+        if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, false, op_home(t, a), &m))
             return false;
-        s = host_of[a->reg];
-        if (is_home(a->reg))
+        s = t->map[a->reg];
+        if (op_home(t, a))
             e_mov_load(E, s = T0, HOME(a->reg));
         e_op(E, fl, 0, 0x89, s, &m);
     }
@@ -462,14 +462,14 @@ static bool emit_pop(struct tr *t, const struct x86_insn *in)
         return false;
     if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &m))
         return false;
-    if (is_home(a->reg)) {
+    if (op_home(t, a)) {
         e_op(E, fl, 0, 0x8b, T0, &m);
         e_mov_store(E, HOME(a->reg), T0);
         sp_add(t, (int32_t)n);
     } else if (a->reg == X86_RSP) {
         e_op(E, fl, 0, 0x8b, G_SP, &m);
     } else {
-        e_op(E, fl, 0, 0x8b, host_of[a->reg], &m);
+        e_op(E, fl, 0, 0x8b, t->map[a->reg], &m);
         sp_add(t, (int32_t)n);
     }
     return true;
@@ -607,11 +607,11 @@ static bool emit_bt_mem(struct tr *t, const struct x86_insn *in)
     struct cold *c;
     struct ea ea;
 
-    if (a->size < 4 || t->ti[t->cur].live_in || is_home(b->reg) || !tr_ea_of(t, in, t->ti[t->cur].off, &ea) || !tr_ea_one_reg(&ea) || ea.a32)
+    if (a->size < 4 || t->ti[t->cur].live_in || op_home(t, b) || !tr_ea_of(t, in, t->ti[t->cur].off, &ea) || !tr_ea_one_reg(t, &ea) || ea.a32)
         return false;
     if (!tr_emit_ea(t, &ea, T0, NOREG))
         return false;
-    m = h_reg(host_of[b->reg]);
+    m = h_reg(t->map[b->reg]);
     if (w)
         e_mov_rr(E, T1, m.reg);
     else
@@ -630,7 +630,7 @@ static bool emit_bt_mem(struct tr *t, const struct x86_insn *in)
     e_alu_load(E, 1, 5, T0, h_mem(T1, tag));
     e_mov_load(E, T1, h_mem(T1, add));
     e_lea(E, T1, h_sib(T1, T0, 0, 0));
-    e_mov_rr32(E, T0, host_of[b->reg]);
+    e_mov_rr32(E, T0, t->map[b->reg]);
     e_op(E, 0, 0, 0x83, 4, (m = h_reg(T0), &m)); /* and ecx, bits - 1 */
     e1(E, w ? 63 : 31);
     m = h_mem(T1, 0);
@@ -693,7 +693,7 @@ bool tr_emit_native(struct tr *t, const struct x86_insn *in)
         if (in->o[2].kind != X86_O_IMM)
             return false;
         if (a->kind == X86_O_MEM) {
-            if (!tr_insn_ea(t, in, a->size, X86_ACC_WRITE, is_home(b->reg), &m))
+            if (!tr_insn_ea(t, in, a->size, X86_ACC_WRITE, op_home(t, b), &m))
                 return false;
             r = tr_ro_begin(t, b, T0, true);
             e_op(E, size_flags(a->size), 1, in->op == X86_OP_SHLD ? 0xa4 : 0xac, r.reg, &m);
@@ -727,14 +727,21 @@ bool tr_emit_native(struct tr *t, const struct x86_insn *in)
     case X86_OP_LEA: return emit_lea(t, in);
     case X86_OP_IMUL2: return two_op(t, in, 1, 0, 0xaf, 0);
     case X86_OP_IMUL3: {
-        bool s8 = fits8(in->imm);
+        bool s8 = fits8(in->imm), home = op_home(t, a);
+        unsigned fl = size_flags(a->size);
 
-        if (!two_op(t, in, 0, 0, s8 ? 0x6b : 0x69, 0))
+        if (home && a->size < 4)
             return false;
-        /* The immediate comes before the store to a home: emitted there when there is none. */
-        if (is_home(a->reg))
-            return false;
+        if (b->kind == X86_O_MEM) {
+            if (!tr_insn_ea(t, in, b->size, X86_ACC_READ, home, &m))
+                return false;
+        } else {
+            m = op_home(t, b) ? HOME(b->reg) : h_reg(t->map[b->reg]);
+        }
+        e_op(E, fl, 0, s8 ? 0x6b : 0x69, home ? T0 : t->map[a->reg], &m);
         emit_imm(t, s8 ? 1 : a->size == 2 ? 2 : 4, in->imm);
+        if (home)
+            e_mov_store(E, HOME(a->reg), T0);
         return true;
     }
     case X86_OP_CMOVCC: {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Inside of the translator: the block that is being made, shared by its parts.
  *
- * flags.c liveness of flags; check.c addresses and checked accesses; insn.c integer and system instructions;
+ * flags.c liveness of flags; loans.c which guest registers live in host registers; check.c addresses and checked accesses; insn.c integer and system instructions;
  * vector.c vectors and x87; branch.c control flow and entries; translate.c the block as a whole. */
 #ifndef MOBO_HV_JIT_TR_H
 #define MOBO_HV_JIT_TR_H
@@ -11,9 +11,8 @@
 /* Arithmetic flags, for liveness. */
 enum { F_C = 1, F_P = 2, F_A = 4, F_Z = 8, F_S = 16, F_O = 32, F_ALL = 63 };
 
-/* Host register of a guest register; NOREG: lives in struct x86_cpu. */
+/* Host register of a guest register where blocks begin and end; NOREG: lives in struct x86_cpu. */
 extern const uint8_t jit_host_of[18];
-#define host_of jit_host_of
 enum { G_SP = R10, G_CX = R9, T0 = RCX, T1 = R11 };
 
 struct ti {
@@ -41,6 +40,7 @@ struct cold {
     uint8_t align;
     int16_t glo;               /* group: see struct jsite */
     uint16_t gn;
+    bool lent;                 /* it is left with loans in force */
     bool stack;                /* miss: the address is that of the stack: @disp from rsp */
     int32_t disp;
 };
@@ -48,6 +48,10 @@ struct cold {
 /* Accesses by one base register, moved only by constants, share a check. */
 enum { MAX_GROUPS = 16, GROUP_SPAN = 512 };
 struct group { uint16_t root; uint8_t acc, members; bool open, done; int64_t lo, hi; const uint64_t *where; };
+
+/* Within a block @host, that of guest register @from, holds guest register @to instead. */
+enum { MAX_LOANS = 3 };
+struct loan { uint8_t host, from, to; bool written; };
 
 struct tr {
     struct emit e;
@@ -77,6 +81,11 @@ struct tr {
     uint32_t slots;            /* offset of the last site with a slot */
     bool stack_taken[2];       /* by a group: the stack's slot for reads, for writes */
     int r11;                   /* group whose addend r11 holds, -1 none */
+    uint8_t map[18];           /* host register of a guest register here, NOREG: lives in struct x86_cpu */
+    struct loan loan[MAX_LOANS]; /* in force while @lent; see loans.c */
+    unsigned nloans;
+    bool lent;
+    uint8_t *loop;             /* host code of the first instruction, with the loans in force; NULL: no way there */
     struct ti ti[JIT_MAX_INSNS];
     struct cold cold[JIT_MAX_INSNS * 4 + 8];
 };
@@ -90,9 +99,9 @@ struct tr {
 static inline uint32_t off_of(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->base); }
 static inline uint8_t *thunk_rw(const struct tr *t, const uint8_t *rx) { return t->base + (rx - t->j->rx); }
 
-static inline bool is_home(unsigned g) { return g == X86_REG_RIP || (g < 16 && host_of[g] == NOREG); }
+static inline bool is_home(const struct tr *t, unsigned g) { return g == X86_REG_RIP || (g < 16 && t->map[g] == NOREG); }
 
-static inline unsigned h_or_none(unsigned g) { return g >= 16 ? NOREG : host_of[g]; }
+static inline unsigned h_or_none(const struct tr *t, unsigned g) { return g >= 16 ? NOREG : t->map[g]; }
 static inline uint64_t trunc_rip(const struct tr *t, uint64_t rip) { return t->m64 ? rip : (uint32_t)rip; }
 
 struct ea {
@@ -106,7 +115,16 @@ struct ea {
 struct ro { uint8_t reg, g, kind; };
 enum { RO_PLAIN, RO_HOME, RO_HIGH };
 
-static inline bool ro_needs_temp(const struct x86_operand *o) { return (o->flags & X86_F_HIGH8) || is_home(o->reg); }
+/* A register operand; ah, ch, dh and bh have other numbers than what they are parts of. */
+static inline bool op_home(const struct tr *t, const struct x86_operand *o)
+{
+    return !(o->flags & X86_F_HIGH8) && is_home(t, o->reg);
+}
+
+static inline bool ro_needs_temp(const struct tr *t, const struct x86_operand *o)
+{
+    return (o->flags & X86_F_HIGH8) || is_home(t, o->reg);
+}
 
 static inline void lea_any(struct tr *t, bool a32, unsigned d, struct hop m)
 {
@@ -150,10 +168,17 @@ void tr_flags_save(struct tr *t);
 void tr_flags_load(struct tr *t);
 unsigned tr_peek(struct tr *t, uint64_t rip);
 
+/* loans.c */
+void tr_loans_choose(struct tr *t, bool loops);
+void tr_loans_map(struct tr *t, bool lent);
+void tr_loans_begin(struct tr *t);
+void tr_loans_out(struct tr *t);
+void tr_loans_in(struct tr *t);
+
 /* check.c */
 bool tr_ea_of(const struct tr *t, const struct x86_insn *in, unsigned off, struct ea *ret);
 bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u);
-bool tr_ea_one_reg(const struct ea *a);
+bool tr_ea_one_reg(const struct tr *t, const struct ea *a);
 struct cold *tr_cold_new(struct tr *t, unsigned kind, uint8_t *from);
 bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, bool keep_t0,
                        int grp, int64_t off, struct hop *ret);

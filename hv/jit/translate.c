@@ -51,6 +51,7 @@ static void emit_exec(struct tr *t, unsigned i)
     const uint8_t *thunk = t->key & JKEY_SINGLE ? NULL : jit_event_thunk(t->j, &t->ti[i].in, t->key);
 
     t->r11 = -1;
+    tr_loans_out(t);
     if (thunk)
         tr_guest_rip(t, t->rip + t->ti[i].off + t->ti[i].in.len);
 
@@ -58,6 +59,7 @@ static void emit_exec(struct tr *t, unsigned i)
         s.arg = 0;
     s.next = off_of(t, E->p) + SITE_JUMP + sizeof(s);
     emit_site(t, thunk ? thunk : t->j->t_exec, &s);
+    tr_loans_in(t);
 }
 
 static struct x86_tlb *vp_view(const struct tr *t, unsigned view) { return &t->vp->mmu.views[view]; }
@@ -81,10 +83,12 @@ static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsit
         e_lea(E, T0, h_mem(T0, c->glo));
     if (c->keep_flags)
         tr_flags_save(t);
+    tr_loans_out(t);
     /* mov r11d, site; call; [flags]; jmp again; then the site's data */
-    at = (off_of(t, E->p) + 16 + (c->keep_flags ? 40 : 0) + 7) & ~7u;
+    at = (off_of(t, E->p) + 16 + (c->keep_flags ? 40 : 0) + (c->lent ? 8 * t->nloans : 0) + 7) & ~7u;
     e_mov_imm(E, T1, (uint64_t)(uintptr_t)(j->rx + at));
     e_bind(e_call(E), thunk_rw(t, j->t_slot));
+    tr_loans_in(t);
     if (c->keep_flags)
         tr_flags_load(t);
     e_bind(e_jmp(E), c->again);
@@ -96,6 +100,18 @@ static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsit
     E->p += sizeof(u);
 }
 
+/* C goes on at @to: with the loans in force.  @return the place for that. */
+static uint32_t back_in(struct tr *t, uint32_t to)
+{
+    uint32_t at = off_of(t, E->p);
+
+    if (!t->lent)
+        return to;
+    tr_loans_in(t);
+    e_bind(e_jmp(E), t->base + to);
+    return at;
+}
+
 static void emit_cold(struct tr *t, uint8_t *tail)
 {
     for (unsigned i = 0; i < t->ncold; i++) {
@@ -103,15 +119,28 @@ static void emit_cold(struct tr *t, uint8_t *tail)
         struct jsite s = site_of(t, c->ti);
         struct ea a;
 
+        s.flags |= c->flags;
+        tr_loans_map(t, c->lent);
+        s.next = t->ti[c->ti + 1].host;
         if (c->kind == COLD_HOT || (c->kind == COLD_EXIT && c->target == t->rip)) {
-            e_bind(c->from, tail + (c->kind == COLD_HOT ? JIT_TAIL_HOT : JIT_TAIL_POLL));
+            uint8_t *to = tail + (c->kind == COLD_HOT ? JIT_TAIL_HOT : JIT_TAIL_POLL);
+
+            if (c->lent) {
+                e_bind(c->from, E->p);
+                tr_loans_out(t);
+                c->from = e_jmp(E);
+            }
+            e_bind(c->from, to);
             continue;
+        }
+        if (c->kind == COLD_MISS || c->kind == COLD_SLOT || c->kind == COLD_EXEC) {
+            s.next = back_in(t, s.next);
+            if (c->retry)
+                s.retry = back_in(t, off_of(t, c->retry));
         }
         e_bind(c->from, E->p);
         if (c->from2)
             e_bind(c->from2, E->p);
-        s.next = t->ti[c->ti + 1].host;
-        s.flags |= c->flags;
         switch (c->kind) {
         case COLD_MISS: case COLD_SLOT:
             if (c->stack)
@@ -126,19 +155,26 @@ static void emit_cold(struct tr *t, uint8_t *tail)
             s.align = c->align;
             s.glo = c->glo;
             s.gn = c->gn;
-            s.retry = off_of(t, c->retry);
-            if (c->kind == COLD_MISS)
-                emit_site(t, t->j->t_miss, &s);
-            else
+            if (c->kind == COLD_SLOT) {
                 emit_slot_site(t, c, &s);
+                break;
+            }
+            tr_loans_out(t);
+            emit_site(t, t->j->t_miss, &s);
             break;
         case COLD_LINK:
+            if (c->lent) {
+                tr_loans_out(t);
+                c->from = e_jmp(E);
+                e_bind(c->from, E->p);
+            }
             e_bind(e_call(E), thunk_rw(t, t->j->t_link));
             memcpy(E->p, &(struct jlink){ t->blockno, off_of(t, c->from) | (c->flags & JS_SAMEPAGE ? 0 : JLINK_FAR), 0,
                                           (int32_t)(c->target - t->rip) }, sizeof(struct jlink));
             E->p += sizeof(struct jlink);
             break;
         case COLD_EXIT:
+            tr_loans_out(t);
             tr_guest_rip(t, c->target);
             e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
             break;
@@ -162,6 +198,7 @@ static void emit_cold(struct tr *t, uint8_t *tail)
         case COLD_EXEC:
             if (!pool_add(t, &t->ti[c->ti].in, &s.arg))
                 s.arg = 0;
+            tr_loans_out(t);
             emit_site(t, t->j->t_exec, &s);
             break;
         }
@@ -296,7 +333,10 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         ti->live_in = (uint8_t)live;
     }
 
+    tr_loans_choose(t, t->warm && page2 == ~0ull);
+    tr_loans_map(t, true);
     tr_find_groups(t);
+    tr_loans_map(t, false);
 
     uint32_t sig = jit_sig(j, t->rip, ram_page, key & ~(uint32_t)(JKEY_NOGROUP | JKEY_SINGLE));
 
@@ -322,6 +362,13 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         sigmiss2 = tr_page_check(t, end_rip, sig2);
     for (unsigned i = 0; i < t->n; i++) {
         struct ti *ti = &t->ti[i];
+        uint32_t host = off_of(t, E->p);
+
+        if (tr_ends_block(t, &ti->in)) {
+            tr_loans_out(t);
+            tr_loans_map(t, false);
+        }
+
         uint8_t *start = E->p;
         unsigned ncold = t->ncold;
         uint32_t nacc = j->nacc;
@@ -330,7 +377,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
         memcpy(saved, t->g, t->ngroups * sizeof(saved[0]));
         t->cur = i;
-        ti->host = off_of(t, start);
+        ti->host = host;
         ti->view = (uint8_t)t->cls;
         ended = false;
         if (!ti->in.feature || hv_feature(vp->p, ti->in.feature)) {
@@ -355,6 +402,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->ti[t->n].host = off_of(t, E->p);
     if (!ended) {
         t->cur = t->n - 1;
+        tr_loans_out(t);
+        tr_loans_map(t, false);
         tr_link_to(t, e_jmp(E), end_rip);
     }
     b->end = off_of(t, E->p);

@@ -25,8 +25,10 @@ static void live_check(struct tr *t, const uint64_t *dead, const uint8_t *thunk)
 
     e_mov_load(E, T0, h_abs(dead));
     ok = e_jrcxz(E);
+    tr_loans_out(t);
     e_mov_imm(E, T1, (uint64_t)(uintptr_t)(t->j->rx + off_of(t, E->p) + 11)); /* behind the jump */
     e_bind(e_jmp(E), thunk_rw(t, thunk));
+    tr_loans_in(t);
     e_bind8(E, ok);
 }
 
@@ -98,7 +100,7 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
 
         t->align = bound.mem_align - 1u;
         ok = bound.mem_len && tr_insn_ea(t, in, bound.mem_len, bound.mem_acc & X86_WR ? X86_ACC_WRITE : X86_ACC_READ,
-                                      gpr && is_home(gpr->reg), &m);
+                                      gpr && op_home(t, gpr), &m);
         t->align = 0;
         if (!ok)
             return false;
