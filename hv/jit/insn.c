@@ -573,6 +573,22 @@ static bool emit_pause(struct tr *t)
     return true;
 }
 
+/* What is short and stays in its pages takes no C. */
+static bool emit_string(struct tr *t, const struct x86_insn *in)
+{
+    unsigned shift = (unsigned)__builtin_ctz(in->o[0].size);
+    uint8_t *done;
+
+    if (!t->m64 || in->asize != 8 || in->rep == X86_REP_NONE || in->seg == X86_FS || in->seg == X86_GS)
+        return false;
+    t->r11 = -1;
+    e_bind(e_call(E), thunk_rw(t, t->j->t_string[t->cls][in->op == X86_OP_STOS][shift]));
+    done = e_jrcxz(E);
+    tr_cold_new(t, COLD_EXEC, e_jmp(E));
+    e_bind8(E, done);
+    return true;
+}
+
 static bool emit_pushf(struct tr *t, const struct x86_insn *in)
 {
     struct hop m;
@@ -808,6 +824,7 @@ bool tr_emit_native(struct tr *t, const struct x86_insn *in)
     case X86_OP_CMPXCHG8B: case X86_OP_CMPXCHG16B: return emit_cmpxchg_pair(t, in);
     case X86_OP_CLI: case X86_OP_STI: case X86_OP_SWAPGS: case X86_OP_CLAC: case X86_OP_STAC:
         return emit_system(t, in);
+    case X86_OP_MOVS: case X86_OP_STOS: return emit_string(t, in);
     case X86_OP_CLD: eflags_change(t, &t->j->mask_no_df, 0); return true;
     case X86_OP_PUSHF: return emit_pushf(t, in);
     case X86_OP_PUSH: return emit_push(t, in);

@@ -262,6 +262,7 @@ struct jit {
     uint64_t gone[JIT_GONE / 64];   /* blocks that were given up, hashed */
     const uint8_t *t_bias; /* called; rcx: see struct tr's entered_at; behind the call struct jbias_site */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_page, *t_poll, *t_slot, *t_retmiss[JIT_CLASSES];
+    const uint8_t *t_string[JIT_CLASSES][2][4]; /* REP MOVS and STOS within a page: view, STOS, size as a power of 2 */
     const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */

@@ -383,6 +383,98 @@ static void bias_thunk(struct jit *j, struct emit *e)
     e_op(e, 0, 0, 0xff, 4, &m);
 }
 
+/* rax: an address.  It becomes that of the host in the same register, when the rdx bytes there are in one page that the
+ * TLB has; r11 is used up.  @return jumps that are taken when not. */
+static void string_side(struct emit *e, struct x86_tlb_entry *e0, bool write, unsigned reg, uint8_t *out[2])
+{
+    int32_t tag = (int32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
+    struct hop m = h_reg(RAX);
+
+    e_rorx(e, R11, reg, 7);
+    e_alu_imm(e, 0, 4, h_reg(R11), (X86_TLB_SIZE - 1) << 5);
+    e_mov_rr(e, RAX, reg);
+    e_alu_load(e, 1, 0, RAX, h_mem(R11, tag));
+    e_op(e, E_W, 0, 0x81, 7, &m);
+    e4(e, 4096);
+    out[0] = e_jcc(e, CC_AE);
+    e_alu_load(e, 1, 0, RAX, h_reg(RDX));
+    e_op(e, E_W, 0, 0x81, 7, &m);
+    e4(e, 4096);
+    out[1] = e_jcc(e, CC_A);
+    e_mov_load(e, R11, h_mem(R11, add));
+}
+
+/* Called for a REP MOVS or STOS with 64-bit addresses.  rcx: 0 when it is done; else nothing has happened, as it is long,
+ * leaves its pages, goes down, or meets something that C has to look at.  Flags stay. */
+static void string_thunk(struct jit *j, struct emit *e, unsigned view, bool stos, unsigned shift)
+{
+    struct x86_tlb_entry *e0 = j->vp->mmu.views[view].e;
+    struct hop m, rdx = h_reg(RDX);
+    uint8_t *no[6], *apart, *done;
+
+    j->t_string[view][stos][shift] = here(j, e);
+    e_mov_store(e, h_abs(&j->a), RAX);
+    e_mov_store(e, h_abs(&j->b), RDX);
+    e1(e, 0x9f);                               /* lahf */
+    e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);     /* seto al */
+    e_op(e, E_66, 0, 0x89, RAX, (m = h_abs(&j->xf), &m));
+    m = h_abs(&j->vp->cpu.eflags);
+    e_op(e, 0, 0, 0xf7, 0, &m);                /* test dword, DF */
+    e4(e, EF_DF);
+    no[0] = e_jcc(e, CC_NE);
+    e_op(e, E_W, 0, 0x81, 7, (m = h_reg(R9), &m));
+    e4(e, 4096 >> shift);
+    no[1] = e_jcc(e, CC_A);
+    e_lea(e, RDX, h_sib(NOREG, R9, shift, 0));
+    if (!stos) {
+        string_side(e, e0, false, RSI, no + 2);
+        e_mov_store(e, h_abs(&j->lo), R11);
+    } else {
+        no[2] = no[3] = NULL;
+    }
+    string_side(e, e0, true, RDI, no + 4);
+    e_mov_store(e, h_abs(&j->ea), R11);
+    e_alu_load(e, 1, 0, RDI, h_reg(R11));
+    e_mov_rr(e, RCX, R9);
+    if (stos) {
+        e_mov_load(e, RAX, h_abs(&j->a));
+        e1(e, 0xf3);
+        if (shift == 1 || shift == 3)
+            e1(e, shift == 1 ? 0x66 : 0x48);
+        e1(e, shift ? 0xab : 0xaa);
+    } else {
+        e_alu_load(e, 1, 0, RSI, h_abs(&j->lo));
+        /* By bytes is faster, and the same unless what is read has been written a moment ago. */
+        e_mov_rr(e, RAX, RDI);
+        e_alu_load(e, 1, 5, RAX, h_reg(RSI));
+        e_op(e, E_W, 0, 0x3b, RAX, &rdx);
+        apart = e_jcc(e, CC_AE);
+        e1(e, 0xf3);
+        if (shift == 1 || shift == 3)
+            e1(e, shift == 1 ? 0x66 : 0x48);
+        e1(e, shift ? 0xa5 : 0xa4);
+        done = e_jmp(e);
+        e_bind(apart, e->p);
+        e_mov_rr(e, RCX, RDX);
+        e1(e, 0xf3), e1(e, 0xa4);
+        e_bind(done, e->p);
+        e_alu_load(e, 1, 5, RSI, h_abs(&j->lo));
+    }
+    e_alu_load(e, 1, 5, RDI, h_abs(&j->ea));
+    e_mov_imm(e, R9, 0);
+    done = e_jmp(e);
+    for (unsigned i = 0; i < 6; i++)
+        if (no[i])
+            e_bind(no[i], e->p);
+    e_mov_imm(e, RCX, 1);
+    e_bind(done, e->p);
+    e_mov_load(e, RDX, h_abs(&j->b));
+    e_mov_load32(e, RAX, h_abs(&j->xf));
+    e1(e, 0x04), e1(e, 0x7f), e1(e, 0x9e);     /* add al, 127; sahf */
+    e_mov_load(e, RAX, h_abs(&j->a));
+    e1(e, 0xc3);
+}
+
 void jit_make_thunks(struct jit *j)
 {
     static const uint8_t push[] = { 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 0x08 };
@@ -430,6 +522,9 @@ void jit_make_thunks(struct jit *j)
     jit_make_event_thunks(j, &e);
     slot_thunk(j, &e);
     check_thunks(j, &e);
+    for (unsigned c = 0; c < JIT_CLASSES; c++)
+        for (unsigned i = 0; i < 8; i++)
+            string_thunk(j, &e, c, i & 1, i / 2);
     for (unsigned c = 0; c < JIT_CLASSES; c++) {
         struct hop m = h_reg(RCX);
 

@@ -32,6 +32,22 @@ static void live_check(struct tr *t, const uint64_t *dead, const uint8_t *thunk)
     e_bind8(E, ok);
 }
 
+/* STMXCSR: while the vector registers are the guest's, so is MXCSR. */
+static bool emit_stmxcsr(struct tr *t, const struct x86_insn *in)
+{
+    struct hop m;
+
+    if (t->key & (JKEY_SSE_SLOW | (in->vex ? X86_KEY_NOAVX : X86_KEY_NOSSE)))
+        return false;
+    if (!t->vchecked)
+        live_check(t, &t->j->vdead, t->j->t_vload);
+    if (!tr_insn_ea(t, in, 4, X86_ACC_WRITE, false, &m))
+        return false;
+    e_op(E, 0, 1, 0xae, 3, &m);
+    t->vchecked = true;
+    return true;
+}
+
 bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
 {
     bool x87 = in->attr & (X86_A_FPU | X86_A_MMX), vec = in->attr & X86_A_FPEXC, mem = in->has_modrm && (in->modrm & 0xc0) != 0xc0;
@@ -43,6 +59,8 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
     struct hop m;
 
     switch (in->op) {
+    case X86_OP_STMXCSR:
+        return emit_stmxcsr(t, in);
     case X86_OP_FWAIT:
         return !(t->key & (X86_KEY_NOFPU | JKEY_X87_SLOW));
     case X86_OP_VEC_XMM0: case X86_OP_PCMPESTRI: case X86_OP_PCMPESTRM: case X86_OP_PCMPISTRI: case X86_OP_PCMPISTRM:
