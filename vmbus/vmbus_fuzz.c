@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A hostile guest on the VMBus: libFuzzer entry (build with -DLIBFUZZER -fsanitize=fuzzer), and a program that feeds
- * it random and near-valid input for `make check`, or the files that it is given. */
-#include <stdio.h>
-
+/* Fuzz target for the VMBus: a guest with any message and any packet, and rings that it changes at any time. */
 #include "vmbus/vmbus_guest.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len);
@@ -105,64 +102,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
     g_free(g);
     return 0;
 }
-
-#ifndef LIBFUZZER
-static uint64_t seed = 88172645463325252ull;
-
-static uint32_t rnd(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 16);
-}
-
-/* A record that is nearly right: a message type with small ids. */
-static size_t record(uint8_t *b)
-{
-    unsigned n = 8 + rnd() % 200;
-
-    b[0] = (uint8_t)rnd();
-    b[1] = (uint8_t)n;
-    for (unsigned i = 0; i < n; i += 4) {
-        uint32_t w = rnd() % 3 ? rnd() % 12 : rnd() % 5 ? rnd() % 9000 : rnd();
-
-        memcpy(b + 2 + i, &w, 4);
-    }
-    if (b[0] % 8 < 2) {
-        static const uint8_t types[] = { 3, 5, 5, 7, 8, 8, 9, 11, 13, 14, 16, 21, 22 };
-
-        b[2] = rnd() % 8 ? types[rnd() % sizeof(types)] : (uint8_t)rnd();
-        memset(b + 3, 0, 3);
-        if (b[2] == 14 && rnd() % 4) {
-            static const uint8_t init[16] = { 3, 0, 5, 0, 0, 0, 0, 0, 2 };
-
-            memcpy(b + 10, init, 16);
-        }
-    }
-    return 2 + n;
-}
-
-int main(int argc, char **argv)
-{
-    static uint8_t buf[1 << 16];
-
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        size_t n = f ? fread(buf, 1, sizeof(buf), f) : 0;
-
-        if (!f)
-            return perror(argv[i]), 1;
-        fclose(f);
-        LLVMFuzzerTestOneInput(buf, n);
-    }
-    for (unsigned i = 0; argc == 1 && i < 1500; i++) {
-        size_t n = 0;
-
-        for (unsigned k = rnd() % 60; k; k--)
-            n += record(buf + n);
-        LLVMFuzzerTestOneInput(buf, n);
-    }
-    return 0;
-}
-#endif

@@ -89,10 +89,10 @@ static int run_path(const char *path)
 /* A known input with a few bytes changed, or noise. */
 static void run_random(void)
 {
-    uint8_t buf[512];
+    static uint8_t buf[8192];
     size_t n = rnd() % 64, from = nseeds ? rnd() % (nseeds * 2) : 1;
 
-    for (size_t i = 0; i < sizeof(buf); i++)
+    for (size_t i = 0; i < 64; i++)
         buf[i] = (uint8_t)(rnd() >> 13);
     if (from < nseeds && seeds[from].len < sizeof(buf) - 64) {
         uint8_t tail[64];

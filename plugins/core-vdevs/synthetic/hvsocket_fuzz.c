@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "sdk/test/mobo_fakehost.h"
+#include "tests/fuzz/input.h"
 #include "wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -18,17 +19,6 @@ enum { CLIENTS = 6 };
 
 static const uint8_t tail[12] = { 0xcb, 0xfa, 0xe6, 0x11, 0xbd, 0x58,
                                   0x64, 0x00, 0x6a, 0x79, 0x86, 0xd3 };
-static const uint8_t *at;
-static size_t left;
-
-static uint32_t take(unsigned n)
-{
-    uint32_t val = 0;
-
-    for (unsigned i = 0; i < n && left; i++, left--)
-        val |= (uint32_t)*at++ << 8 * i;
-    return val;
-}
 
 static struct sockaddr_un address(const char *folder, const char *suffix)
 {
@@ -44,6 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     const char *params[] = { path, "connections=5", "timeout=2", NULL };
     int client[CLIENTS], server = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     struct mobo_fake *f = mobo_fake_create();
+    struct input in = { data, len };
     struct mobo_vdev *dev;
     struct sockaddr_un a;
 
@@ -56,10 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         abort();
     for (unsigned i = 0; i < CLIENTS; i++)
         client[i] = -1;
-    at = data;
-    left = len;
-    for (unsigned step = 0; left && step < 200; step++) {
-        uint32_t op = take(1), which = take(1), channels = mobo_fake_vmbus_count(dev);
+    for (unsigned step = 0; in.left && step < 200; step++) {
+        uint32_t op = take(&in, 1), which = take(&in, 1), channels = mobo_fake_vmbus_count(dev);
         uint32_t n = channels ? which % channels : 0;
         int *fd = &client[which % CLIENTS];
         struct mobo_vmbus_packet p = { .size = sizeof(p) };
@@ -79,10 +68,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             }
             break;
         case 1: /* and says what it should, or something else */
-            size = (uint32_t)snprintf(text, sizeof(text), "CONNECT %u\n", take(4));
+            size = (uint32_t)snprintf(text, sizeof(text), "CONNECT %u\n", take(&in, 4));
             if (op & 0x80)
                 for (size = 0; size < op % 60; size++)
-                    text[size] = (char)take(1);
+                    text[size] = (char)take(&in, 1);
             if (*fd >= 0)
                 (void)!send(*fd, text, size, MSG_NOSIGNAL);
             break;
@@ -100,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             break;
         case 4: /* the guest connects */
             for (unsigned i = 0; i < 16; i++)
-                m[i] = m[16 + i] = i < 4 ? (uint8_t)take(1) : tail[i - 4];
+                m[i] = m[16 + i] = i < 4 ? (uint8_t)take(&in, 1) : tail[i - 4];
             if (!(op & 0x80))
                 wire_put(m + 16, 7, 4);
             if (op & 0x40)
@@ -114,13 +103,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             break;
         case 7:
         case 8: /* a packet */
-            size = take(1);
-            wire_put(m, op & 0x80 ? take(4) : 1, 4);
-            wire_put(m + 4, op & 0x40 ? take(4) : size, 4);
+            size = take(&in, 1);
+            wire_put(m, op & 0x80 ? take(&in, 4) : 1, 4);
+            wire_put(m + 4, op & 0x40 ? take(&in, 4) : size, 4);
             memset(m + 8, 'g', size);
             if (channels && mobo_fake_vmbus_offer(dev, n))
-                mobo_fake_vmbus_send(dev, n, op & 0x20 ? take(1) : MOBO_VMBUS_INBAND, 0, 0, NULL, 0,
-                                     m, op & 0x10 ? take(1) : 8 + size);
+                mobo_fake_vmbus_send(dev, n, op & 0x20 ? take(&in, 1) : MOBO_VMBUS_INBAND, 0, 0, NULL, 0,
+                                     m, op & 0x10 ? take(&in, 1) : 8 + size);
             break;
         case 9:
             if (!channels)
@@ -128,13 +117,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             if (op & 0x80)
                 mobo_fake_vmbus_close(dev, n);
             else
-                mobo_fake_vmbus_room(dev, n, op & 0x40 ? UINT32_MAX : take(1));
+                mobo_fake_vmbus_room(dev, n, op & 0x40 ? UINT32_MAX : take(&in, 1));
             while (mobo_fake_vmbus_recv(dev, n, &p))
                 if (p.type != MOBO_VMBUS_INBAND || p.len < 8 || wire_get(p.data, 4) != 1 ||
                     wire_get(p.data + 4, 4) > p.len - 8)
                     abort();
             break;
-        case 10: mobo_fake_step(f, (uint64_t)take(1) * 50000000); break;
+        case 10: mobo_fake_step(f, (uint64_t)take(&in, 1) * 50000000); break;
         default:
             if (op & 0x80)
                 mobo_fake_reset(f);

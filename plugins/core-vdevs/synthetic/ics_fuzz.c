@@ -8,30 +8,17 @@
 
 #include "plugins/core-vdevs/synthetic/wire.h"
 #include "sdk/test/mobo_fakehost.h"
+#include "tests/fuzz/input.h"
 
 enum { PACKET_MAX = 20480 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-struct input {
-    const uint8_t *at;
-    size_t left;
-};
 
 static struct mobo_fake *f;
 static struct mobo_vdev *dev;
 static uint8_t last[PACKET_MAX]; /* what the device said last */
 static uint32_t last_len;
 static uint64_t last_transaction;
-
-static uint32_t take(struct input *in, unsigned n)
-{
-    uint32_t val = 0;
-
-    for (unsigned i = 0; i < n && in->left; i++, in->left--)
-        val |= (uint32_t)*in->at++ << 8 * i;
-    return val;
-}
 
 static void drain(void)
 {
@@ -272,46 +259,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     mobo_fake_destroy(f);
     return 0;
 }
-
-#ifndef MOBO_LIBFUZZER
-static void random_runs(unsigned runs)
-{
-    uint64_t x = 0x9e3779b97f4a7c15ull;
-    uint8_t data[600];
-
-    for (unsigned run = 0; run < runs; run++) {
-        size_t len;
-
-        for (size_t i = 0; i < sizeof(data); i++) {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            data[i] = (uint8_t)(x >> 32);
-        }
-        len = 1 + x % sizeof(data);
-        data[0] = run % 8 ? 0 : data[0]; /* most begin properly */
-        LLVMFuzzerTestOneInput(data, len);
-    }
-}
-
-int main(int argc, char **argv)
-{
-    static uint8_t buf[1 << 20];
-
-    if (argc < 2)
-        random_runs(300);
-    for (int i = 1; i < argc; i++) {
-        FILE *file = fopen(argv[i], "rb");
-        size_t len;
-
-        if (!file) {
-            perror(argv[i]);
-            return 1;
-        }
-        len = fread(buf, 1, sizeof(buf), file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(buf, len);
-    }
-    return 0;
-}
-#endif

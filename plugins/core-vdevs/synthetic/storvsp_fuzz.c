@@ -7,35 +7,16 @@
 #include <string.h>
 
 #include "sdk/test/mobo_fakehost.h"
+#include "tests/fuzz/input.h"
 
 enum { DISK_LEN = 256 << 10, DATA = 0x100000 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-struct input {
-    const uint8_t *at;
-    size_t left;
-};
-
 static struct mobo_fake *f;
 static struct mobo_vdev *dev;
 static uint8_t disk[DISK_LEN];
 static uint64_t transaction;
-
-static uint32_t take(struct input *in, unsigned n)
-{
-    uint32_t val = 0;
-
-    for (unsigned i = 0; i < n && in->left; i++, in->left--)
-        val |= (uint32_t)*in->at++ << 8 * i;
-    return val;
-}
-
-static void take_bytes(struct input *in, uint8_t *buf, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        buf[i] = (uint8_t)take(in, 1);
-}
 
 /* Answers are complete, and to something that was asked. */
 static void drain(void)

@@ -7,27 +7,14 @@
 
 #include "plugins/core-vdevs/synthetic/wire.h"
 #include "sdk/test/mobo_fakehost.h"
+#include "tests/fuzz/input.h"
 
 enum { PACKET_MAX = 16384, HEAD = 16 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-struct input {
-    const uint8_t *at;
-    size_t left;
-};
-
 static struct mobo_fake *f;
 static struct mobo_vdev *dev;
-
-static uint64_t take(struct input *in, unsigned n)
-{
-    uint64_t val = 0;
-
-    for (unsigned i = 0; i < n && in->left; i++, in->left--)
-        val |= (uint64_t)*in->at++ << 8 * i;
-    return val;
-}
 
 /* What the device says, and what it shows, has to be sound. */
 static void drain(void)
@@ -68,9 +55,9 @@ static uint32_t number(struct input *in)
         0,    1,    2,    16,   96,   97,   480,        640,        768,        1024,   4095,
         4096, 8192, 8193, 1600, 3200, 2560, 0x7fffffff, 0x80000000, 0xffffffff, 8 << 20
     };
-    unsigned n = (unsigned)take(in, 1);
+    unsigned n = take(in, 1);
 
-    return n < sizeof(list) / sizeof(list[0]) ? list[n] : n < 128 ? n : (uint32_t)take(in, 4);
+    return n < sizeof(list) / sizeof(list[0]) ? list[n] : n < 128 ? n : take(in, 4);
 }
 
 static void situation(struct input *in)
@@ -91,11 +78,11 @@ static void place(struct input *in)
 {
     static const uint64_t list[] = { 0,          0x1000,        4 << 20, 8 << 20, 12 << 20,
                                      0xf8000000, 0xfffffff000u, 0xa0000, 1,       UINT64_MAX };
-    unsigned n = (unsigned)take(in, 1);
+    unsigned n = take(in, 1);
     uint8_t b[17] = { 0 };
 
     b[8] = n % 8 != 0;
-    wire_put(b + 9, n < 200 ? list[n % 10] : take(in, 8), 8);
+    wire_put(b + 9, n < 200 ? list[n % 10] : take64(in, 8), 8);
     say(3, b, sizeof(b));
 }
 
@@ -108,7 +95,7 @@ static void shape(struct input *in)
     b[1] = (uint8_t)(take(in, 1) % 2);
     for (unsigned i = 0; i < 4; i++)
         wire_put(b + 2 + 4 * i, number(in), 4);
-    len = (uint32_t)take(in, 2) % 16001;
+    len = take(in, 2) % 16001;
     memset(b + 18, (int)take(in, 1), len);
     say(8, b, 18 + len);
 }
@@ -116,7 +103,7 @@ static void shape(struct input *in)
 static void any(struct input *in)
 {
     uint8_t b[256];
-    uint32_t type = (uint32_t)take(in, 1) % 20, len = (uint32_t)take(in, 1);
+    uint32_t type = take(in, 1) % 20, len = take(in, 1);
 
     for (uint32_t i = 0; i < len; i++)
         b[i] = (uint8_t)take(in, 1);
@@ -127,11 +114,11 @@ static void any(struct input *in)
 static void noise(struct input *in)
 {
     uint8_t b[256];
-    uint32_t len = (uint32_t)take(in, 1);
+    uint32_t len = take(in, 1);
 
     for (uint32_t i = 0; i < len; i++)
         b[i] = (uint8_t)take(in, 1);
-    mobo_fake_vmbus_send(dev, 0, (uint32_t)take(in, 1) % 16, (uint32_t)take(in, 1) & 1, 7, NULL, 0,
+    mobo_fake_vmbus_send(dev, 0, take(in, 1) % 16, take(in, 1) & 1, 7, NULL, 0,
                          b, len);
     drain();
 }
@@ -143,7 +130,7 @@ static void restore_mutated(struct input *in)
 
     if (mobo_fake_save(dev, (void **)&buf, &len))
         abort();
-    for (unsigned n = (unsigned)take(in, 1) % 8; n && len; n--) {
+    for (unsigned n = take(in, 1) % 8; n && len; n--) {
         size_t at = take(in, 2) % len;
 
         buf[at] = (uint8_t)take(in, 1);
@@ -179,9 +166,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         case 5:
         case 6: any(&in); break;
         case 7: noise(&in); break;
-        case 8: mobo_fake_display_watch(dev, 0, (int)take(&in, 1) & 1); break;
+        case 8: mobo_fake_display_watch(dev, 0, take(&in, 1) & 1); break;
         case 9: mobo_fake_display_hint(dev, 0, number(&in), number(&in)); break;
-        case 10: mobo_fake_step(f, take(&in, 2) * 1000000); break;
+        case 10: mobo_fake_step(f, take64(&in, 2) * 1000000); break;
         case 11:
             mobo_fake_vmbus_close(dev, 0);
             mobo_fake_vmbus_open(dev, 0, NULL);
