@@ -132,7 +132,7 @@ struct vmb_block_sink {
 struct vmb_block_link {
     struct mobo_block_req *next; /* the provider's between submit and done, else the board's */
     void *disk;                  /* the provider's */
-    int64_t err;                 /* the board's */
+    int64_t err;                 /* the same */
 };
 
 enum { VMB_TRACE = 4 }; /* a level beyond enum mobo_log_level: wanted because it was asked for by name */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Disk backends: images of all formats (core/block) and the threads that they share.
  *
- * Requests go into one queue; a thread takes the oldest.  The last image that is closed ends the
- * threads. */
+ * Requests go into one queue; a thread takes the oldest.  What is written usually goes to the host's page cache, in a
+ * fraction of the time that it takes to wake a thread: one thread does all of these, and reports what it has done
+ * when nothing is left or a moment has passed.  Another is woken for what stands behind a request that may take its
+ * time, and while requests are slow.  The last image that is closed ends the threads. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -16,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "core/block/block.h"
 #include "core/block/nbd.h"
@@ -26,7 +29,12 @@ enum {
     NOW_BYTES = 64 << 10, /* a read of up to this is tried on the submitter's thread */
     NOW_IOVS = 17,
     NOW_FAILURES = 4,
-    NOW_SKIP = 64
+    NOW_SKIP = 64,
+    SMALL_BYTES = 64 << 10, /* a write of up to this is expected to be quick */
+    SLOW_NS = 200000,       /* what took longer was not */
+    SLOW_COUNT = 64,        /* quick ones until that is forgotten */
+    REPORT_NS = 50000,      /* how long something done waits for more */
+    REPORT_COUNT = 32
 };
 
 struct vmb_disk {
@@ -44,6 +52,7 @@ static struct {
     struct mobo_block_req *head, **tail;
     unsigned users;
     unsigned idle; /* threads that wait and that nobody has woken yet */
+    unsigned slow; /* requests until a thread is expected to be quick again */
     bool stop;
     pthread_t thread[THREADS];
 } pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
@@ -192,15 +201,83 @@ static bool read_now(struct vmb_disk *d, struct mobo_block_req *r)
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static bool quick(const struct mobo_block_req *r)
+{
+    return r->op == MOBO_BLOCK_WRITE && r->len <= SMALL_BYTES && !(r->flags & MOBO_BLOCK_FUA);
+}
+
+/* What a thread has done and did not tell of yet. */
+struct batch {
+    struct mobo_block_req *first, **tail;
+    unsigned n;
+    uint64_t since_ns;
+};
+
+static void report(struct batch *b)
+{
+    struct mobo_block_req *r = b->first, *next;
+
+    for (unsigned n = b->n; n; n--, r = next) {
+        struct vmb_disk *d = link_of(r)->disk;
+
+        next = link_of(r)->next;
+        d->sink->done(d->block, r, (int)link_of(r)->err);
+    }
+    b->tail = &b->first;
+    b->n = 0;
+}
+
+static void do_request(struct batch *b, struct mobo_block_req *r, bool *ret_slow)
+{
+    uint64_t from, to;
+
+    if (b->n && !quick(r))
+        report(b);
+    from = now_ns();
+    link_of(r)->err = execute(link_of(r)->disk, r);
+    to = now_ns();
+    *b->tail = r;
+    b->tail = &link_of(r)->next;
+    if (b->n++ == 0)
+        b->since_ns = to;
+    *ret_slow = to - from > SLOW_NS;
+    if (b->n >= REPORT_COUNT || to - b->since_ns > REPORT_NS)
+        report(b);
+}
+
+/* Under the lock. */
+static void wake_one(void)
+{
+    if (!pool.idle)
+        return;
+    pool.idle--; /* so that each call wakes another one */
+    pthread_cond_signal(&pool.cond);
+}
+
 static void *pool_main(void *arg)
 {
+    struct batch b = { .tail = &b.first };
+
     (void)arg;
     pthread_mutex_lock(&pool.lock);
     for (;;) {
         struct mobo_block_req *r = pool.head;
-        struct vmb_disk *d;
-        int err;
+        bool slow;
 
+        if (!r && b.n) {
+            pthread_mutex_unlock(&pool.lock);
+            report(&b);
+            pthread_mutex_lock(&pool.lock);
+            continue;
+        }
         if (!r) {
             if (pool.stop)
                 break;
@@ -211,11 +288,15 @@ static void *pool_main(void *arg)
         pool.head = link_of(r)->next;
         if (!pool.head)
             pool.tail = &pool.head;
+        else if (pool.slow || !quick(r))
+            wake_one();
         pthread_mutex_unlock(&pool.lock);
-        d = link_of(r)->disk;
-        err = execute(d, r);
-        d->sink->done(d->block, r, err);
+        do_request(&b, r, &slow);
         pthread_mutex_lock(&pool.lock);
+        if (slow)
+            pool.slow = SLOW_COUNT;
+        else if (pool.slow)
+            pool.slow--;
     }
     pthread_mutex_unlock(&pool.lock);
     return NULL;
@@ -231,7 +312,7 @@ static int pool_enter(void)
         unsigned n = 0;
 
         pool.stop = false;
-        pool.idle = 0;
+        pool.idle = pool.slow = 0;
         pool.head = NULL;
         pool.tail = &pool.head;
         sigfillset(&all);
@@ -268,8 +349,6 @@ static void pool_leave(void)
 
 void disk_submit(struct vmb_disk *d, struct mobo_block_req *r)
 {
-    bool wake;
-
     link_of(r)->next = NULL;
     link_of(r)->disk = d;
     if (d->direct && submit_direct(d, r))
@@ -279,11 +358,9 @@ void disk_submit(struct vmb_disk *d, struct mobo_block_req *r)
     pthread_mutex_lock(&pool.lock);
     *pool.tail = r;
     pool.tail = &link_of(r)->next;
-    wake = pool.idle > 0;
-    pool.idle -= wake; /* so that each request wakes another one */
+    if (pool.idle == THREADS || pool.slow || !quick(r))
+        wake_one();
     pthread_mutex_unlock(&pool.lock);
-    if (wake)
-        pthread_cond_signal(&pool.cond);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */

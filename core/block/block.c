@@ -697,7 +697,9 @@ int block_copy(struct block *from, struct block *to,
                int (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                struct diag *diag)
 {
-    const size_t chunk = 2 << 20;
+    /* What the host caches of a file is in pieces as large as the writes that made them, and ext4 looks at each block of
+     * a piece for every small write to it later. */
+    const size_t chunk = 256 << 10;
     uint8_t *buf = NULL;
     uint64_t off = 0, run;
     unsigned flags;
