@@ -130,7 +130,9 @@ struct hv_partition {
     unsigned excl_depth;              /* of the owner: nested */
     struct hv_vp *excl_owner;         /* an exception inside: the run loop calls x86_mmu_exclusive_end */
     _Atomic uint64_t first_insn_ns;
-    const char *check;                /* hv_config.check, while VPs are made */
+    const char *check;                /* hv_config.check, while VPs are made; the others too: */
+    bool jit_trace;
+    const char *jit_dump, *symbols;
 };
 
 /** Bytes of RAM so far. */

@@ -194,7 +194,14 @@ static int create(const struct hv_config *cfg, const struct hv_engine *engine, s
         err = hv_fail(-EINVAL, "engine '%s' cannot be compared with the interpreter, 'jit' can", engine->name);
         goto fail;
     }
+    if ((c.jit_trace || c.jit_dump || c.symbols) && strcmp(engine->name, "jit")) {
+        err = hv_fail(-EINVAL, "engine '%s' translates nothing that could be traced, dumped or named, 'jit' does", engine->name);
+        goto fail;
+    }
     p->check = c.check;
+    p->jit_trace = c.jit_trace;
+    p->jit_dump = c.jit_dump;
+    p->symbols = c.symbols;
     p->clock = hv_clock_create();
     if (!p->clock) {
         err = hv_fail(-ENOMEM, "partition: out of memory");

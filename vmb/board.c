@@ -16,7 +16,10 @@
 
 static void hv_log_line(void *ctx, int level, const char *line)
 {
-    vmb_log(ctx, level < 0 ? 0 : (unsigned)level, "hv", "%s", line);
+    if (level == VMB_TRACE) /* of the translator */
+        vmb_log(ctx, VMB_TRACE, "jit", "%s", line);
+    else
+        vmb_log(ctx, level < 0 ? 0 : (unsigned)level, "hv", "%s", line);
 }
 
 static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg, size_t len)
@@ -44,6 +47,9 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         .enl_show = cfg->enl_show,
         .code_cache = cfg->code_cache,
         .check = cfg->check,
+        .jit_trace = cfg->jit_trace,
+        .jit_dump = cfg->jit_dump,
+        .symbols = cfg->symbols,
     };
     int err = hv_partition_create(&hc, &v->part);
 

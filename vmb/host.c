@@ -29,7 +29,7 @@ static void log_v(struct vmb *v, unsigned level, const char *from, const char *f
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             *p = '?';
     if (v->ops->log)
-        v->ops->log(v->ctx, level > MOBO_DEBUG ? MOBO_DEBUG : level, from, line);
+        v->ops->log(v->ctx, level > VMB_TRACE ? MOBO_DEBUG : level, from, line);
 }
 
 void vmb_log(struct vmb *v, unsigned level, const char *from, const char *fmt, ...)
@@ -46,7 +46,7 @@ static void host_log(struct mobo_vdev *dev, uint32_t level, const char *fmt, ...
     va_list ap;
 
     va_start(ap, fmt);
-    log_v(dev->board, level, dev->name, fmt, ap);
+    log_v(dev->board, level > MOBO_DEBUG ? MOBO_DEBUG : level, dev->name, fmt, ap);
     va_end(ap);
 }
 
@@ -55,7 +55,7 @@ static void host_trace(struct mobo_vdev *dev, const char *fmt, ...)
     va_list ap;
 
     va_start(ap, fmt);
-    log_v(dev->board, MOBO_DEBUG, dev->name, fmt, ap);
+    log_v(dev->board, VMB_TRACE, dev->name, fmt, ap);
     va_end(ap);
 }
 

@@ -48,6 +48,8 @@ struct vmb_config {
     uint32_t enl_hide, enl_show; /* as in struct hv_config */
     uint64_t code_cache;         /* as there */
     const char *check;           /* likewise; borrowed */
+    bool jit_trace;              /* likewise */
+    const char *jit_dump, *symbols; /* likewise; borrowed */
     unsigned generation;  /* 1 */
     bool direct_boot;     /* no firmware: the board does what firmware would */
     bool check_only;      /* create() everything, open nothing; power_on is refused */
@@ -133,9 +135,11 @@ struct vmb_block_link {
     int64_t err;                 /* the board's */
 };
 
+enum { VMB_TRACE = 4 }; /* a level beyond enum mobo_log_level: wanted because it was asked for by name */
+
 /* All required but boot and trace.  None may call a lifecycle function. */
 struct vmb_ops {
-    /** A log line; @level is enum mobo_log_level, @from a vdev name or "vmb", "hv".  Any thread. */
+    /** A log line; @level is enum mobo_log_level or VMB_TRACE, @from a vdev name or "vmb", "hv".  Any thread. */
     void (*log)(void *ctx, unsigned level, const char *from, const char *line);
     /** Something that the control thread has to act on.  Any thread; queue it and return.  @req and
      * its strings are valid during the call. */

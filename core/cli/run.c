@@ -26,6 +26,8 @@ enum {
     OPT_STATS,
     OPT_JSON,
     OPT_DUMP,
+    OPT_DUMP_JIT,
+    OPT_SYMBOLS,
     OPT_HELP
 };
 
@@ -39,6 +41,8 @@ static const struct option run_options[] = {
     { "vdev-path", required_argument, NULL, OPT_VDEV_PATH },
     { "engine", required_argument, NULL, OPT_ENGINE },
     { "check", required_argument, NULL, OPT_CHECK },
+    { "dump", required_argument, NULL, OPT_DUMP_JIT },
+    { "symbols", required_argument, NULL, OPT_SYMBOLS },
     { "control", required_argument, NULL, OPT_CONTROL },
     { "restore", required_argument, NULL, OPT_RESTORE },
     { "stats", no_argument, NULL, OPT_STATS },
@@ -69,11 +73,13 @@ static void run_help(void)
            "Runs the VM in the foreground; Ctrl-A x on the terminal ends it, Ctrl-A h helps.\n\n"
            "%s"
            "  --log-file FILE          append all messages to a file\n"
-           "  --trace AREA[,AREA]      trace devices by name, or all\n"
+           "  --trace AREA[,AREA]      trace devices by name, all of them, or jit: the translator\n"
            "  --timeout SEC            end with status 124 after so many seconds\n"
            "  --no-reboot              end with status 4 instead of resetting\n"
            "  --control PATH           JSON-RPC control socket\n"
            "  --check HOW              compare the translator with the interpreter, mobo(1)\n"
+           "  --dump jit=FILE[:LO-HI]  write translated blocks (of guest addresses) to a file, mobo(1)\n"
+           "  --symbols map|dump|gdb   names of translated blocks for perf and gdb, mobo(1)\n"
            "  --restore STATE          go on from a file that mobo save made\n"
            "  --stats                  print counters at the end\n\n"
            "Exit status: 0 power-off, 1 usage or configuration, 2 host error, 3 guest crash,\n"
@@ -130,6 +136,12 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
             string_list_add(&a->sets, text);
             break;
         case OPT_CHECK: a->worker.check = optarg; break;
+        case OPT_DUMP_JIT:
+            if (strncmp(optarg, "jit=", 4) || !optarg[4])
+                return usage_error("%s: --dump: '%s' is not jit=FILE or jit=FILE:ADDRESS-ADDRESS", cmd, DIAG_Q(optarg));
+            a->worker.jit_dump = optarg + 4;
+            break;
+        case OPT_SYMBOLS: a->worker.symbols = optarg; break;
         case OPT_VDEV_PATH: string_list_add(&a->dirs, optarg); break;
         case OPT_TIMEOUT:
             errno = 0;
@@ -157,6 +169,7 @@ static int args_parse(struct args *a, int argc, char **argv, const struct option
             if (log_trace_set(optarg, &diag))
                 return usage_error("%s: %s", cmd, diag.text);
             a->trace = optarg;
+            a->worker.jit_trace = log_trace_names("jit");
             break;
         case OPT_CONTROL: a->worker.control = optarg; break;
         case OPT_RESTORE: a->worker.restore = optarg; break;
@@ -185,16 +198,17 @@ static int load(struct args *a, struct config **ret, struct diag *diag)
     return err == 0 ? STATUS_OK : err == -ENOMEM ? STATUS_HOST : STATUS_CONFIG;
 }
 
-/* Areas of --trace are devices. */
+/* Areas of --trace are devices and the translator. */
 static int check_trace(const char *areas, const struct config *c, struct diag *diag)
 {
-    const char **names = calloc(c->nsections + 1, sizeof(*names));
+    const char **names = calloc(c->nsections + 2, sizeof(*names));
     int status = STATUS_OK;
     size_t n = 0;
 
     if (!names)
         return STATUS_HOST;
     names[n++] = "all";
+    names[n++] = "jit";
     for (size_t i = 0; i < c->nsections; i++)
         if (c->sections[i].kind == CONFIG_VDEV)
             names[n++] = c->sections[i].name;

@@ -46,7 +46,7 @@ static json_t *ask(struct client *c, const char *path)
 
 /* ---- rows ---- */
 
-struct row { char name[64]; unsigned group; double sum; };
+struct row { char name[80]; unsigned group; double sum; }; /* group 1: what only the engine counts, named after who does */
 struct table { struct row r[ROWS_MAX]; unsigned n; double uptime; };
 
 static void row_add(struct table *t, unsigned group, const char *name, double val)
@@ -78,8 +78,12 @@ static void table_read(struct table *t, json_t *result)
         json_object_foreach(vp, name, val) {
             if (json_is_number(val))
                 row_add(t, 0, name, json_number_value(val));
-            json_object_foreach(val, name2, inner)
-                row_add(t, 1, name2, json_number_value(inner));
+            json_object_foreach(val, name2, inner) {
+                char both[80];
+
+                snprintf(both, sizeof(both), "%s: %s", name, name2);
+                row_add(t, 1, both, json_number_value(inner));
+            }
         }
 }
 
@@ -99,7 +103,7 @@ static void table_print(const struct table *now, const struct table *old)
                 if (old->r[k].group == group && !strcmp(old->r[k].name, now->r[i].name))
                     before = old->r[k].sum;
             if (now->r[i].sum > before)
-                printf("%s%-*s %16.0f %12.1f\n", group ? "kernel: " : "", group ? 24 : 32, now->r[i].name,
+                printf("%-32s %16.0f %12.1f\n", now->r[i].name,
                        now->r[i].sum - before, seconds > 0 ? (now->r[i].sum - before) / seconds : 0);
         }
     fflush(stdout);

@@ -189,7 +189,7 @@ static json_t *do_stats(struct worker *w, json_t *params, struct rpc_error *e)
         engine = json_object();
         hv_engine_counters(p, vp, engine_counter, engine);
         if (json_object_size(engine))
-            json_object_set(o, "kernel", engine);
+            json_object_set(o, strcmp(hv_partition_engine(p), "kvm") ? hv_partition_engine(p) : "kernel", engine);
         json_decref(engine);
         json_array_append_new(list, o);
     }

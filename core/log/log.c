@@ -80,13 +80,16 @@ int log_trace_set(const char *areas, struct diag *diag)
 
 bool log_trace_on(const char *area)
 {
+    return (trace_areas && strstr(trace_areas, ",all,")) || log_trace_names(area);
+}
+
+bool log_trace_names(const char *area)
+{
     const char *s = trace_areas;
     size_t n = strlen(area);
 
     if (!s)
         return false;
-    if (strstr(s, ",all,"))
-        return true;
     while ((s = strchr(s, ',')) && s[1]) {
         s++;
         if (strncmp(s, area, n) == 0 && s[n] == ',')

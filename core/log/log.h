@@ -30,6 +30,8 @@ void log_close(void);
  * @return 0, -EINVAL with a sentence. */
 int log_trace_set(const char *areas, struct diag *diag);
 bool log_trace_on(const char *area);
+/** Likewise, but for what "all" does not include. */
+bool log_trace_names(const char *area);
 /** A trace line; the caller has asked log_trace_on(). */
 void log_trace(const char *area, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void log_tracev(const char *area, const char *fmt, va_list ap);

@@ -18,7 +18,10 @@
 static void on_log(void *ctx, unsigned level, const char *from, const char *line)
 {
     (void)ctx;
-    log_write((enum log_level)level, from, "%s", line);
+    if (level == VMB_TRACE)
+        log_trace(from, "%s", line);
+    else
+        log_write((enum log_level)level, from, "%s", line);
 }
 
 static bool on_trace(void *ctx, const char *dev)
@@ -303,6 +306,9 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
                              .enl_show = c->enl_show,
                              .code_cache = c->code_cache,
                              .check = w->opt->check,
+                             .jit_trace = w->opt->jit_trace,
+                             .jit_dump = w->opt->jit_dump,
+                             .symbols = w->opt->symbols,
                              .generation = c->generation,
                              .direct_boot = true,
                              .check_only = check_only,

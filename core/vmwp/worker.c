@@ -271,6 +271,12 @@ static void signals_at_once(void)
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
+/* What only the engine counts. */
+static void engine_counter(void *ctx, const char *name, uint64_t val)
+{
+    fprintf(stderr, "mobo: stats: vp %u %s %llu\n", *(const unsigned *)ctx, name, (unsigned long long)val);
+}
+
 void worker_stats_log(struct worker *w)
 {
     struct hv_partition *p = vmb_partition(w->vmb);
@@ -298,6 +304,9 @@ void worker_stats_log(struct worker *w)
         fprintf(stderr, "%s%llu\n", hv_partition_vps(p) > 1 ? "  total " : " ",
                 (unsigned long long)sum);
     }
+    if (!strcmp(hv_partition_engine(p), "jit"))
+        for (unsigned vp = 0; vp < hv_partition_vps(p); vp++)
+            hv_engine_counters(p, vp, engine_counter, &vp);
 }
 
 static int fini(struct worker *w, int status)

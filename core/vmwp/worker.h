@@ -23,6 +23,8 @@ struct worker_options {
     const char *control;          /* path of the control socket, or NULL */
     const char *restore;          /* path of a saved state to start from, or NULL */
     const char *check;            /* hv_config.check, or NULL */
+    bool jit_trace;               /* likewise hv_config.jit_trace */
+    const char *jit_dump, *symbols; /* likewise */
     double timeout_s;             /* 0: none */
     bool no_reboot;
     bool stats; /* counters at the end */

@@ -23,6 +23,7 @@
 #include "hv/infra.h"
 #include "hv/interp/interp.h"
 #include "hv/jit/lockstep.h"
+#include "hv/jit/observe.h"
 
 #ifndef MAP_32BIT
 #define MAP_32BIT 0x40
@@ -68,6 +69,7 @@ static void unlink_all(struct jit *j, struct jblock *b)
 
         at = s->next;
         memcpy(j->rw + s->arg, &s->retry, 4);
+        j->stat[JST_UNCHAINED]++;
     }
     b->links = 0;
     for (uint32_t n = b->heirs_of; n; n = j->blocks[n].heir_next)
@@ -77,7 +79,7 @@ static void unlink_all(struct jit *j, struct jblock *b)
         j->jc[b->cls][b->rip & (JIT_JC - 1)] = j->t_dispatch;
 }
 
-static void block_drop(struct jit *j, struct jblock *b)
+static void block_drop(struct jit *j, struct jblock *b, enum jit_drop why)
 {
     uint32_t n = (uint32_t)(b - j->blocks), *pp = &j->hash[hash_bucket(b->phys)];
 
@@ -90,6 +92,9 @@ static void block_drop(struct jit *j, struct jblock *b)
     if (b->dead) /* its main may lead to an heir, on whose list it is */
         return;
     b->dead = 1;
+    j->stat[JST_DROP_STORE + why]++;
+    if (unlikely(j->observe))
+        jit_saw_drop(j->vp, b, why);
     unlink_all(j, b);
     /* Whoever still jumps in leaves at once.  Nobody returns into these bytes: see leave. */
     patch_jmp(j, b->main, b->drop);
@@ -104,7 +109,7 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
         struct jblock *b = &j->blocks[*pp];
 
         if (b->phys >> 12 == ram_page && (b->lines & lines)) {
-            block_drop(j, b);
+            block_drop(j, b, JIT_DROP_STORE);
             *pp = b->page_next;
         } else {
             pp = &b->page_next;
@@ -116,7 +121,7 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
 
         if ((b->page2 == ram_page && (lines & 1)) || b->dead) {
             if (!b->dead)
-                block_drop(j, b);
+                block_drop(j, b, JIT_DROP_STORE);
             *pp = b->cross_next;
         } else {
             pp = &b->cross_next;
@@ -197,6 +202,7 @@ static void segment_begin(struct jit *j, uint32_t n)
     j->cold = j->cold_begin = j->used + ((j->seg_end - j->used) / JIT_HOT_PART & ~63u);
     j->nacc = JIT_MAX_ACC / JIT_SEGMENTS * n;
     j->acc_n[n] = j->nacc;
+    j->code_size = (uint64_t)j->nsegs * j->seg_size;
     j->acc_end = j->nacc + JIT_MAX_ACC / JIT_SEGMENTS;
     j->npool = JIT_MAX_POOL / JIT_SEGMENTS * n;
     j->pool_end = j->npool + JIT_MAX_POOL / JIT_SEGMENTS;
@@ -231,7 +237,11 @@ static void note_made(struct jit *j, const struct jblock *b)
     j->written = true;
     if (++j->made % REMAP_EACH == 0)
         unmap_written(j);
-    if (!(*jit_hint(j, b->phys) & JHINT_WARM))
+    j->stat[JST_INSNS] += b->ninsns;
+    j->code_used = (uint64_t)((unsigned)__builtin_popcountll(j->filled) - 1) * j->seg_size + (j->used - j->seg * j->seg_size) + (j->cold - j->cold_begin);
+    if (*jit_hint(j, b->phys) & JHINT_WARM)
+        j->stat[*jit_hint(j, b->phys) & JHINT_HOT ? JST_MADE_HOT : JST_MADE_WARM]++;
+    else
         j->reasons += b->cls == X86_VIEW_USER ? 2 : j->gone[bit / 64] >> bit % 64 & 1;
 }
 
@@ -248,6 +258,8 @@ static void note_gone(struct jit *j, const struct jblock *b)
  * else keeps addresses of host code has to forget them here and in reset_now. */
 static void evict_range(struct jit *j, uint32_t lo, uint32_t hi)
 {
+    unsigned n_gone = 0;
+
     rets_clear_all(j);
     if (j->ngone > JIT_GONE / 3) { /* it would know everything */
         memset(j->gone, 0, sizeof(j->gone));
@@ -257,10 +269,13 @@ static void evict_range(struct jit *j, uint32_t lo, uint32_t hi)
         struct jblock *b = &j->blocks[n];
 
         if (b->ind - lo < hi - lo && !b->dead) {
-            block_drop(j, b);
+            block_drop(j, b, JIT_DROP_EVICTED);
             note_gone(j, b);
+            n_gone++;
         }
     }
+    if (unlikely(j->observe))
+        jit_saw_evict(j->vp, lo, hi, n_gone);
     memset(j->page, 0, sizeof(j->page));
     memset(j->cross, 0, sizeof(j->cross));
     memset(j->slow, 0, sizeof(j->slow));
@@ -337,11 +352,13 @@ static void evict(struct hv_vp *vp)
 }
 
 /* Forget all translations.  Not while translated code is on the stack. */
-static void reset_now(struct hv_vp *vp)
+static void reset_now(struct hv_vp *vp, const char *why)
 {
     struct jit *j = jit_of(vp);
 
     vp->counters[HV_CTR_CODE_RESETS]++;
+    if (unlikely(j->observe))
+        jit_saw_reset(vp, why);
     j->want_reset = 0;
     if (x86_vec_full(vp)) {
         hv_engine_interp.reset(vp); /* its blocks hold stubs */
@@ -377,7 +394,7 @@ static void jit_reset(struct hv_vp *vp)
         j->leave = true;
         return;
     }
-    reset_now(vp);
+    reset_now(vp, "the memory has changed");
 }
 
 static void jit_stop_block(struct hv_vp *vp)
@@ -471,11 +488,14 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant)
         if (unlikely(j->lockstep) && !jit_lockstep_may_make(vp, phys, full))
             return NULL;
         b = jit_translate(vp, lin, page, ram_page, full);
-        vp->counters[HV_CTR_TRANSLATE_NS] += hv_host_ns() - t0;
+        t0 = hv_host_ns() - t0;
+        vp->counters[HV_CTR_TRANSLATE_NS] += t0;
         if (!b)
             return NULL;
         vp->counters[HV_CTR_CODE_BYTES] += b->size;
         note_made(j, b);
+        if (unlikely(j->observe))
+            jit_saw_made(vp, b, t0);
         n = (uint32_t)(b - j->blocks);
         b->hash_next = j->hash[hash_bucket(phys)];
         j->hash[hash_bucket(phys)] = n;
@@ -558,6 +578,7 @@ static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
         jit_decode_at_rip(vp, &w->in);
         w->site = s;
     }
+    jit_of(vp)->by_c[w->in.op]++;
     vp->scratch_insn = w->in; /* it may be somebody else's before the end */
     exec_any(vp, &vp->scratch_insn);
     return vp->scratch_insn.op;
@@ -629,17 +650,24 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
 {
     struct jit *j = jit_of(vp);
     const uint8_t *to;
+    uint64_t built;
 
     vp->counters[HV_CTR_EXIT_DISPATCH]++;
     vp->cpu.rip = rip;
     j->cur = NULL;
     j->leave = false;
-    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || j->single)
+    if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || j->want_reset || j->single) {
+        j->stat[JST_OUT]++;
         return j->t_exit;
+    }
+    built = vp->counters[HV_CTR_BLOCKS_BUILT];
     struct jblock *b = find(vp);
 
-    if (unlikely(!b))
+    if (unlikely(!b)) {
+        j->stat[JST_OUT]++;
         return j->t_exit;
+    }
+    j->stat[JST_FOUND] += built == vp->counters[HV_CTR_BLOCKS_BUILT];
     relive(vp, 0);
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
@@ -684,7 +712,7 @@ struct jblock *jit_block_find(struct jit *j, uint64_t rip, uint64_t phys, uint32
 void jit_block_drop(struct jit *j, struct jblock *b)
 {
     if (!b->dead)
-        block_drop(j, b);
+        block_drop(j, b, JIT_DROP_REMADE);
 }
 
 const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
@@ -746,6 +774,9 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const struct jsite *s)
         to = (s->flags & JS_SAMEPAGE) && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
         d = (int32_t)(to - (s->arg + 4));
         memcpy(j->rw + s->arg, &d, 4);
+        j->stat[JST_CHAINED]++;
+        if (unlikely(j->observe))
+            jit_saw_link(vp, from, b);
     }
     relive(vp, 0);
     return j->rx + b->main;
@@ -774,24 +805,29 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
-    if ((s->acc & X86_ACC_WRITE) && (e->info & X86_TLB_CODE) && ea + e->nrd <= 4096u - s->n)
+    if ((s->acc & X86_ACC_WRITE) && (e->info & X86_TLB_CODE) && ea + e->nrd <= 4096u - s->n) {
+        j->stat[JST_MISS_CODE]++;
         goto exec; /* no walk gives a write tag */
+    }
     if ((s->flags & (JS_GROUP | JS_SECOND)) == JS_GROUP) {
         uint64_t lo = ea + (uint64_t)(int64_t)s->glo;
 
         /* The window lies in one page: whatever fault there is, this instruction has it. */
         if ((lo & 4095) + s->gn <= 4096) {
             if (!x86_canonical(ea) || !x86_lin_hva(vp, ea, s->n, s->acc)) {
+                j->stat[JST_MISS_C]++;
                 exec_at_rip(vp);
                 j->vdead = 1;
                 return dispatch(vp);
             }
+            j->stat[s->acc & X86_ACC_WRITE ? JST_MISS_WRITE : JST_MISS_READ]++;
             /* Other windows of the block must not outlive what was taken away. */
             if (unlikely(gen != vp->mmu.tlb_gen))
                 return dispatch(vp);
             if (likely(lo + ((s->flags & JS_GWRITE) ? e->nwr : e->nrd) <= 4096u - s->gn))
                 return j->rx + s->retry;
         }
+        j->stat[JST_MISS_WINDOW]++;
         if (++b->crossings < JIT_CROSSINGS)
             return dispatch_variant(vp, JKEY_NOGROUP);
         *jit_hint(j, b->phys) |= JHINT_NOGROUP;
@@ -799,8 +835,11 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     }
     if (!(s->flags & JS_SECOND) && !(ea & s->align) && (ea & 4095) + s->n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) &&
         x86_lin_hva(vp, ea, s->n, s->acc) &&
-        likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n))
+        likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n)) {
+        j->stat[s->acc & X86_ACC_WRITE ? JST_MISS_WRITE : JST_MISS_READ]++;
         return b->groups && gen != vp->mmu.tlb_gen ? dispatch(vp) : j->rx + s->retry;
+    }
+    j->stat[JST_MISS_C]++;
 exec:
     if (exec_site(vp, s) >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
@@ -855,6 +894,7 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     uint32_t gen = vp->mmu.tlb_gen;
 
     vp->counters[HV_CTR_EXIT_INSN]++;
+    j->by_c[j->pool[s->arg].op]++;
     vp->cpu.rip = b->rip + s->off;
     j->cur = b;
     j->leave = false;
@@ -902,7 +942,7 @@ static void size_cache(struct hv_vp *vp)
     j->seg_size = j->small ? (uint32_t)(size / SMALL_SEGMENTS) & ~63u : JIT_HUGE;
     j->max_segs = (uint32_t)(size / j->seg_size);
     j->nsegs = j->small || j->max_segs < JIT_CACHE_MIN / JIT_HUGE ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
-    reset_now(vp);
+    reset_now(vp, "its size");
 }
 
 static void jit_run(struct hv_vp *vp)
@@ -935,7 +975,7 @@ static void jit_run(struct hv_vp *vp)
 
         interp_between(vp);
         if (unlikely(j->want_reset & JIT_RESET))
-            reset_now(vp);
+            reset_now(vp, x86_vec_full(vp) ? "no room for stubs" : "the memory has changed, or no room for signatures");
         else if (unlikely(j->want_reset))
             evict(vp);
         if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING) {
@@ -952,6 +992,7 @@ static void jit_run(struct hv_vp *vp)
             continue;
         }
         if (unlikely(!jittable(vp))) {
+            j->stat[JST_INTERP]++;
             interp_once(vp);
             continue;
         }
@@ -1002,9 +1043,8 @@ static void jit_destroy(struct hv_vp *vp)
     hv_engine_interp.vp_destroy(vp);
     if (!j)
         return;
-    if (j->dump)
-        fclose(j->dump);
     jit_lockstep_fini(j);
+    jit_observe_fini(j);
     jit_slots_fini(j);
     if (j->rw)
         munmap(j->rw, JIT_CACHE_SIZE);
@@ -1042,9 +1082,9 @@ static void *map_lazy(size_t len, int flags)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* A view of the cache.  The executable one begins where huge pages do, the writable one does not: so only pages that are
+/* A view of the cache: of a memfd, or of memory without a name (@fd is negative; @again: the other view of the same).  The executable one begins where huge pages do, the writable one does not: so only pages that are
  * written count as its. */
-static void *map_view(int fd, int prot, int flags)
+static void *map_view(int fd, void *again, int prot, int flags)
 {
     size_t off = prot & PROT_EXEC ? 0 : 4096;
     uint8_t *at = reserve(JIT_CACHE_SIZE + off, flags);
@@ -1055,8 +1095,13 @@ static void *map_view(int fd, int prot, int flags)
     if (off)
         munmap(at, off);
     at += off;
-    p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED, fd, 0);
-    if (p != MAP_FAILED)
+    if (fd >= 0)
+        p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+    else if (!again)
+        p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    else
+        p = mremap(again, 0, JIT_CACHE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at);
+    if (p != MAP_FAILED && !(fd < 0 && again && mprotect(p, JIT_CACHE_SIZE, prot)))
         return p;
     munmap(at, JIT_CACHE_SIZE);
     return NULL;
@@ -1070,6 +1115,7 @@ static int jit_create(struct hv_vp *vp)
     int err = hv_engine_interp.vp_create(vp), fd;
     unsigned ca, cb, cc, cd;
     const char *exact;
+    bool nameless;
 
     if (err)
         return err;
@@ -1091,7 +1137,6 @@ static int jit_create(struct hv_vp *vp)
     j->mask_page32 = ~4095ull | 31;
     j->vdead = j->x87dead = 1;
     j->pauses = JIT_PAUSES;
-    j->dump = getenv("MOBO_JIT_DUMP") ? fopen(getenv("MOBO_JIT_DUMP"), "w") : NULL;
     exact = getenv("MOBO_JIT_EXACT");
     j->exact = exact != NULL;
     j->exact_slots = exact && !strcmp(exact, "slots");
@@ -1108,10 +1153,12 @@ static int jit_create(struct hv_vp *vp)
     j->blocks = map_lazy(JIT_MAX_BLOCKS * sizeof(*j->blocks), 0);
     j->pool = map_lazy(JIT_MAX_POOL * sizeof(*j->pool), 0);
     j->acc = map_lazy(JIT_MAX_ACC * sizeof(*j->acc), 0);
-    fd = memfd_create("mobo-jit", MFD_CLOEXEC);
-    if (fd >= 0 && !ftruncate(fd, JIT_CACHE_SIZE)) {
-        j->rw = map_view(fd, PROT_READ | PROT_WRITE, 0);
-        j->rx = map_view(fd, PROT_READ | PROT_EXEC, MAP_32BIT);
+    /* perf reads its map of names for memory without a name only. */
+    nameless = vp->p->symbols && strstr(vp->p->symbols, "map");
+    fd = nameless ? -1 : memfd_create("mobo-jit", MFD_CLOEXEC);
+    if (nameless || (fd >= 0 && !ftruncate(fd, JIT_CACHE_SIZE))) {
+        j->rw = map_view(fd, NULL, PROT_READ | PROT_WRITE, 0);
+        j->rx = j->rw ? map_view(fd, j->rw, PROT_READ | PROT_EXEC, MAP_32BIT) : NULL;
     }
     if (fd >= 0)
         close(fd);
@@ -1120,7 +1167,12 @@ static int jit_create(struct hv_vp *vp)
         return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
     }
     jit_make_thunks(j);
-    reset_now(vp);
+    err = jit_observe_init(vp);
+    if (err) {
+        jit_destroy(vp);
+        return err;
+    }
+    reset_now(vp, "start");
     return 0;
 }
 
@@ -1134,4 +1186,5 @@ const struct hv_engine hv_engine_jit = {
     .reset = jit_reset,
     .code_drop = jit_code_drop,
     .stop_block = jit_stop_block,
+    .counters = jit_counters,
 };

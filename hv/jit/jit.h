@@ -7,7 +7,7 @@
  *
  * Environment, for tests: MOBO_JIT_EXACT keeps the flags exact where nobody reads them (a fault shows them),
  * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small,
- * MOBO_JIT_DUMP=FILE writes every block there: guest bytes, operations, live flags, host code.
+ * MOBO_JIT_DUMP=FILE writes blocks there, as mobo run --dump jit=FILE: observe.c.
  *
  * A block is made three times at most: with checks of its accesses by calls (small), after JIT_WARM runs with checks
  * in line, and when it runs as often as inner loops do with slots for what its sites used last (slots.c).
@@ -167,6 +167,24 @@ enum { JIT_CHECKS = 12 };
 
 enum { JIT_EVICT = 1, JIT_RESET = 2 };
 
+/* What only this engine counts; names in observe.c. */
+enum jit_stat {
+    JST_INSNS,                      /* guest instructions translated */
+    JST_MADE_WARM, JST_MADE_HOT,
+    JST_CHAINED, JST_UNCHAINED,     /* branches that lead to a block without C, and no more */
+    JST_DROP_STORE, JST_DROP_REMADE, JST_DROP_EVICTED, /* blocks, in the order of enum jit_drop */
+    JST_FOUND,                      /* a target that its caches did not have, but that had been translated */
+    JST_OUT,                        /* ... back to the run loop: an event, a reset, what cannot be translated */
+    JST_MISS_READ, JST_MISS_WRITE,  /* the software TLB did not serve an access, a walk made it so */
+    JST_MISS_CODE,                  /* a store beside code */
+    JST_MISS_WINDOW,                /* a window of accesses across pages */
+    JST_MISS_C,                     /* executed by C: devices, across pages, faults */
+    JST_SLOT_TLB,                   /* a site's slot did not have the page, the software TLB did */
+    JST_MISS_SLOT,                  /* neither had, or the slot misses too often */
+    JST_INTERP,                     /* instructions in modes that are not translated */
+    JIT_STATS
+};
+
 /* Decoded instructions of sites whose accesses need C again and again. */
 enum { JIT_SLOW = 256 };
 struct jslow { const struct jsite *site; struct x86_insn in; };
@@ -233,7 +251,9 @@ struct jit {
     uint16_t slot_next[JIT_SLOT_KINDS];
     uint8_t hint[JIT_HINTS];
     void *nowhere;                  /* a page */
-    void *dump;                     /* FILE *: blocks are written there as text, NULL: no */
+    struct jit_observe *observe;    /* trace, dump, names for perf and gdb; NULL: none.  observe.c */
+    uint64_t stat[JIT_STATS], by_c[X86_OP_COUNT]; /* counters, written by the VP's thread, read by any; by_c: by operation */
+    uint64_t code_used, code_size;  /* bytes */
     bool in_code;                   /* C was called from translated code */
     bool leave;                     /* do not go back into the current block */
     uint8_t want_reset;             /* JIT_EVICT, JIT_RESET: leave and do that */

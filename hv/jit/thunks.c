@@ -241,6 +241,7 @@ static void slot_thunk(struct jit *j, struct emit *e)
     e_op(e, E_W, 0, 0x83, 0, &m);              /* add qword, 4 */
     e1(e, 4);
     e_bind(known, e->p);
+    e_op(e, E_W, 0, 0xff, 0, (m = h_abs(&j->stat[JST_SLOT_TLB]), &m)); /* inc qword */
     e_mov_load(e, RAX, h_abs(&j->a));
     e_mov_load(e, RDX, h_abs(&j->b));
     e1(e, 0xc3);

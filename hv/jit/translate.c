@@ -8,8 +8,8 @@
 #include "hv/jit/tr.h"
 
 #include "hv/jit/lockstep.h"
+#include "hv/jit/observe.h"
 
-#include <stdio.h>
 #include <x86intrin.h>
 
 const uint8_t jit_host_of[18] = { RAX, R9, RDX, RBX, R10, RBP, RSI, RDI, R8,
@@ -180,26 +180,6 @@ static void accesses_done(struct tr *t, uint32_t first)
     j->acc_n[j->seg] = j->nacc;
 }
 
-/* Guest bytes and mnemonics, and where the host code is and what it is. */
-static void dump_block(const struct tr *t, const struct jblock *b)
-{
-    FILE *f = t->j->dump;
-
-    fprintf(f, "block %u rip 0x%llx phys 0x%llx key 0x%x host 0x%x..0x%x main 0x%x\n", t->blockno,
-            (unsigned long long)b->rip, (unsigned long long)b->phys, b->key, b->ind, b->end, b->main);
-    for (unsigned i = 0; i < t->n; i++) {
-        const struct ti *ti = &t->ti[i];
-
-        fprintf(f, "  guest +%u %-8s", ti->off, x86_op_name(ti->in.op));
-        for (unsigned k = 0; k < ti->in.len && b->page2 == ~0ull; k++)
-            fprintf(f, " %02x", t->page[(b->phys & 4095) + ti->off + k]);
-        fprintf(f, "  live %02x-%02x\n  host 0x%x", ti->live_in, ti->live_out, ti->host);
-        for (uint32_t k = ti->host; k < t->ti[i + 1].host; k++)
-            fprintf(f, " %02x", t->base[k]);
-        fprintf(f, "\n");
-    }
-}
-
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key)
 {
     static _Thread_local struct tr tr_;
@@ -208,7 +188,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     unsigned off = (unsigned)(lin & 4095), live, max;
     uint64_t page2 = ~0ull;
     uint8_t *sigmiss, *sigmiss2 = NULL;
-    uint32_t first_acc;
+    uint32_t first_acc, cold;
     struct jblock *b;
     bool ended = false;
 
@@ -389,9 +369,10 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     e_mov_imm(E, T0, t->rip);
     emit_site(t, j->t_drop, &(struct jsite){ .block = t->blockno });
     b->size = b->end - b->ind + off_of(t, E->p) - j->cold;
+    cold = j->cold;
     j->cold = (off_of(t, E->p) + 3) & ~3u;
     j->used = (b->end + 15) & ~15u;
-    if (j->dump)
-        dump_block(t, b);
+    if (unlikely(j->observe))
+        jit_saw_code(t, b, cold, off_of(t, E->p));
     return b;
 }

@@ -49,7 +49,7 @@ struct hv_ops {
     /* A local APIC ended a level-triggered interrupt: broadcast to the I/O APICs. */
     void (*eoi)(void *ctx, unsigned vp, unsigned vector);
 
-    /* A line for the embedder's log; @level 0 error, 1 warning, 2 info, 3 debug. */
+    /* A line for the embedder's log; @level 0 error, 1 warning, 2 info, 3 debug, 4 trace (only if asked for). */
     void (*log)(void *ctx, int level, const char *line);
 
     /* Hypercalls PostMessage and SignalEvent (TLFS 11.10, 11.11) of an enlightened guest; @payload is a copy of
@@ -100,6 +100,12 @@ struct hv_config {
      * soon as code from there on runs.  A difference ends the process with status 2 and a report on standard error.  NULL: no.  Another
      * engine than the translator: -EINVAL. */
     const char *check;
+    /* What the translator shows of its work; another engine: -EINVAL.
+     * jit_trace: lines of level 4 through hv_ops.log for each block that is made, chained, dropped, and for resets.
+     * jit_dump: FILE or FILE:ADDRESS-ADDRESS (hexadecimal), blocks with guest and host code as text.
+     * symbols: with commas "map" (/tmp/perf-PID.map), "dump" or "dump=FOLDER" (jit-PID.dump for perf inject), "gdb". */
+    bool jit_trace;
+    const char *jit_dump, *symbols;
 };
 enum { HV_CODE_CACHE_MIN = 4 << 20, HV_CODE_CACHE_MAX = 96 << 20 };
 
