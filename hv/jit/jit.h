@@ -2,12 +2,12 @@
 /* Inside of the translator engine: state, blocks, sites, who calls whom.
  *
  * Guest registers live in host registers while translated code runs (jit_host_reg); r9, r10, r11 of the
- * guest stay in struct x86_cpu.  Host rcx and r11 are scratch, r9 is the guest's rcx, r10 the guest's rsp.
+ * guest stay in struct x86_cpu, but for blocks that use them much (loans.c).  Host rcx and r11 are scratch, r9 is the guest's rcx, r10 the guest's rsp.
  * The guest's arithmetic flags are the host's.  Everything belongs to one VP and its thread.
  *
  * Environment, for tests: MOBO_JIT_EXACT keeps the flags exact where nobody reads them (a fault shows them),
- * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small and lets all 64-bit code float,
- * MOBO_JIT_DUMP=FILE writes blocks there, as mobo run --dump jit=FILE: observe.c.
+ * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small and lets all
+ * 64-bit code float, MOBO_JIT_DUMP=FILE writes blocks there, as mobo run --dump jit=FILE: observe.c.
  *
  * A block is made three times at most: with checks of its accesses by calls (small), after JIT_WARM runs with checks
  * in line, and when it runs as often as inner loops do with slots for what its sites used last (slots.c).
