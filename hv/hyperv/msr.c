@@ -204,10 +204,10 @@ void hv_assist_write(struct hv_vp *vp, uint64_t val)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
 
+    hv_lazy_eoi_end(vp); /* what the guest has left out on the page that goes */
     if ((val & 1) && !(v->assist & 1))
         memset(hv_ram_hva(vp->p, v->assist_off, HV_PAGE_SIZE), 0, HV_PAGE_SIZE);
     v->assist = val;
-    v->lazy_eoi = false;
     hv_overlay_place(vp, vp->p, val, v->assist_off, HV_MAP_READ | HV_MAP_WRITE);
 }
 
