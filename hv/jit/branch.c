@@ -88,26 +88,37 @@ void tr_unequal(struct tr *t, uint64_t v)
     }
 }
 
-/* The guest goes to the address in rcx, which is @rip in this code: set the bias to what makes it so.  Flags untouched. */
-static void entered_at(struct tr *t, uint64_t rip, bool jc)
+/* The guest goes to the address in rcx, which is @rip in this code: set the bias to what makes it so.  The flags stay when
+ * they are @live. */
+static void entered_at(struct tr *t, uint64_t rip, bool jc, unsigned live)
 {
-    uint8_t *ok;
+    bool by_flags = !live && (t->floating || !t->m64 || fits32((int64_t)rip));
+    struct hop m = h_reg(T0);
+    struct cold *c;
+    uint8_t *no, *ok = NULL;
 
-    if (!t->floating) {
-        ok = equal(t, rip);
-        tr_cold_new(t, COLD_UNEQUAL, e_jmp(E))->target = rip;
-        t->cold[t->ncold - 1].jc = jc;
+    if (t->floating && by_flags)
+        e_alu_load(E, 1, 0, T0, h_abs(&t->j->neg_bias));
+    if (by_flags) {
+        e_op(E, t->m64 ? E_W : 0, 0, 0x81, 7, &m); /* cmp rcx, imm32 */
+        e4(E, (uint32_t)rip);
+        no = e_jcc(E, CC_NE);
     } else {
-        struct cold *c;
-
-        e_mov_load(E, T1, h_abs(&t->j->neg_bias));
-        e_lea(E, T0, h_sib(T0, T1, 0, -(int32_t)rip));
-        ok = e_jrcxz(E);
-        c = tr_cold_new(t, COLD_BIAS, e_jmp(E));
-        c->target = rip;
-        c->again = E->p;
+        if (t->floating) {
+            e_mov_load(E, T1, h_abs(&t->j->neg_bias));
+            e_lea(E, T0, h_sib(T0, T1, 0, -(int32_t)rip));
+            ok = e_jrcxz(E);
+        } else {
+            ok = equal(t, rip);
+        }
+        no = e_jmp(E);
+        e_bind8(E, ok);
     }
-    e_bind8(E, ok);
+    c = tr_cold_new(t, t->floating ? COLD_BIAS : COLD_UNEQUAL, no);
+    c->target = rip;
+    c->jc = jc;
+    c->whole = by_flags;
+    c->again = E->p;
 }
 
 /* Can calls and returns of this block use the host's?  The view with user access is entered and left on the way. */
@@ -116,18 +127,19 @@ static bool by_host(const struct tr *t)
     return (t->cls != X86_VIEW_SUPER_AC || !(t->key & JKEY_SMAP)) && !(t->key & JKEY_SINGLE);
 }
 
-/* Behind a host CALL: where the matching RET comes back to.  rcx is where the guest goes. */
+/* Behind a host CALL: where the matching RET comes back to.  rcx is where the guest goes.  No poll: who comes back has been
+ * called, and no more than the stack of returns holds before return_room polls. */
 static void return_point(struct tr *t, uint64_t next)
 {
-    entered_at(t, next, true);
-    tr_poll(t, next, t->j->exact ? (unsigned)F_ALL : tr_peek(t, next));
+    entered_at(t, next, true, t->j->exact ? (unsigned)F_ALL : tr_peek(t, next));
     tr_link_to(t, e_jmp(E), next);
     if (t->floating) /* the bias is another than at the call, perhaps: what is there has to be looked up */
         t->cold[t->ncold - 1].flags &= (uint8_t)~JS_SAMEPAGE;
 }
 
-/* Keep the stack of returns within its bounds.  rcx is used up when flags are @live. */
-static void return_room(struct tr *t, unsigned live)
+/* Keep the stack of returns within its bounds.  The call goes to @target (indirect: what is in j->ea).  rcx is used up when
+ * flags are @live. */
+static void return_room(struct tr *t, uint64_t target, unsigned live)
 {
     uint32_t limit = jit_ret_limit(t->j, t->cls);
     struct hop m = h_reg(RSP);
@@ -146,6 +158,7 @@ static void return_room(struct tr *t, unsigned live)
         e_bind8(E, ok);
     }
     tr_cold_new(t, COLD_RETS, no)->again = E->p;
+    t->cold[t->ncold - 1].target = target;
 }
 
 /* Push the return address; rcx is used up. */
@@ -255,7 +268,7 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             tr_goto_guest(t, target, at, ti->live_out);
             return 2;
         }
-        return_room(t, ti->live_out);
+        return_room(t, target, ti->live_out);
         tr_link_to(t, e_call(E), target);
         return_point(t, next);
         return 2;
@@ -284,7 +297,7 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             return 2;
         }
         e_mov_store(E, h_abs(&t->j->ea), T0);
-        return_room(t, F_ALL);
+        return_room(t, 0, F_ALL);
         e_mov_load(E, T0, h_abs(&t->j->ea));
         go_indirect(t, true);
         return_point(t, next);
@@ -366,7 +379,8 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
 
     /* From an indirect branch: rcx is where the guest goes. */
     b->ind = off_of(t, E->p);
-    entered_at(t, t->rip, false);
+    entered_at(t, t->rip, false, live);
+    b->known = off_of(t, E->p);
     tr_poll(t, t->rip, live);
     /* From another page by a direct branch. */
     b->sigent = off_of(t, E->p);

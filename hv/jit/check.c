@@ -177,6 +177,29 @@ static struct cold *slot_check(struct tr *t, enum by by, uint32_t slot, unsigned
     return c;
 }
 
+/* Code that is not hot yet has no slots, but for that of the stack: hardly anything else is there again and again.  Not for a
+ * site while a group relies on what is in it. */
+static bool by_stack_slot(const struct tr *t, enum by by, const struct ea *a, unsigned acc)
+{
+    return by == BY_TLB && a->base == X86_RSP && !t->align && !t->stack_taken[!!(acc & X86_ACC_WRITE)];
+}
+
+/* rcx: the address, which is used up; the slot of the stack has it. */
+static struct cold *stack_check(struct tr *t, unsigned n, unsigned acc)
+{
+    bool live = t->ti[t->cur].live_in;
+    uint32_t slot = slot_new(t, acc, false, true);
+    struct cold *c = slot_check(t, live ? BY_SLOT_LIVE : BY_SLOT, slot, n, 0);
+
+    c->kind = COLD_STACK;
+    c->flags = 0;
+    c->keep_flags = live;
+    c->again = E->p;
+    c->gn = (uint16_t)n;
+    e_mov_load(E, T1, h_abs(&t->j->slot[slot].val));
+    return c;
+}
+
 /* The address is in rcx, the host code began at @retry. */
 static void call_check(struct tr *t, int kind, unsigned acc, const uint8_t *retry, struct jsite s)
 {
@@ -225,11 +248,11 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         return;
     }
     if (by != BY_TLB) {
-        bool stack = a->base == X86_RSP && !t->stack_taken[g->acc & X86_ACC_WRITE];
+        bool stack = a->base == X86_RSP && !t->stack_taken[!!(g->acc & X86_ACC_WRITE)];
         uint32_t slot = slot_new(t, g->acc, false, stack);
 
         if (stack)
-            t->stack_taken[g->acc & X86_ACC_WRITE] = true;
+            t->stack_taken[!!(g->acc & X86_ACC_WRITE)] = true;
         if (by == BY_SLOT_SAVED)
             tr_flags_save(t);
         again = E->p;
@@ -241,6 +264,16 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         c->again = again;
         g->where = &t->j->slot[slot].val;
         e_mov_load(E, T1, h_abs(g->where));
+        goto out;
+    }
+    if (by_stack_slot(t, by, a, g->acc)) {
+        t->stack_taken[!!(g->acc & X86_ACC_WRITE)] = true;
+        if (lo)
+            e_lea(E, T0, h_mem(b, lo));
+        else
+            e_mov_rr(E, T0, b);
+        c = stack_check(t, (unsigned)w, g->acc);
+        g->where = &t->j->slot[c->slot].val;
         goto out;
     }
     if (!t->ti[t->cur].live_in) {
@@ -341,6 +374,16 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
             tr_emit_ea(t, a, T0, NOREG);
         e_mov_load(E, T1, h_abs(&t->j->slot[slot].val));
         *ret = direct ? h_sib(t->map[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
+        goto out;
+    }
+    if (simple && by_stack_slot(t, by, a, acc)) {
+        tr_emit_ea(t, a, T0, T1);
+        c = stack_check(t, n, acc);
+        c->n = (uint8_t)n;
+        c->acc = (uint8_t)acc;
+        c->flags = second ? JS_SECOND : 0;
+        c->retry = retry;
+        *ret = h_sib(t->map[a->base], T1, 0, (int32_t)a->disp);
         goto out;
     }
     if (!ti->live_in) {
@@ -459,7 +502,7 @@ bool tr_stack_access(struct tr *t, int32_t disp, unsigned n, unsigned acc, bool 
     if (!tr_mem_access(t, &a, n, acc, second, keep_t0, t->ti[t->cur].gstack, t->ti[t->cur].ostack, ret))
         return false;
     for (unsigned i = first; i < t->ncold; i++)
-        if (t->cold[i].kind == COLD_MISS || t->cold[i].kind == COLD_SLOT) {
+        if (t->cold[i].kind == COLD_MISS || t->cold[i].kind == COLD_SLOT || t->cold[i].kind == COLD_STACK) {
             t->cold[i].stack = true;
             t->cold[i].disp = disp;
         }

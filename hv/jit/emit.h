@@ -142,6 +142,7 @@ static inline void e_vex(struct emit *e, unsigned w, unsigned pp, unsigned l, un
 static inline void e_mov_load(struct emit *e, unsigned r, struct hop m) { e_op(e, E_W, 0, 0x8b, r, &m); }
 static inline void e_mov_load32(struct emit *e, unsigned r, struct hop m) { e_op(e, 0, 0, 0x8b, r, &m); }
 static inline void e_mov_store(struct emit *e, struct hop m, unsigned r) { e_op(e, E_W, 0, 0x89, r, &m); }
+static inline void e_mov_store32(struct emit *e, struct hop m, unsigned r) { e_op(e, 0, 0, 0x89, r, &m); }
 static inline void e_mov_rr(struct emit *e, unsigned d, unsigned s)
 {
     struct hop m = h_reg(s);

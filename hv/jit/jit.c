@@ -156,8 +156,24 @@ static void fsig_clear(struct hv_vp *vp)
 }
 
 /* Biases get new numbers. */
+/* What pext makes of an address and mask_known, which has the low bits of JIT_KNOWN's in its lower part. */
+static unsigned known_index(const struct jit *j, uint64_t rip)
+{
+    uint64_t low = j->mask_known & 0xffff, high = j->mask_known >> 16;
+
+    return (unsigned)((rip & low) >> 4 | (rip >> 16 & high) << __builtin_popcountll(low));
+}
+
+/* No entry matches: each has an address that has its place elsewhere. */
+static void known_clear(struct jit *j)
+{
+    for (unsigned i = 0; i < JIT_KNOWN; i++)
+        j->known[i] = (struct jknown){ .neg_tag = 0 - ((uint64_t)(~i & 1) << 4) };
+}
+
 static void numbers_clear(struct jit *j)
 {
+    known_clear(j);
     memset(j->numbers, 0, sizeof(j->numbers));
     j->nnumbers = 0;
     /* What is not there: no entry of fsig[] has this number. */
@@ -285,6 +301,7 @@ static void empty(struct jit *j)
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         for (unsigned i = 0; i < JIT_JC; i++)
             j->jc[c][i] = j->t_dispatch;
+    known_clear(j);
     rets_clear_all(j);
 }
 
@@ -754,6 +771,8 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     relive(vp, 0);
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
+    j->known[known_index(j, rip)] = (struct jknown){
+        0 - (rip + ((uint64_t)b->cls << 56)), j->bias, j->neg_bias, j->neg_sig, (uint32_t)(uintptr_t)(j->rx + b->known) };
     return to;
 }
 
@@ -1258,6 +1277,8 @@ static int jit_create(struct hv_vp *vp)
     j->exact = exact != NULL;
     j->exact_slots = exact && !strcmp(exact, "slots");
     j->small = getenv("MOBO_JIT_SMALL") != NULL;
+    /* jc[]'s index is made of the bits below 16: what has one place there is to have two here. */
+    j->mask_known = j->small ? 7 << 4 : 0x3f << 16 | 0x3f << 4;
     j->always_hot = j->small || j->exact_slots;
     err = jit_lockstep_init(vp);
     if (err) {

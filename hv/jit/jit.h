@@ -97,9 +97,10 @@ enum {
  * when the code runs; it is set where a block is entered by an address of the guest, and stays on the way along direct
  * branches.  A bias in use has a number, which fsig[] has in its upper bits. */
 enum { JIT_CANON_MIN = 1 << 16, JIT_CANON_MAX = 0x7fc00000, JIT_SIG_BITS = 20, JIT_BIASES = 4094, JIT_BIAS_HASH = 8192,
-       JIT_BIAS_CACHE = 256, JIT_NEAR = 16 };
+       JIT_BIAS_CACHE = 256, JIT_NEAR = 16, JIT_KNOWN = 4096 };
 struct jbias { uint64_t neg; uint32_t neg_sig; };   /* - bias; - (number << JIT_SIG_BITS) */
-struct jbias_site { uint32_t canon, resume; };      /* of an entry; where to go on with the bias set (host address) */
+enum { JIT_BIAS_CANON = -9 };                       /* of an entry: there, from what its call of t_bias returns to (32 bits) */
+struct jknown { uint64_t neg_tag, bias, neg_bias; uint32_t neg_sig, host; }; /* see struct jit's known[] */
 struct jbias_number { uint64_t bias; uint32_t number; };
 struct jnear { uint64_t lo, hi, bias; };            /* pages that code of this bias was found in */
 
@@ -109,7 +110,7 @@ struct jblock {
     uint64_t page2;                 /* RAM page of the rest of a single instruction that crosses; ~0 none */
     uint32_t key;
     uint32_t sig;                   /* what fsig[] must hold for this code to be what RIP means */
-    uint32_t ind, sigent, main, end; /* offsets into the cache: entries, end of the main part */
+    uint32_t ind, known, sigent, main, end; /* offsets into the cache: entries, end of the main part */
     uint32_t size;                  /* with what is seldom run */
     uint32_t tail;                  /* calls of thunks, see JIT_TAIL_* */
     uint32_t hash_next, page_next, cross_next; /* block numbers, 0 none */
@@ -222,7 +223,10 @@ struct jit {
     uint64_t bias, neg_bias;        /* of the floating block that runs */
     uint32_t neg_sig;
     struct jbias bias_cache[JIT_BIAS_CACHE]; /* by bias >> 12 */
-    uint64_t mask_bias;
+    uint64_t mask_bias, mask_known;
+    /* Targets that jc[] did not have: by some bits of RIP.  The tag is RIP + the view in the upper byte; bias and host address of the
+     * block, behind its test of RIP.  One that is dropped tells so itself. */
+    struct jknown known[JIT_KNOWN];
     uint32_t xf;                    /* flags put away by exact code with slots */
     uint64_t rsp_host, rsp[JIT_CLASSES]; /* stack pointers of C and of each view */
     uint64_t *rsp_cur;              /* of rsp[]: the view that runs */
@@ -260,7 +264,8 @@ struct jit {
     uint32_t made, reasons;         /* blocks since then; twice those that are a reason to grow */
     uint32_t ngone;
     uint64_t gone[JIT_GONE / 64];   /* blocks that were given up, hashed */
-    const uint8_t *t_bias; /* called; rcx: see struct tr's entered_at; behind the call struct jbias_site */
+    const uint8_t *t_stack[JIT_CLASSES][2][2]; /* the stack's slot is another page's: view, write, flags are live */
+    const uint8_t *t_bias;          /* called at an entry, rcx as entered_at left it; before the call is JIT_BIAS_CANON */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_page, *t_poll, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_string[JIT_CLASSES][2][4]; /* REP MOVS and STOS within a page: view, STOS, size as a power of 2 */
     const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */

@@ -274,6 +274,84 @@ static void slot_thunk(struct jit *j, struct emit *e)
     go_on(e, j);
 }
 
+/* Called when the slot of the stack does not have what is accessed (direct): rcx the address, r11 struct jsite, whose window
+ * counts.  From the TLB, or by C, which does not come back here. */
+static void stack_thunk(struct jit *j, struct emit *e, unsigned view, bool write, bool live)
+{
+    struct x86_tlb_entry *e0 = j->vp->mmu.views[view].e;
+    int32_t tag = (int32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd);
+    uint32_t slot = jit_slot_kind(view, write, false) * JIT_SLOTS;
+    struct hop m, dirty = h_abs(&j->slot_dirty[slot / JIT_SLOT_CHUNK]);
+    uint8_t *miss, *global, *known;
+
+    j->t_stack[view][write][live] = here(j, e);
+    e_mov_store(e, h_abs(&j->xa), R11);
+    e_mov_store(e, h_abs(&j->lo), RCX);
+    e_mov_store(e, h_abs(&j->a), RAX);
+    e_mov_store(e, h_abs(&j->b), RDX);
+    if (live) {
+        e1(e, 0x9f);                           /* lahf */
+        e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0); /* seto al */
+        e_mov_store32(e, h_abs(&j->xf), RAX);
+    }
+    e_op(e, E_W, 1, 0xbf, RDX, (m = h_mem(R11, offsetof(struct jsite, glo)), &m)); /* movsx rdx, word */
+    e_lea(e, RDX, h_sib(RDX, RCX, 0, 0));
+    e_rorx(e, RAX, RDX, 7);
+    e_alu_imm(e, 0, 4, h_reg(RAX), (X86_TLB_SIZE - 1) << 5);
+    e_alu_load(e, 1, 0, RDX, h_mem(RAX, tag));
+    e_op(e, 0, 1, 0xb7, R11, (m = h_mem(R11, offsetof(struct jsite, gn)), &m)); /* movzx r11d, word */
+    e_mov_imm(e, RCX, 4096);
+    e_alu_load(e, 1, 5, RCX, h_reg(R11));
+    e_alu_load(e, 1, 7, RDX, h_reg(RCX));
+    miss = e_jcc(e, CC_A);
+    e_mov_load(e, RDX, h_mem(RAX, tag));
+    e_mov_store(e, h_abs(&j->slot[slot].tag), RDX);
+    e_mov_load(e, RCX, h_mem(RAX, (int32_t)(uintptr_t)&e0->add));
+    e_mov_store(e, h_abs(&j->slot[slot].val), RCX);
+    e_mov_imm(e, R11, 1ull << jit_slot_group(slot));
+    m = h_mem(RAX, (int32_t)(uintptr_t)&e0->info);
+    e_op(e, 0, 0, 0xf6, 0, &m);                /* test byte, GLOBAL */
+    e1(e, X86_TLB_GLOBAL);
+    global = e_jcc(e, CC_NE);
+    e_op(e, E_W, 0, 0x09, R11, (m = h_abs(&j->slot_local), &m)); /* or */
+    e_bind(global, e->p);
+    e_alu_load(e, 1, 5, RCX, h_reg(RDX));      /* the host page */
+    e_rorx(e, RCX, RCX, 9);
+    e_alu_imm(e, 0, 4, h_reg(RCX), (JIT_SLOT_FILTER - 1) << 3);
+    e_op(e, E_W, 0, 0x09, R11, (m = h_mem(RCX, (int32_t)(uintptr_t)j->slot_host), &m));
+    e_rorx(e, RDX, RDX, 9);
+    e_alu_imm(e, 0, 4, h_reg(RDX), (JIT_SLOT_FILTER - 1) << 3);
+    e_op(e, E_W, 0, 0x09, R11, (m = h_mem(RDX, (int32_t)(uintptr_t)j->slot_lin), &m));
+    e_op(e, 0, 0, 0x80, 7, &dirty);            /* cmp byte, 0 */
+    e1(e, 0);
+    known = e_jcc(e, CC_NE);
+    e_op(e, 0, 0, 0xc6, 0, &dirty);            /* mov byte, 1 */
+    e1(e, 1);
+    e_mov_load(e, RAX, h_abs(&j->slot_top));
+    e_op(e, 0, 0, 0xc7, 0, (m = h_mem(RAX, 0), &m)); /* mov dword, imm32 */
+    e4(e, (uint32_t)dirty.disp);
+    e_op(e, E_W, 0, 0x83, 0, (m = h_abs(&j->slot_top), &m)); /* add qword, 4 */
+    e1(e, 4);
+    e_bind(known, e->p);
+    e_op(e, E_W, 0, 0xff, 0, (m = h_abs(&j->stat[JST_SLOT_TLB]), &m)); /* inc qword */
+    for (unsigned i = 0; i < 2; i++) {
+        e_mov_load(e, RDX, h_abs(&j->b));
+        if (live) {
+            e_mov_load32(e, RAX, h_abs(&j->xf));
+            e1(e, 0x04), e1(e, 0x7f), e1(e, 0x9e); /* add al, 127; sahf */
+        }
+        e_mov_load(e, RAX, h_abs(&j->a));
+        if (i)
+            break;
+        e1(e, 0xc3);
+        e_bind(miss, e->p);
+    }
+    e_mov_load(e, R11, h_abs(&j->xa));
+    e_lea(e, RSP, h_mem(RSP, 8));
+    e_mov_load(e, RCX, h_abs(&j->lo));
+    e_bind(e_jmp(e), j->rw + (j->t_miss - j->rx));
+}
+
 /* Called for each access of code that does not run often, where a check in line would take three times the room:
  * rcx the address, which stays; r11 becomes what leads from it to host memory.  The flags stay if they are @live.
  * Else C looks, for whom rcx goes to j->ea and the place of the call to j->site. */
@@ -346,15 +424,14 @@ static void check_thunks(struct jit *j, struct emit *e)
 }
 
 /* An entry of floating code is reached by an address of the guest that wants another bias, by rcx: one that was in use
- * lately, or C looks.  Behind the call: struct jbias_site.  Flags and all registers of the guest stay. */
+ * lately, or C looks.  Returns when it is set, so that the host's own prediction of returns stays right.  Flags and all
+ * registers of the guest stay. */
 static void bias_thunk(struct jit *j, struct emit *e)
 {
     int32_t cache = (int32_t)(uintptr_t)j->bias_cache;
-    struct hop m;
     uint8_t *hit;
 
     _Static_assert(sizeof(struct jbias) == 16, "two of the index register's scale");
-    e_op(e, 0, 0, 0x8f, 0, (m = h_abs(&j->xa), &m)); /* pop */
     e_mov_store(e, h_abs(&j->a), RAX);
     e_mov_load(e, R11, h_abs(&j->bias));
     e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
@@ -364,8 +441,8 @@ static void bias_thunk(struct jit *j, struct emit *e)
     e_mov_load(e, R11, h_sib(NOREG, RAX, 3, cache + (int32_t)offsetof(struct jbias, neg)));
     e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
     hit = e_jrcxz(e);
-    e_mov_load(e, R11, h_abs(&j->xa));
-    e_mov_load32(e, RAX, h_mem(R11, offsetof(struct jbias_site, canon)));
+    e1(e, 0x58);                               /* pop rax */
+    e_mov_load32(e, RAX, h_mem(RAX, JIT_BIAS_CANON));
     e_mov_load(e, RCX, h_abs(&j->b));
     e_lea(e, RCX, h_sib(RCX, RAX, 0, 0));
     e_mov_load(e, RAX, h_abs(&j->a));
@@ -373,14 +450,51 @@ static void bias_thunk(struct jit *j, struct emit *e)
     e_bind8(e, hit);
     e_mov_store(e, h_abs(&j->neg_bias), R11);
     e_mov_load32(e, RCX, h_sib(NOREG, RAX, 3, cache + (int32_t)offsetof(struct jbias, neg_sig)));
-    e_op(e, 0, 0, 0x89, RCX, (m = h_abs(&j->neg_sig), &m));
+    e_mov_store32(e, h_abs(&j->neg_sig), RCX);
     e_mov_load(e, RCX, h_abs(&j->b));
     e_mov_store(e, h_abs(&j->bias), RCX);
     e_mov_load(e, RAX, h_abs(&j->a));
-    e_mov_load(e, R11, h_abs(&j->xa));
-    e_mov_load32(e, R11, h_mem(R11, offsetof(struct jbias_site, resume)));
+    e1(e, 0xc3);
+}
+
+/* rcx: where the guest goes, and jc[] does not know it: known[], or C. */
+static void dispatch_thunk(struct jit *j, struct emit *e)
+{
+    int32_t known = (int32_t)(uintptr_t)j->known;
+    struct hop m;
+    uint8_t *hit, *no;
+
+    _Static_assert(sizeof(struct jknown) == 32, "four of the index register's scale");
+    j->t_dispatch = here(j, e);
+    e_mov_store(e, h_abs(&j->ea), RCX);
+    e_mov_store(e, h_abs(&j->a), RAX);
+    e_pext(e, RAX, RCX, h_abs(&j->mask_known));
+    e_lea(e, RAX, h_sib(NOREG, RAX, 2, 0));
+    e_op(e, 0, 1, 0xb6, R11, (m = h_abs(&j->vp->mmu.view), &m)); /* movzx r11d, byte */
+    e_rorx(e, R11, R11, 8);
+    e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
+    e_mov_load(e, R11, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, neg_tag)));
+    e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
+    hit = e_jrcxz(e);
+    no = e_jmp(e);
+    e_bind8(e, hit);
+    e_mov_load(e, RCX, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, bias)));
+    e_mov_store(e, h_abs(&j->bias), RCX);
+    e_mov_load(e, RCX, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, neg_bias)));
+    e_mov_store(e, h_abs(&j->neg_bias), RCX);
+    e_mov_load32(e, RCX, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, neg_sig)));
+    e_mov_store32(e, h_abs(&j->neg_sig), RCX);
+    e_mov_load32(e, R11, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, host)));
+    e_mov_load(e, RAX, h_abs(&j->a));
     m = h_reg(R11);
-    e_op(e, 0, 0, 0xff, 4, &m);
+    e_op(e, 0, 0, 0xff, 4, &m);                /* jmp r11 */
+    e_bind(no, e->p);
+    e_mov_load(e, RAX, h_abs(&j->a));
+    to_c(e, j);
+    e_mov_load(e, RSI, h_abs(&j->ea));
+    e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
+    call_c(e, (const void *)jit_c_dispatch);
+    go_on(e, j);
 }
 
 /* rax: an address.  It becomes that of the host in the same register, when the rdx bytes there are in one page that the
@@ -499,13 +613,7 @@ void jit_make_thunks(struct jit *j)
     memcpy(e.p, pop, sizeof pop);
     e.p += sizeof pop;
 
-    j->t_dispatch = here(j, &e);              /* rcx: where the guest goes */
-    e_mov_store(&e, h_abs(&j->ea), RCX);
-    to_c(&e, j);
-    e_mov_load(&e, RSI, h_abs(&j->ea));
-    e_mov_imm(&e, RDI, (uint64_t)(uintptr_t)j->vp);
-    call_c(&e, (const void *)jit_c_dispatch);
-    go_on(&e, j);
+    dispatch_thunk(j, &e);
 
     j->t_bias = here(j, &e);
     bias_thunk(j, &e);
@@ -522,6 +630,8 @@ void jit_make_thunks(struct jit *j)
     jit_make_event_thunks(j, &e);
     slot_thunk(j, &e);
     check_thunks(j, &e);
+    for (unsigned i = 0; i < 4 * JIT_CLASSES; i++)
+        stack_thunk(j, &e, i / 4, i & 1, i & 2);
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         for (unsigned i = 0; i < 8; i++)
             string_thunk(j, &e, c, i & 1, i / 2);

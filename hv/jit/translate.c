@@ -100,6 +100,22 @@ static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsit
     E->p += sizeof(u);
 }
 
+/* rcx: the address of the access. */
+static void emit_stack_site(struct tr *t, const struct cold *c, const struct jsite *s)
+{
+    uint8_t *imm;
+
+    tr_loans_out(t);
+    e_mov_imm(E, T1, UINT32_MAX);
+    imm = E->p - 4;
+    e_bind(e_call(E), thunk_rw(t, t->j->t_stack[t->ti[c->ti].view][c->acc & X86_ACC_WRITE || c->flags & JS_GWRITE][c->keep_flags]));
+    tr_loans_in(t);
+    e_bind(e_jmp(E), c->again);
+    memcpy(imm, &(uint32_t){ (uint32_t)(uintptr_t)(t->j->rx + off_of(t, E->p)) }, 4);
+    memcpy(E->p, s, sizeof(*s));
+    E->p += sizeof(*s);
+}
+
 /* C goes on at @to: with the loans in force.  @return the place for that. */
 static uint32_t back_in(struct tr *t, uint32_t to)
 {
@@ -133,7 +149,7 @@ static void emit_cold(struct tr *t, uint8_t *tail)
             e_bind(c->from, to);
             continue;
         }
-        if (c->kind == COLD_MISS || c->kind == COLD_SLOT || c->kind == COLD_EXEC) {
+        if (c->kind == COLD_MISS || c->kind == COLD_SLOT || c->kind == COLD_STACK || c->kind == COLD_EXEC) {
             s.next = back_in(t, s.next);
             if (c->retry)
                 s.retry = back_in(t, off_of(t, c->retry));
@@ -142,7 +158,7 @@ static void emit_cold(struct tr *t, uint8_t *tail)
         if (c->from2)
             e_bind(c->from2, E->p);
         switch (c->kind) {
-        case COLD_MISS: case COLD_SLOT:
+        case COLD_MISS: case COLD_SLOT: case COLD_STACK:
             if (c->stack)
                 a = (struct ea){ X86_RSP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, c->disp };
             else if (t->ti[c->ti].in.op == X86_OP_LEAVE)
@@ -157,6 +173,10 @@ static void emit_cold(struct tr *t, uint8_t *tail)
             s.gn = c->gn;
             if (c->kind == COLD_SLOT) {
                 emit_slot_site(t, c, &s);
+                break;
+            }
+            if (c->kind == COLD_STACK) {
+                emit_stack_site(t, c, &s);
                 break;
             }
             tr_loans_out(t);
@@ -179,21 +199,39 @@ static void emit_cold(struct tr *t, uint8_t *tail)
             e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
             break;
         case COLD_UNEQUAL: /* rcx is something else */
-            tr_unequal(t, c->target);
+            if (!c->whole)
+                tr_unequal(t, c->target);
             if (c->jc)
                 tr_jmp_indirect(t);
             else
                 e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
             break;
         case COLD_BIAS:
+            if (c->whole) {
+                e_lea(E, T0, h_mem(T0, -(int32_t)c->target));
+                e1(E, 0xeb), e1(E, 4);
+            }
+            e4(E, (uint32_t)c->target);
+            if (!c->whole)
+                e_bind(c->from, E->p);
             e_bind(e_call(E), thunk_rw(t, t->j->t_bias));
-            memcpy(E->p, &(struct jbias_site){ (uint32_t)c->target, (uint32_t)(uintptr_t)(t->j->rx + off_of(t, c->again)) },
-                   sizeof(struct jbias_site));
-            E->p += sizeof(struct jbias_site);
-            break;
-        case COLD_RETS:
-            e_mov_imm(E, RSP, (uint64_t)(uintptr_t)&t->j->rets[t->cls].miss);
             e_bind(e_jmp(E), c->again);
+            break;
+        case COLD_RETS: /* calls without end have to be left somewhere */
+            e_mov_imm(E, RSP, (uint64_t)(uintptr_t)&t->j->rets[t->cls].miss);
+            e_mov_load32(E, T0, h_abs(&t->vp->attention));
+            e1(E, 0xe3), e1(E, 5);            /* jrcxz over the jump */
+            {
+                uint8_t *leave = e_jmp(E);
+
+                e_bind(e_jmp(E), c->again);
+                e_bind(leave, E->p);
+            }
+            if (t->ti[c->ti].in.op == X86_OP_CALL_IND)
+                e_mov_load(E, T0, h_abs(&t->j->ea));
+            else
+                tr_guest_rip(t, c->target);
+            e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
             break;
         case COLD_EXEC:
             if (!pool_add(t, &t->ti[c->ti].in, &s.arg))
