@@ -146,9 +146,9 @@ static struct cold *slot_check(struct tr *t, enum by by, uint32_t slot, unsigned
 
         e_mov_load(E, T1, h_abs(&t->j->slot[slot].tag));
         e_lea(E, T0, h_sib(T0, T1, 0, 0));
-        if (n > 1 && !align) { /* its last byte, too */
+        if (n > align + 1) { /* its last byte, too */
             e_lea(E, T1, h_mem(T0, (int32_t)n - 1));
-            e_pext(E, T1, T1, mask);
+            e_pext(E, T1, T1, h_abs(&t->j->mask_page));
             e_pext(E, T0, T0, mask);
             e_lea(E, T0, h_sib(T0, T1, 0, 0));
         } else {
@@ -211,19 +211,62 @@ static void call_check(struct tr *t, int kind, unsigned acc, const uint8_t *retr
     j->acc[j->nacc++] = (struct jaccess){ off_of(t, E->p), s };
 }
 
-/* r11 := what leads from the base register to host memory, for a member of group @grp; @off: where that register
- * is from the group's root. */
-static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, int grp, int64_t off)
+/* Where the window of a group begins: with what has to be aligned. */
+static int64_t group_lo(const struct group *g) { return g->lo - ((g->lo - g->phase) & g->align); }
+
+/* rcx := address of the window, @lo from the registers of @a. */
+static void group_window(struct tr *t, const struct ea *a, int32_t lo)
+{
+    struct ea w = *a;
+
+    w.disp = lo;
+    tr_emit_ea(t, &w, T0, NOREG);
+}
+
+/* The check of a group was good: r11 leads from the window's address to host memory.  Keep that, or where the window is (rcx
+ * will be its address, or is @kept so). */
+static void group_keep(struct tr *t, const struct ea *a, int32_t lo, int grp, bool kept)
+{
+    struct hop put = h_abs(&t->j->group[grp]);
+
+    if (t->g[grp].index) {
+        if (!kept)
+            group_window(t, a, lo);
+        e_lea(E, T1, h_sib(T0, T1, 0, 0));
+    }
+    e_mov_store(E, put, T1);
+    t->g[grp].where = &t->j->group[grp];
+}
+
+/* Can the access @a at @off be that of its group, here? */
+static bool group_fits(const struct tr *t, const struct ea *a, int grp, int64_t off, enum by by)
+{
+    const struct group *g = &t->g[grp];
+    bool index = a->index != X86_REG_NONE;
+
+    if (a->a32 || a->seg != X86_SEG_NONE || a->base == X86_REG_NONE || is_home(t, a->base) || !fits32(a->disp) ||
+        (g->index ? !index || is_home(t, a->index) : index))
+        return false;
+    if (t->align && (by == BY_CALL || t->align > g->align || ((a->disp + off - g->phase) & (int64_t)t->align)))
+        return false;
+    if (!g->done && by == BY_TLB && t->ti[t->cur].live_in && (g->index || g->align))
+        return false;
+    return fits32(group_lo(g) - off);
+}
+
+/* r11 := what leads from the base register to host memory, or the address there when there is an index, for a member of
+ * group @grp; @off: where the registers are from the group's root. */
+static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, int grp, int64_t off, enum by by)
 {
     struct group *g = &t->g[grp];
     struct x86_tlb_entry *e0 = t->tlb->e;
     int32_t tag = (int32_t)(uintptr_t)((g->acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
-    int32_t lo = (int32_t)(g->lo - off), w = (int32_t)(g->hi - g->lo);
-    unsigned b = t->map[a->base];
-    uint8_t *jb, *ok, *retry = E->p, *again;
-    struct hop m, put = h_abs(&t->j->group[grp]);
+    int64_t begin = by == BY_CALL ? g->lo : group_lo(g); /* members that are to be aligned do not go by a call */
+    int32_t lo = (int32_t)(begin - off), w = (int32_t)(g->hi - begin);
+    unsigned b = t->map[a->base], align = by == BY_CALL ? 0 : g->align, first = t->ncold;
+    uint8_t *jb, *jb2 = NULL, *ok, *retry = E->p, *again;
+    struct hop m;
     struct cold *c;
-    enum by by = by_what(t);
 
     if (g->done) {
         if (t->r11 != grp)
@@ -234,21 +277,17 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
     if (by == BY_CALL) {
         unsigned room = w > 1 ? 1u << (32 - __builtin_clz((unsigned)w - 1)) : 1;
 
-        if (lo)
-            e_lea(E, T0, h_mem(b, lo));
-        else
-            e_mov_rr(E, T0, b);
+        group_window(t, a, lo);
         call_check(t, jit_check_kind(room, 0), g->acc, retry,
                    (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .glo = (int16_t)(lo - (int32_t)a->disp), .gn = (uint16_t)room,
                                    .flags = (uint8_t)(JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0)) });
-        e_mov_store(E, put, T1);
-        g->where = &t->j->group[grp];
+        group_keep(t, a, lo, grp, true);
         g->done = true;
         t->r11 = grp;
         return;
     }
     if (by != BY_TLB) {
-        bool stack = a->base == X86_RSP && !t->stack_taken[!!(g->acc & X86_ACC_WRITE)];
+        bool stack = a->base == X86_RSP && !g->index && !t->stack_taken[!!(g->acc & X86_ACC_WRITE)];
         uint32_t slot = slot_new(t, g->acc, false, stack);
 
         if (stack)
@@ -256,31 +295,18 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         if (by == BY_SLOT_SAVED)
             tr_flags_save(t);
         again = E->p;
-        if (lo)
-            e_lea(E, T0, h_mem(b, lo));
-        else
-            e_mov_rr(E, T0, b);
-        c = slot_check(t, by, slot, (unsigned)w, 0);
-        c->again = again;
+        group_window(t, a, lo);
+        slot_check(t, by, slot, (unsigned)w, align)->again = again;
         g->where = &t->j->slot[slot].val;
         e_mov_load(E, T1, h_abs(g->where));
-        goto out;
-    }
-    if (by_stack_slot(t, by, a, g->acc)) {
+        if (g->index)
+            group_keep(t, a, lo, grp, false);
+    } else if (by_stack_slot(t, by, a, g->acc) && !g->index && !align) {
         t->stack_taken[!!(g->acc & X86_ACC_WRITE)] = true;
-        if (lo)
-            e_lea(E, T0, h_mem(b, lo));
-        else
-            e_mov_rr(E, T0, b);
-        c = stack_check(t, (unsigned)w, g->acc);
-        g->where = &t->j->slot[c->slot].val;
-        goto out;
-    }
-    if (!t->ti[t->cur].live_in) {
-        if (lo)
-            e_lea(E, T0, h_mem(b, lo));
-        else
-            e_mov_rr(E, T0, b);
+        group_window(t, a, lo);
+        g->where = &t->j->slot[stack_check(t, (unsigned)w, g->acc)->slot].val;
+    } else if (!t->ti[t->cur].live_in) {
+        group_window(t, a, lo);
         e_rorx(E, T1, T0, 7);
         e_op(E, 0, 0, 0x81, 4, (m = h_reg(T1), &m));
         e4(E, (X86_TLB_SIZE - 1) << 5);
@@ -288,7 +314,13 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         e_op(E, E_W, 0, 0x81, 7, (m = h_reg(T0), &m));
         e4(E, 4096 - (uint32_t)w);
         jb = e_jcc(E, CC_A);
+        if (align) {
+            e1(E, 0xf6), e1(E, 0xc1), e1(E, align); /* test cl, imm8 */
+            jb2 = e_jcc(E, CC_NE);
+        }
         e_mov_load(E, T1, h_mem(T1, add));
+        tr_cold_new(t, COLD_MISS, jb)->from2 = jb2;
+        group_keep(t, a, lo, grp, false);
     } else {
         e_lea(E, T1, h_mem(b, lo));
         e_pext(E, T1, T1, h_abs(&t->j->mask_idx));
@@ -300,17 +332,19 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         ok = e_jrcxz(E);
         jb = e_jmp(E);
         e_bind8(E, ok);
+        tr_cold_new(t, COLD_MISS, jb);
+        group_keep(t, a, lo, grp, false);
     }
-    e_mov_store(E, put, T1);
-    g->where = &t->j->group[grp];
-    c = tr_cold_new(t, COLD_MISS, jb);
-out:
-    c->n = (uint8_t)n;
-    c->acc = (uint8_t)acc;
-    c->flags |= JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
-    c->retry = retry;
-    c->glo = (int16_t)(lo - (int32_t)a->disp);
-    c->gn = (uint16_t)w;
+    for (unsigned i = first; i < t->ncold; i++) {
+        c = &t->cold[i];
+        c->n = (uint8_t)n;
+        c->acc = (uint8_t)acc;
+        c->flags |= JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
+        c->align = (uint8_t)align;
+        c->retry = retry;
+        c->glo = (int16_t)(lo - (int32_t)a->disp);
+        c->gn = (uint16_t)w;
+    }
     g->done = true;
     t->r11 = grp;
 }
@@ -336,9 +370,10 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
 
     if (!fits32(a->disp) && !(none && a->seg == X86_SEG_NONE))
         return false;
-    if (grp >= 0 && direct && !none && !t->align) {
-        group_access(t, a, n, acc, second, grp, off);
-        *ret = h_sib(t->map[a->base], T1, 0, (int32_t)a->disp);
+    if (grp >= 0 && group_fits(t, a, grp, off, by)) {
+        group_access(t, a, n, acc, second, grp, off, by);
+        *ret = t->g[grp].index ? h_mem(T1, (int32_t)(a->disp + off - (by == BY_CALL ? t->g[grp].lo : group_lo(&t->g[grp])))) :
+                                 h_sib(t->map[a->base], T1, 0, (int32_t)a->disp);
         return true;
     }
     t->r11 = -1;
@@ -519,16 +554,26 @@ static void root_new(struct roots *r, unsigned g)
     r->off[g] = 0;
 }
 
-static int group_join(struct tr *t, const struct roots *r, unsigned g, int64_t disp, unsigned n, unsigned acc)
+/* The registers of an address; index X86_REG_NONE: none.  @align: of the access, less one. */
+static int group_join(struct tr *t, const struct roots *r, unsigned base, unsigned index, unsigned scale, int64_t disp, unsigned n,
+                      unsigned align, unsigned acc)
 {
-    int64_t lo = r->off[g] + disp, hi = lo + n;
+    bool indexed = index != X86_REG_NONE;
+    uint16_t iroot = indexed ? (uint16_t)(r->root[index] + 1) : 0;
+    int64_t lo = r->off[base] + (indexed ? r->off[index] * (1 << scale) : 0) + disp, hi = lo + n;
 
     for (unsigned i = t->ngroups; i-- > 0;) {
         struct group *x = &t->g[i];
         int64_t nlo = lo < x->lo ? lo : x->lo, nhi = hi > x->hi ? hi : x->hi;
 
-        if (x->root != r->root[g] || !x->open || nhi - nlo > GROUP_SPAN)
+        if (x->root != r->root[base] || x->index != iroot || (indexed && x->scale != scale) || !x->open || nhi - nlo > GROUP_SPAN)
             continue;
+        if ((uint64_t)(lo - x->phase) & (align < x->align ? align : x->align))
+            continue; /* one of the two faults */
+        if (align > x->align) {
+            x->align = (uint8_t)align;
+            x->phase = lo;
+        }
         x->lo = nlo;
         x->hi = nhi;
         x->acc |= (uint8_t)acc;
@@ -537,17 +582,21 @@ static int group_join(struct tr *t, const struct roots *r, unsigned g, int64_t d
     }
     if (t->ngroups == MAX_GROUPS)
         return -1;
-    t->g[t->ngroups] = (struct group){ r->root[g], (uint8_t)acc, 1, true, false, lo, hi, NULL };
+    t->g[t->ngroups] = (struct group){ .root = r->root[base], .index = iroot, .scale = (uint8_t)scale, .align = (uint8_t)align,
+                                       .acc = (uint8_t)acc, .members = 1, .open = true, .lo = lo, .hi = hi, .phase = lo };
     return (int)t->ngroups++;
 }
 
-/* The explicit operand, when it is a base register and a constant. */
+/* The explicit operand, when it is one or two registers and a constant. */
 static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
 {
     const struct x86_insn *in = &ti->in;
+    bool indexed = in->index != X86_REG_NONE;
 
-    if (in->asize != 8 || in->base >= 16 || is_home(t, in->base) || in->index != X86_REG_NONE || in->vsib || in->seg == X86_FS ||
-        in->seg == X86_GS || in->disp > 1 << 30 || in->disp < -(1 << 30) || (in->attr & X86_A_ALIGN) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
+    if (in->asize != 8 || in->base >= 16 || is_home(t, in->base) || in->vsib || in->seg == X86_FS ||
+        in->seg == X86_GS || in->disp > 1 << 30 || in->disp < -(1 << 30) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
+        return;
+    if (indexed && (in->index >= 16 || is_home(t, in->index) || !t->warm))
         return;
     if (in->op >= X86_OP_BT && in->op <= X86_OP_BTC && in->o[1].kind != X86_O_IMM)
         return;
@@ -556,15 +605,18 @@ static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
 
         if (o->kind != X86_O_MEM || !o->size || o->size > 32 || !(o->flags & X86_RW))
             continue;
-        ti->gmem = (int8_t)group_join(t, r, in->base, in->disp, o->size, o->flags & X86_WR ? X86_ACC_WRITE : X86_ACC_READ);
-        ti->omem = r->off[in->base];
+        if (in->attr & X86_A_ALIGN && (!t->warm || o->size & (o->size - 1)))
+            return;
+        ti->gmem = (int8_t)group_join(t, r, in->base, in->index, in->scale, in->disp, o->size, in->attr & X86_A_ALIGN ? o->size - 1u : 0,
+                                      o->flags & X86_WR ? X86_ACC_WRITE : X86_ACC_READ);
+        ti->omem = r->off[in->base] + (indexed ? r->off[in->index] * (1 << in->scale) : 0);
         return;
     }
 }
 
 static void group_stack(struct tr *t, struct ti *ti, const struct roots *r, int64_t disp, unsigned acc)
 {
-    ti->gstack = (int8_t)group_join(t, r, X86_RSP, disp, 8, acc);
+    ti->gstack = (int8_t)group_join(t, r, X86_RSP, X86_REG_NONE, 0, disp, 8, 0, acc);
     ti->ostack = r->off[X86_RSP];
 }
 
@@ -685,7 +737,7 @@ void tr_find_groups(struct tr *t)
             break;
         case X86_OP_LEAVE:
             if (in->osize == 8) {
-                ti->gmem = (int8_t)group_join(t, &r, X86_RBP, 0, 8, X86_ACC_READ);
+                ti->gmem = (int8_t)group_join(t, &r, X86_RBP, X86_REG_NONE, 0, 0, 8, 0, X86_ACC_READ);
                 ti->omem = r.off[X86_RBP];
             }
             break;

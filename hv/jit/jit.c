@@ -772,7 +772,14 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
     j->known[known_index(j, rip)] = (struct jknown){
-        0 - (rip + ((uint64_t)b->cls << 56)), j->bias, j->neg_bias, j->neg_sig, (uint32_t)(uintptr_t)(j->rx + b->known) };
+        .neg_tag = 0 - (rip + ((uint64_t)b->cls << 56)),
+        .bias = j->bias,
+        .neg_bias = j->neg_bias,
+        .neg_sig = j->neg_sig,
+        .host = (uint32_t)(uintptr_t)(j->rx + b->known),
+        .ind = (uintptr_t)(j->rx + b->ind),
+        .place = (uintptr_t)&j->jc[b->cls][rip & (JIT_JC - 1)],
+    };
     return to;
 }
 
@@ -948,7 +955,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
         uint64_t lo = ea + (uint64_t)(int64_t)s->glo;
 
         /* The window lies in one page: whatever fault there is, this instruction has it. */
-        if ((lo & 4095) + s->gn <= 4096) {
+        if ((lo & 4095) + s->gn <= 4096 && !(lo & s->align)) {
             if (!x86_canonical(ea) || !x86_lin_hva(vp, ea, s->n, s->acc)) {
                 j->stat[JST_MISS_C]++;
                 exec_at_rip(vp);

@@ -100,7 +100,7 @@ enum { JIT_CANON_MIN = 1 << 16, JIT_CANON_MAX = 0x7fc00000, JIT_SIG_BITS = 20, J
        JIT_BIAS_CACHE = 256, JIT_NEAR = 16, JIT_KNOWN = 4096 };
 struct jbias { uint64_t neg; uint32_t neg_sig; };   /* - bias; - (number << JIT_SIG_BITS) */
 enum { JIT_BIAS_CANON = -9 };                       /* of an entry: there, from what its call of t_bias returns to (32 bits) */
-struct jknown { uint64_t neg_tag, bias, neg_bias; uint32_t neg_sig, host; }; /* see struct jit's known[] */
+struct jknown { uint64_t neg_tag, bias, neg_bias; uint32_t neg_sig, host; uint64_t ind, place; } __attribute__((aligned(64)));
 struct jbias_number { uint64_t bias; uint32_t number; };
 struct jnear { uint64_t lo, hi, bias; };            /* pages that code of this bias was found in */
 
@@ -224,8 +224,8 @@ struct jit {
     uint32_t neg_sig;
     struct jbias bias_cache[JIT_BIAS_CACHE]; /* by bias >> 12 */
     uint64_t mask_bias, mask_known;
-    /* Targets that jc[] did not have: by some bits of RIP.  The tag is RIP + the view in the upper byte; bias and host address of the
-     * block, behind its test of RIP.  One that is dropped tells so itself. */
+    /* Targets that jc[] did not have, by some bits of RIP.  The tag is RIP + the view in the upper byte; then the bias, and the
+     * host address behind the block's test of RIP: one that is dropped tells so itself.  Its entry goes to its place in jc[]. */
     struct jknown known[JIT_KNOWN];
     uint32_t xf;                    /* flags put away by exact code with slots */
     uint64_t rsp_host, rsp[JIT_CLASSES]; /* stack pointers of C and of each view */

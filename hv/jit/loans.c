@@ -101,6 +101,15 @@ static bool loops(const struct tr *t)
     return false;
 }
 
+static bool has_vec(const struct tr *t)
+{
+    for (unsigned i = 0; i < t->n; i++)
+        for (unsigned k = 0; k < t->ti[i].in.nops; k++)
+            if (t->ti[i].in.o[k].kind == X86_O_VEC)
+                return true;
+    return false;
+}
+
 void tr_loans_choose(struct tr *t, bool any)
 {
     static const uint8_t homes[] = { X86_R9, X86_R10, X86_R11 };
@@ -156,16 +165,18 @@ void tr_loans_map(struct tr *t, bool lent)
     }
 }
 
-/* At the beginning of the block. */
+/* At the beginning of the block.  What it comes back to by its own branch is behind what need not be done again. */
 void tr_loans_begin(struct tr *t)
 {
-    if (!t->nloans)
-        return;
+    bool loop = t->warm && !(t->key & JKEY_SINGLE) && loops(t);
+
+    if (loop && has_vec(t))
+        tr_vec_live(t);
     for (unsigned i = 0; i < t->nloans; i++)
         e_mov_store(E, HOME(t->loan[i].from), t->loan[i].host);
-    tr_loans_map(t, true);
+    tr_loans_map(t, t->nloans);
     tr_loans_in(t);
-    if (!(t->key & JKEY_SINGLE))
+    if (loop)
         t->loop = E->p;
 }
 

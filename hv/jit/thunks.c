@@ -464,12 +464,12 @@ static void dispatch_thunk(struct jit *j, struct emit *e)
     struct hop m;
     uint8_t *hit, *no;
 
-    _Static_assert(sizeof(struct jknown) == 32, "four of the index register's scale");
+    _Static_assert(sizeof(struct jknown) == 64, "eight of the index register's scale");
     j->t_dispatch = here(j, e);
     e_mov_store(e, h_abs(&j->ea), RCX);
     e_mov_store(e, h_abs(&j->a), RAX);
     e_pext(e, RAX, RCX, h_abs(&j->mask_known));
-    e_lea(e, RAX, h_sib(NOREG, RAX, 2, 0));
+    e_lea(e, RAX, h_sib(NOREG, RAX, 3, 0));
     e_op(e, 0, 1, 0xb6, R11, (m = h_abs(&j->vp->mmu.view), &m)); /* movzx r11d, byte */
     e_rorx(e, R11, R11, 8);
     e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
@@ -484,6 +484,9 @@ static void dispatch_thunk(struct jit *j, struct emit *e)
     e_mov_store(e, h_abs(&j->neg_bias), RCX);
     e_mov_load32(e, RCX, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, neg_sig)));
     e_mov_store32(e, h_abs(&j->neg_sig), RCX);
+    e_mov_load(e, RCX, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, place)));
+    e_mov_load(e, R11, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, ind)));
+    e_mov_store(e, h_mem(RCX, 0), R11);
     e_mov_load32(e, R11, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, host)));
     e_mov_load(e, RAX, h_abs(&j->a));
     m = h_reg(R11);

@@ -46,9 +46,17 @@ struct cold {
     int32_t disp;
 };
 
-/* Accesses by one base register, moved only by constants, share a check. */
+/* Accesses by one base register, moved only by constants, share a check; and so do those by the same two.  Offsets are
+ * from what the registers were at the root.  @align (less one): what is at offset @phase has to be aligned.  Where it is done,
+ * @where holds what leads from the base register to host memory; with an index the host address of @lo. */
 enum { MAX_GROUPS = 16, GROUP_SPAN = 512 };
-struct group { uint16_t root; uint8_t acc, members; bool open, done; int64_t lo, hi; const uint64_t *where; };
+struct group {
+    uint16_t root, index;      /* index: its root + 1, 0 none */
+    uint8_t scale, align, acc, members;
+    bool open, done;
+    int64_t lo, hi, phase;
+    const uint64_t *where;
+};
 
 /* Within a block @host, that of guest register @from, holds guest register @to instead. */
 enum { MAX_LOANS = 3 };
@@ -193,6 +201,7 @@ void tr_ro_end(struct tr *t, const struct ro *r);
 bool tr_emit_native(struct tr *t, const struct x86_insn *in);
 
 /* vector.c */
+void tr_vec_live(struct tr *t);
 bool tr_emit_vec(struct tr *t, const struct x86_insn *in);
 
 /* branch.c */

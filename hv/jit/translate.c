@@ -411,7 +411,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         unsigned ncold = t->ncold;
         uint32_t nacc = j->nacc;
         struct group saved[MAX_GROUPS];
-        bool ok = false;
+        bool ok = false, vchecked = t->vchecked;
 
         memcpy(saved, t->g, t->ngroups * sizeof(saved[0]));
         t->cur = i;
@@ -432,6 +432,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
             E->p = start;
             t->ncold = ncold;
             j->nacc = nacc;
+            t->vchecked = vchecked;
             memcpy(t->g, saved, t->ngroups * sizeof(saved[0]));
             emit_exec(t, i);
             ended = tr_ends_block(t, &ti->in);

@@ -32,6 +32,14 @@ static void live_check(struct tr *t, const uint64_t *dead, const uint8_t *thunk)
     e_bind8(E, ok);
 }
 
+/* From here on the vector registers are live. */
+void tr_vec_live(struct tr *t)
+{
+    if (!t->vchecked)
+        live_check(t, &t->j->vdead, t->j->t_vload);
+    t->vchecked = true;
+}
+
 /* STMXCSR: while the vector registers are the guest's, so is MXCSR. */
 static bool emit_stmxcsr(struct tr *t, const struct x86_insn *in)
 {
@@ -39,12 +47,10 @@ static bool emit_stmxcsr(struct tr *t, const struct x86_insn *in)
 
     if (t->key & (JKEY_SSE_SLOW | (in->vex ? X86_KEY_NOAVX : X86_KEY_NOSSE)))
         return false;
-    if (!t->vchecked)
-        live_check(t, &t->j->vdead, t->j->t_vload);
+    tr_vec_live(t);
     if (!tr_insn_ea(t, in, 4, X86_ACC_WRITE, false, &m))
         return false;
     e_op(E, 0, 1, 0xae, 3, &m);
-    t->vchecked = true;
     return true;
 }
 
@@ -94,8 +100,8 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
     x86_vec_bind(t->vp, in, &bound);
     if (!bound.stub || (mem && !mo) || in->vsib || in->immsize > 1)
         return false;
-    if (vec && !t->vchecked)
-        live_check(t, &t->j->vdead, t->j->t_vload);
+    if (vec)
+        tr_vec_live(t);
     if (x87 && !t->xchecked) {
         live_check(t, &t->j->x87dead, t->j->t_x87load);
         m = CPU(x87_ptrs);
@@ -148,7 +154,6 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
         tr_ro_end(t, &r);
     if (in->op == X86_OP_PCMPESTRI || in->op == X86_OP_PCMPISTRI)
         e_mov_rr32(E, G_CX, RCX);
-    t->vchecked = t->vchecked || vec;
     t->xchecked = t->xchecked || x87;
     return true;
 }
