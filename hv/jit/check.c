@@ -229,7 +229,7 @@ static void group_keep(struct tr *t, const struct ea *a, int32_t lo, int grp, bo
 {
     struct hop put = h_abs(&t->j->group[grp]);
 
-    if (t->g[grp].index) {
+    if (t->g[grp].whole) {
         if (!kept)
             group_window(t, a, lo);
         e_lea(E, T1, h_sib(T0, T1, 0, 0));
@@ -242,14 +242,16 @@ static void group_keep(struct tr *t, const struct ea *a, int32_t lo, int grp, bo
 static bool group_fits(const struct tr *t, const struct ea *a, int grp, int64_t off, enum by by)
 {
     const struct group *g = &t->g[grp];
-    bool index = a->index != X86_REG_NONE;
+    bool index = a->index != X86_REG_NONE, fixed = g->root == ROOT_FIXED;
 
-    if (a->a32 || a->seg != X86_SEG_NONE || a->base == X86_REG_NONE || is_home(t, a->base) || !fits32(a->disp) ||
-        (g->index ? !index || is_home(t, a->index) : index))
+    if (a->a32 || a->seg != X86_SEG_NONE || !fits32(a->disp) || (g->index ? !index || is_home(t, a->index) : index))
         return false;
-    if (t->align && (by == BY_CALL || t->align > g->align || ((a->disp + off - g->phase) & (int64_t)t->align)))
+    if (fixed ? a->base < 16 : a->base >= 16 || is_home(t, a->base))
         return false;
-    if (!g->done && by == BY_TLB && t->ti[t->cur].live_in && (g->index || g->align))
+    if (t->align && (fixed ? a->disp & (int64_t)t->align :
+                             by == BY_CALL || t->align > g->align || ((a->disp + off - g->phase) & (int64_t)t->align)))
+        return false;
+    if (!g->done && by == BY_TLB && t->ti[t->cur].live_in && (g->whole || g->align))
         return false;
     return fits32(group_lo(g) - off);
 }
@@ -263,7 +265,7 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
     int32_t tag = (int32_t)(uintptr_t)((g->acc & X86_ACC_WRITE) ? &e0->nwr : &e0->nrd), add = (int32_t)(uintptr_t)&e0->add;
     int64_t begin = by == BY_CALL ? g->lo : group_lo(g); /* members that are to be aligned do not go by a call */
     int32_t lo = (int32_t)(begin - off), w = (int32_t)(g->hi - begin);
-    unsigned b = t->map[a->base], align = by == BY_CALL ? 0 : g->align, first = t->ncold;
+    unsigned b = h_or_none(t, a->base), align = by == BY_CALL ? 0 : g->align, first = t->ncold;
     uint8_t *jb, *jb2 = NULL, *ok, *retry = E->p, *again;
     struct hop m;
     struct cold *c;
@@ -299,9 +301,9 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         slot_check(t, by, slot, (unsigned)w, align)->again = again;
         g->where = &t->j->slot[slot].val;
         e_mov_load(E, T1, h_abs(g->where));
-        if (g->index)
+        if (g->whole)
             group_keep(t, a, lo, grp, false);
-    } else if (by_stack_slot(t, by, a, g->acc) && !g->index && !align) {
+    } else if (by_stack_slot(t, by, a, g->acc) && !g->whole && !align) {
         t->stack_taken[!!(g->acc & X86_ACC_WRITE)] = true;
         group_window(t, a, lo);
         g->where = &t->j->slot[stack_check(t, (unsigned)w, g->acc)->slot].val;
@@ -372,7 +374,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         return false;
     if (grp >= 0 && group_fits(t, a, grp, off, by)) {
         group_access(t, a, n, acc, second, grp, off, by);
-        *ret = t->g[grp].index ? h_mem(T1, (int32_t)(a->disp + off - (by == BY_CALL ? t->g[grp].lo : group_lo(&t->g[grp])))) :
+        *ret = t->g[grp].whole ? h_mem(T1, (int32_t)(a->disp + off - (by == BY_CALL ? t->g[grp].lo : group_lo(&t->g[grp])))) :
                                  h_sib(t->map[a->base], T1, 0, (int32_t)a->disp);
         return true;
     }
@@ -437,7 +439,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
             jb2 = e_jcc(E, CC_NE);
         }
         if (!direct) {
-            if (tr_ea_one_reg(t, a))
+            if (tr_ea_one_reg(t, a) && !is_home(t, a->base))
                 tr_emit_ea(t, a, T0, NOREG);
             else
                 e_alu_load(E, 1, 5, T0, h_mem(T1, tag)); /* sub rcx: the address again */
@@ -554,19 +556,25 @@ static void root_new(struct roots *r, unsigned g)
     r->off[g] = 0;
 }
 
-/* The registers of an address; index X86_REG_NONE: none.  @align: of the access, less one. */
+/* The registers of an address; index X86_REG_NONE: none, no base: @disp is it.  @align: of the access, less one. */
 static int group_join(struct tr *t, const struct roots *r, unsigned base, unsigned index, unsigned scale, int64_t disp, unsigned n,
                       unsigned align, unsigned acc)
 {
-    bool indexed = index != X86_REG_NONE;
-    uint16_t iroot = indexed ? (uint16_t)(r->root[index] + 1) : 0;
-    int64_t lo = r->off[base] + (indexed ? r->off[index] * (1 << scale) : 0) + disp, hi = lo + n;
+    bool indexed = index != X86_REG_NONE, fixed = base >= 16;
+    uint16_t iroot = indexed ? (uint16_t)(r->root[index] + 1) : 0, root = fixed ? ROOT_FIXED : r->root[base];
+    int64_t lo = (fixed ? 0 : r->off[base]) + (indexed ? r->off[index] * (1 << scale) : 0) + disp, hi = lo + n;
+
+    if (fixed) { /* it is aligned or not */
+        if (lo & align)
+            return -1;
+        align = 0;
+    }
 
     for (unsigned i = t->ngroups; i-- > 0;) {
         struct group *x = &t->g[i];
         int64_t nlo = lo < x->lo ? lo : x->lo, nhi = hi > x->hi ? hi : x->hi;
 
-        if (x->root != r->root[base] || x->index != iroot || (indexed && x->scale != scale) || !x->open || nhi - nlo > GROUP_SPAN)
+        if (x->root != root || x->index != iroot || (indexed && x->scale != scale) || !x->open || nhi - nlo > GROUP_SPAN)
             continue;
         if ((uint64_t)(lo - x->phase) & (align < x->align ? align : x->align))
             continue; /* one of the two faults */
@@ -582,7 +590,7 @@ static int group_join(struct tr *t, const struct roots *r, unsigned base, unsign
     }
     if (t->ngroups == MAX_GROUPS)
         return -1;
-    t->g[t->ngroups] = (struct group){ .root = r->root[base], .index = iroot, .scale = (uint8_t)scale, .align = (uint8_t)align,
+    t->g[t->ngroups] = (struct group){ .root = root, .index = iroot, .whole = indexed || fixed, .scale = (uint8_t)scale, .align = (uint8_t)align,
                                        .acc = (uint8_t)acc, .members = 1, .open = true, .lo = lo, .hi = hi, .phase = lo };
     return (int)t->ngroups++;
 }
@@ -591,10 +599,13 @@ static int group_join(struct tr *t, const struct roots *r, unsigned base, unsign
 static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
 {
     const struct x86_insn *in = &ti->in;
-    bool indexed = in->index != X86_REG_NONE;
+    bool indexed = in->index != X86_REG_NONE, fixed = in->base == X86_REG_RIP;
+    int64_t disp = fixed ? (int64_t)(t->rip + ti->off + in->len + (uint64_t)in->disp) : in->disp;
 
-    if (in->asize != 8 || in->base >= 16 || is_home(t, in->base) || in->vsib || in->seg == X86_FS ||
-        in->seg == X86_GS || in->disp > 1 << 30 || in->disp < -(1 << 30) || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
+    if (in->asize != 8 || in->vsib || in->seg == X86_FS || in->seg == X86_GS || in->op == X86_OP_CMPXCHG16B || in->op == X86_OP_NOP)
+        return;
+    if (fixed ? disp > INT32_MAX - 2 * GROUP_SPAN || disp < (t->floating ? 0 : INT32_MIN + 2 * GROUP_SPAN) :
+                in->base >= 16 || is_home(t, in->base) || in->disp > 1 << 30 || in->disp < -(1 << 30))
         return;
     if (indexed && (in->index >= 16 || is_home(t, in->index) || !t->warm))
         return;
@@ -605,11 +616,11 @@ static void group_operand(struct tr *t, struct ti *ti, const struct roots *r)
 
         if (o->kind != X86_O_MEM || !o->size || o->size > 32 || !(o->flags & X86_RW))
             continue;
-        if (in->attr & X86_A_ALIGN && (!t->warm || o->size & (o->size - 1)))
+        if (in->attr & X86_A_ALIGN && ((!t->warm && !fixed) || o->size & (o->size - 1)))
             return;
-        ti->gmem = (int8_t)group_join(t, r, in->base, in->index, in->scale, in->disp, o->size, in->attr & X86_A_ALIGN ? o->size - 1u : 0,
+        ti->gmem = (int8_t)group_join(t, r, in->base, in->index, in->scale, disp, o->size, in->attr & X86_A_ALIGN ? o->size - 1u : 0,
                                       o->flags & X86_WR ? X86_ACC_WRITE : X86_ACC_READ);
-        ti->omem = r->off[in->base] + (indexed ? r->off[in->index] * (1 << in->scale) : 0);
+        ti->omem = (fixed ? 0 : r->off[in->base]) + (indexed ? r->off[in->index] * (1 << in->scale) : 0);
         return;
     }
 }

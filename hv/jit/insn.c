@@ -226,7 +226,7 @@ static bool emit_lea(struct tr *t, const struct x86_insn *in)
         ea.a32 = true;
     if (ea.base == X86_REG_NONE && ea.index == X86_REG_NONE) {
         e_mov_imm(E, d, ea.a32 ? (uint32_t)ea.disp : (uint64_t)ea.disp);
-    } else if (is_home(t, ea.base) || is_home(t, ea.index)) {
+    } else if ((is_home(t, ea.base) || is_home(t, ea.index)) && ea.base != X86_REG_NONE && ea.index != X86_REG_NONE) {
         if (!tr_emit_ea(t, &ea, T0, T1))
             return false;
         if (d != T0)

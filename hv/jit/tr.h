@@ -46,14 +46,15 @@ struct cold {
     int32_t disp;
 };
 
-/* Accesses by one base register, moved only by constants, share a check; and so do those by the same two.  Offsets are
- * from what the registers were at the root.  @align (less one): what is at offset @phase has to be aligned.  Where it is done,
- * @where holds what leads from the base register to host memory; with an index the host address of @lo. */
-enum { MAX_GROUPS = 16, GROUP_SPAN = 512 };
+/* Accesses by one base register, moved only by constants, share a check; so do those by the same two, and those at fixed
+ * addresses.  Offsets are from what the registers were at the root, or addresses.  @align (less one): what is at offset @phase has
+ * to be aligned.  When it is done, @where holds what leads from the base register to host memory, or the host address of the
+ * window (@whole). */
+enum { MAX_GROUPS = 16, GROUP_SPAN = 512, ROOT_FIXED = 0xffff };
 struct group {
     uint16_t root, index;      /* index: its root + 1, 0 none */
     uint8_t scale, align, acc, members;
-    bool open, done;
+    bool open, done, whole;
     int64_t lo, hi, phase;
     const uint64_t *where;
 };
