@@ -116,7 +116,7 @@ static uint32_t slot_new(struct tr *t, unsigned acc, bool host, bool stack)
 
     if (!stack) {
         n = j->slot_next[k];
-        j->slot_next[k] = (uint16_t)(n + 1 < (j->small ? 2 * JIT_MAX_INSNS + 2 : JIT_SLOTS) ? n + 1 : 1);
+        j->slot_next[k] = (uint16_t)(n + 1 < (j->small ? 2 * JIT_MAX_INSNS + 2 : JIT_SLOTS - JIT_SLOTS_FIXED) ? n + 1 : 1);
     }
     return k * JIT_SLOTS + n;
 }
@@ -200,6 +200,58 @@ static struct cold *stack_check(struct tr *t, unsigned n, unsigned acc)
     return c;
 }
 
+/* Are the @n bytes at @at, an address of this code's, such that code may look at the page's own slot? */
+static bool by_fixed_slot(const struct tr *t, enum by by, int64_t at, unsigned n)
+{
+    int64_t page = at & ~4095ll;
+
+    return by != BY_CALL && by != BY_SLOT_SAVED && t->m64 && (at & 4095) + n <= 4096 && fits32(page) && fits32(-page);
+}
+
+/* ... r11 := the host page.  What is there needs no address first, so that it does not wait for one. */
+static struct cold *fixed_check(struct tr *t, int64_t at, unsigned n, unsigned acc)
+{
+    bool live = t->ti[t->cur].live_in;
+    int32_t page = (int32_t)(at & ~4095ll);
+    uint32_t slot = jit_slot_kind(t->cls, acc & X86_ACC_WRITE, true) * JIT_SLOTS + JIT_SLOTS - JIT_SLOTS_FIXED +
+                    ((uint32_t)(page >> 12) & (t->j->small ? 3 : JIT_SLOTS_FIXED - 1));
+    struct hop tag = h_abs(&t->j->slot[slot].tag), m = h_reg(T0);
+    struct cold *c;
+    uint8_t *no;
+
+    if (live) {
+        uint8_t *ok;
+
+        e_mov_load(E, T0, tag);
+        if (t->floating) {
+            e_mov_load(E, T1, h_abs(&t->j->bias));
+            e_lea(E, T0, h_sib(T0, T1, 0, page));
+        } else {
+            e_lea(E, T0, h_mem(T0, page));
+        }
+        ok = e_jrcxz(E);
+        no = e_jmp(E);
+        e_bind8(E, ok);
+    } else if (t->floating) {
+        e_mov_load(E, T0, h_abs(&t->j->neg_bias));
+        e_alu_load(E, 1, 5, T0, tag);
+        e_op(E, E_W, 0, 0x81, 7, &m); /* cmp rcx, imm32 */
+        e4(E, (uint32_t)page);
+        no = e_jcc(E, CC_NE);
+    } else {
+        e_op(E, E_W, 0, 0x81, 7, &tag);
+        e4(E, (uint32_t)-page);
+        no = e_jcc(E, CC_NE);
+    }
+    c = tr_cold_new(t, COLD_FIXED, no);
+    c->slot = slot;
+    c->keep_flags = live;
+    c->again = E->p;
+    c->gn = (uint16_t)n;
+    e_mov_load(E, T1, h_abs(&t->j->slot[slot].val));
+    return c;
+}
+
 /* The address is in rcx, the host code began at @retry. */
 static void call_check(struct tr *t, int kind, unsigned acc, const uint8_t *retry, struct jsite s)
 {
@@ -251,7 +303,7 @@ static bool group_fits(const struct tr *t, const struct ea *a, int grp, int64_t 
     if (t->align && (fixed ? a->disp & (int64_t)t->align :
                              by == BY_CALL || t->align > g->align || ((a->disp + off - g->phase) & (int64_t)t->align)))
         return false;
-    if (!g->done && by == BY_TLB && t->ti[t->cur].live_in && (g->whole || g->align))
+    if (!g->done && by == BY_TLB && t->ti[t->cur].live_in && (g->whole || g->align) && !fixed)
         return false;
     return fits32(group_lo(g) - off);
 }
@@ -288,7 +340,12 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         t->r11 = grp;
         return;
     }
-    if (by != BY_TLB) {
+    if (g->root == ROOT_FIXED && by_fixed_slot(t, by, begin, (unsigned)w)) {
+        fixed_check(t, begin, (unsigned)w, g->acc);
+        e_lea(E, T1, h_mem(T1, (int32_t)(begin & 4095)));
+        e_mov_store(E, h_abs(&t->j->group[grp]), T1);
+        g->where = &t->j->group[grp];
+    } else if (by != BY_TLB) {
         bool stack = a->base == X86_RSP && !g->index && !t->stack_taken[!!(g->acc & X86_ACC_WRITE)];
         uint32_t slot = slot_new(t, g->acc, false, stack);
 
@@ -385,6 +442,16 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         call_check(t, jit_check_kind(n, t->align), acc, retry,
                    (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .align = (uint8_t)t->align, .flags = second ? JS_SECOND : 0 });
         *ret = direct && !none ? h_sib(t->map[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
+        goto out;
+    }
+    if (a->base >= 16 && a->index == X86_REG_NONE && a->seg == X86_SEG_NONE && !a->a32 && !(a->disp & (int64_t)t->align) &&
+        by_fixed_slot(t, by, a->disp, n)) {
+        c = fixed_check(t, a->disp, n, acc);
+        c->n = (uint8_t)n;
+        c->acc = (uint8_t)acc;
+        c->flags = second ? JS_SECOND : 0;
+        c->retry = retry;
+        *ret = h_mem(T1, (int32_t)(a->disp & 4095));
         goto out;
     }
     if (by > BY_TLB && (by != BY_SLOT_LIVE || (direct && !none) || tr_ea_one_reg(t, a))) {
@@ -574,7 +641,8 @@ static int group_join(struct tr *t, const struct roots *r, unsigned base, unsign
         struct group *x = &t->g[i];
         int64_t nlo = lo < x->lo ? lo : x->lo, nhi = hi > x->hi ? hi : x->hi;
 
-        if (x->root != root || x->index != iroot || (indexed && x->scale != scale) || !x->open || nhi - nlo > GROUP_SPAN)
+        if (x->root != root || x->index != iroot || (indexed && x->scale != scale) || !x->open || nhi - nlo > GROUP_SPAN ||
+            (fixed && (nlo >> 12) != ((nhi - 1) >> 12)))
             continue;
         if ((uint64_t)(lo - x->phase) & (align < x->align ? align : x->align))
             continue; /* one of the two faults */

@@ -45,7 +45,8 @@ enum {
     JIT_JC = 65536,
     JIT_PAUSES = 256,
     JIT_CLASSES = 3,                /* data views: user, supervisor, supervisor with user access */
-    JIT_SLOTS = 8192,               /* site caches of one kind */
+    JIT_SLOTS = 8192,               /* site caches of one kind: */
+    JIT_SLOTS_FIXED = 4096,         /* the upper ones are pages' that code knows by their address */
     JIT_SLOT_KINDS = 4 * JIT_CLASSES,
     JIT_SLOT_CHUNK = 32,            /* cleared together */
     JIT_SLOT_GROUPS = 64,           /* of chunks: what is known of where a page is */
@@ -146,7 +147,7 @@ enum { JIT_CALL = 5 /* bytes */ };
 /* Data behind a call of a thunk.  Offsets are from the start of the cache. */
 struct jsite {
     uint32_t block;
-    uint32_t arg;                   /* exec: number in the pool */
+    uint32_t arg;                   /* exec: number in the pool; access at a fixed address: of the slot */
     uint32_t retry, next;           /* host code: before the check; the next guest instruction */
     uint16_t off;                   /* guest instruction, from the block's start */
     uint8_t n, acc;                 /* miss: bytes, X86_ACC_* */
@@ -265,6 +266,7 @@ struct jit {
     uint32_t ngone;
     uint64_t gone[JIT_GONE / 64];   /* blocks that were given up, hashed */
     const uint8_t *t_stack[JIT_CLASSES][2][2]; /* the stack's slot is another page's: view, write, flags are live */
+    const uint8_t *t_fixed[JIT_CLASSES][2][2]; /* ... that of a page which code knows by its address */
     const uint8_t *t_bias;          /* called at an entry, rcx as entered_at left it; before the call is JIT_BIAS_CANON */
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_page, *t_poll, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_string[JIT_CLASSES][2][4]; /* REP MOVS and STOS within a page: view, STOS, size as a power of 2 */

@@ -274,17 +274,21 @@ static void slot_thunk(struct jit *j, struct emit *e)
     go_on(e, j);
 }
 
-/* Called when the slot of the stack does not have what is accessed (direct): rcx the address, r11 struct jsite, whose window
- * counts.  From the TLB, or by C, which does not come back here. */
-static void stack_thunk(struct jit *j, struct emit *e, unsigned view, bool write, bool live)
+/* Called when the slot of the stack (direct), or of a page that the code knows (@fixed, holds the host page; its number is
+ * jsite.arg), does not have what is accessed: rcx the address, r11 struct jsite, whose window counts.  From the TLB, or by C,
+ * which does not come back here. */
+static void page_thunk(struct jit *j, struct emit *e, unsigned view, bool write, bool live, bool fixed)
 {
     struct x86_tlb_entry *e0 = j->vp->mmu.views[view].e;
-    int32_t tag = (int32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd);
-    uint32_t slot = jit_slot_kind(view, write, false) * JIT_SLOTS;
-    struct hop m, dirty = h_abs(&j->slot_dirty[slot / JIT_SLOT_CHUNK]);
+    int32_t tag = (int32_t)(uintptr_t)(write ? &e0->nwr : &e0->nrd), list = (int32_t)(uintptr_t)j->slot_dirty;
+    uint32_t first = jit_slot_kind(view, write, fixed) * JIT_SLOTS + (fixed ? JIT_SLOTS - JIT_SLOTS_FIXED : 0);
+    uint64_t groups = 0;
+    struct hop m;
     uint8_t *miss, *global, *known;
 
-    j->t_stack[view][write][live] = here(j, e);
+    for (uint32_t i = first; i < first + (fixed ? JIT_SLOTS_FIXED : 1); i++)
+        groups |= 1ull << jit_slot_group(i);
+    *(fixed ? &j->t_fixed[view][write][live] : &j->t_stack[view][write][live]) = here(j, e);
     e_mov_store(e, h_abs(&j->xa), R11);
     e_mov_store(e, h_abs(&j->lo), RCX);
     e_mov_store(e, h_abs(&j->a), RAX);
@@ -304,35 +308,50 @@ static void stack_thunk(struct jit *j, struct emit *e, unsigned view, bool write
     e_alu_load(e, 1, 5, RCX, h_reg(R11));
     e_alu_load(e, 1, 7, RDX, h_reg(RCX));
     miss = e_jcc(e, CC_A);
+    /* r11: two times the slot's number. */
+    if (fixed) {
+        e_mov_load(e, R11, h_abs(&j->xa));
+        e_mov_load32(e, R11, h_mem(R11, offsetof(struct jsite, arg)));
+        e_lea(e, R11, h_sib(R11, R11, 0, 0));
+    } else {
+        e_mov_imm(e, R11, 2ull * first);
+    }
     e_mov_load(e, RDX, h_mem(RAX, tag));
-    e_mov_store(e, h_abs(&j->slot[slot].tag), RDX);
     e_mov_load(e, RCX, h_mem(RAX, (int32_t)(uintptr_t)&e0->add));
-    e_mov_store(e, h_abs(&j->slot[slot].val), RCX);
-    e_mov_imm(e, R11, 1ull << jit_slot_group(slot));
+    e_mov_store(e, h_sib(NOREG, R11, 3, (int32_t)(uintptr_t)&j->slot[0].tag), RDX);
+    if (!fixed)
+        e_mov_store(e, h_sib(NOREG, R11, 3, (int32_t)(uintptr_t)&j->slot[0].val), RCX);
+    e_alu_load(e, 1, 5, RCX, h_reg(RDX));      /* the host page */
+    if (fixed)
+        e_mov_store(e, h_sib(NOREG, R11, 3, (int32_t)(uintptr_t)&j->slot[0].val), RCX);
+    e_op(e, 0, 0, 0xc1, 5, (m = h_reg(R11), &m)); /* shr r11d: the chunk's number */
+    e1(e, 1 + __builtin_ctz(JIT_SLOT_CHUNK));
+    e_op(e, 0, 0, 0x80, 7, (m = h_mem(R11, list), &m)); /* cmp byte, 0 */
+    e1(e, 0);
+    known = e_jcc(e, CC_NE);
+    e_op(e, 0, 0, 0xc6, 0, &m);                /* mov byte, 1 */
+    e1(e, 1);
+    e_lea32(e, R11, m);
+    e_mov_store(e, h_abs(&j->slot_add), RAX);
+    e_mov_load(e, RAX, h_abs(&j->slot_top));
+    e_mov_store32(e, h_mem(RAX, 0), R11);
+    e_op(e, E_W, 0, 0x83, 0, (m = h_abs(&j->slot_top), &m)); /* add qword, 4 */
+    e1(e, 4);
+    e_mov_load(e, RAX, h_abs(&j->slot_add));
+    e_bind(known, e->p);
+    e_mov_imm(e, R11, groups);
     m = h_mem(RAX, (int32_t)(uintptr_t)&e0->info);
     e_op(e, 0, 0, 0xf6, 0, &m);                /* test byte, GLOBAL */
     e1(e, X86_TLB_GLOBAL);
     global = e_jcc(e, CC_NE);
     e_op(e, E_W, 0, 0x09, R11, (m = h_abs(&j->slot_local), &m)); /* or */
     e_bind(global, e->p);
-    e_alu_load(e, 1, 5, RCX, h_reg(RDX));      /* the host page */
     e_rorx(e, RCX, RCX, 9);
     e_alu_imm(e, 0, 4, h_reg(RCX), (JIT_SLOT_FILTER - 1) << 3);
     e_op(e, E_W, 0, 0x09, R11, (m = h_mem(RCX, (int32_t)(uintptr_t)j->slot_host), &m));
     e_rorx(e, RDX, RDX, 9);
     e_alu_imm(e, 0, 4, h_reg(RDX), (JIT_SLOT_FILTER - 1) << 3);
     e_op(e, E_W, 0, 0x09, R11, (m = h_mem(RDX, (int32_t)(uintptr_t)j->slot_lin), &m));
-    e_op(e, 0, 0, 0x80, 7, &dirty);            /* cmp byte, 0 */
-    e1(e, 0);
-    known = e_jcc(e, CC_NE);
-    e_op(e, 0, 0, 0xc6, 0, &dirty);            /* mov byte, 1 */
-    e1(e, 1);
-    e_mov_load(e, RAX, h_abs(&j->slot_top));
-    e_op(e, 0, 0, 0xc7, 0, (m = h_mem(RAX, 0), &m)); /* mov dword, imm32 */
-    e4(e, (uint32_t)dirty.disp);
-    e_op(e, E_W, 0, 0x83, 0, (m = h_abs(&j->slot_top), &m)); /* add qword, 4 */
-    e1(e, 4);
-    e_bind(known, e->p);
     e_op(e, E_W, 0, 0xff, 0, (m = h_abs(&j->stat[JST_SLOT_TLB]), &m)); /* inc qword */
     for (unsigned i = 0; i < 2; i++) {
         e_mov_load(e, RDX, h_abs(&j->b));
@@ -633,8 +652,8 @@ void jit_make_thunks(struct jit *j)
     jit_make_event_thunks(j, &e);
     slot_thunk(j, &e);
     check_thunks(j, &e);
-    for (unsigned i = 0; i < 4 * JIT_CLASSES; i++)
-        stack_thunk(j, &e, i / 4, i & 1, i & 2);
+    for (unsigned i = 0; i < 8 * JIT_CLASSES; i++)
+        page_thunk(j, &e, i / 8, i & 1, i & 2, i & 4);
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         for (unsigned i = 0; i < 8; i++)
             string_thunk(j, &e, c, i & 1, i / 2);

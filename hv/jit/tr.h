@@ -25,16 +25,16 @@ struct ti {
     int64_t omem, ostack;      /* offset of the base register from the group's root there */
 };
 
-enum cold_kind { COLD_MISS, COLD_SLOT, COLD_STACK, COLD_LINK, COLD_EXIT, COLD_EXEC, COLD_RETS, COLD_HOT, COLD_UNEQUAL, COLD_BIAS };
+enum cold_kind { COLD_MISS, COLD_SLOT, COLD_STACK, COLD_FIXED, COLD_LINK, COLD_EXIT, COLD_EXEC, COLD_RETS, COLD_HOT, COLD_UNEQUAL, COLD_BIAS };
 struct cold {
     uint8_t kind, n, acc, flags;
     uint8_t ti;
     uint8_t *from, *from2;     /* rel32 fields that jump here; from2 or NULL */
     uint8_t *retry;
-    uint8_t *again;            /* slot: the check without saving the flags; stack: behind the check */
+    uint8_t *again;            /* slot: the check without saving the flags; stack, fixed: behind the check */
     uint32_t slot;
     bool jc;                   /* unequal: by the jump cache, not by C */
-    bool keep_flags;           /* slot, stack */
+    bool keep_flags;           /* slot, stack, fixed */
     bool whole;                /* bias: rcx is the address less the bias, the entry's is not taken off yet */
     bool host;                 /* slot: holds the host page */
     uint64_t target;           /* link, exit, unequal, bias: guest address, canonical */

@@ -101,14 +101,15 @@ static void emit_slot_site(struct tr *t, const struct cold *c, const struct jsit
 }
 
 /* rcx: the address of the access. */
-static void emit_stack_site(struct tr *t, const struct cold *c, const struct jsite *s)
+static void emit_page_site(struct tr *t, const struct cold *c, const struct jsite *s)
 {
+    const uint8_t *(*thunk)[2][2] = c->kind == COLD_STACK ? t->j->t_stack : t->j->t_fixed;
     uint8_t *imm;
 
     tr_loans_out(t);
     e_mov_imm(E, T1, UINT32_MAX);
     imm = E->p - 4;
-    e_bind(e_call(E), thunk_rw(t, t->j->t_stack[t->ti[c->ti].view][c->acc & X86_ACC_WRITE || c->flags & JS_GWRITE][c->keep_flags]));
+    e_bind(e_call(E), thunk_rw(t, thunk[t->ti[c->ti].view][c->acc & X86_ACC_WRITE || c->flags & JS_GWRITE][c->keep_flags]));
     tr_loans_in(t);
     e_bind(e_jmp(E), c->again);
     memcpy(imm, &(uint32_t){ (uint32_t)(uintptr_t)(t->j->rx + off_of(t, E->p)) }, 4);
@@ -149,7 +150,7 @@ static void emit_cold(struct tr *t, uint8_t *tail)
             e_bind(c->from, to);
             continue;
         }
-        if (c->kind == COLD_MISS || c->kind == COLD_SLOT || c->kind == COLD_STACK || c->kind == COLD_EXEC) {
+        if (c->kind == COLD_MISS || c->kind == COLD_SLOT || c->kind == COLD_STACK || c->kind == COLD_FIXED || c->kind == COLD_EXEC) {
             s.next = back_in(t, s.next);
             if (c->retry)
                 s.retry = back_in(t, off_of(t, c->retry));
@@ -158,7 +159,7 @@ static void emit_cold(struct tr *t, uint8_t *tail)
         if (c->from2)
             e_bind(c->from2, E->p);
         switch (c->kind) {
-        case COLD_MISS: case COLD_SLOT: case COLD_STACK:
+        case COLD_MISS: case COLD_SLOT: case COLD_STACK: case COLD_FIXED:
             if (c->stack)
                 a = (struct ea){ X86_RSP, X86_REG_NONE, 0, X86_SEG_NONE, !t->m64, c->disp };
             else if (t->ti[c->ti].in.op == X86_OP_LEAVE)
@@ -175,8 +176,9 @@ static void emit_cold(struct tr *t, uint8_t *tail)
                 emit_slot_site(t, c, &s);
                 break;
             }
-            if (c->kind == COLD_STACK) {
-                emit_stack_site(t, c, &s);
+            if (c->kind == COLD_STACK || c->kind == COLD_FIXED) {
+                s.arg = c->slot;
+                emit_page_site(t, c, &s);
                 break;
             }
             tr_loans_out(t);
