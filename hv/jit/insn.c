@@ -458,7 +458,27 @@ static bool emit_pop(struct tr *t, const struct x86_insn *in)
     unsigned n = t->m64 ? 8 : 4, fl = t->m64 ? E_W : 0;
     struct hop m;
 
-    if (in->osize != n || a->kind != X86_O_GPR)
+    if (in->osize != n)
+        return false;
+    if (a->kind == X86_O_MEM) {
+        struct hop v;
+        struct ea ea;
+
+        if (in->base == X86_RSP || in->index == X86_RSP) /* the address is made with what it is afterwards */
+            return false;
+        if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &v))
+            return false;
+        e_op(E, fl, 0, 0x8b, T0, &v);
+        e_mov_store(E, h_abs(&t->j->ea), T0);
+        if (!tr_ea_of(t, in, t->ti[t->cur].off, &ea) ||
+            !tr_mem_access(t, &ea, n, X86_ACC_WRITE, true, true, t->ti[t->cur].gmem, t->ti[t->cur].omem, &m))
+            return false;
+        e_mov_load(E, T0, h_abs(&t->j->ea));
+        e_op(E, fl, 0, 0x89, T0, &m);
+        sp_add(t, (int32_t)n);
+        return true;
+    }
+    if (a->kind != X86_O_GPR)
         return false;
     if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &m))
         return false;
