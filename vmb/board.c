@@ -406,6 +406,8 @@ int board_start(struct vmb *v, const struct board_state *state, char *msg, size_
     v->powered = true;
     vp_release(v);
     err = hard_reset(v, msg, len);
+    if (!err && state)
+        err = vmb_restore_check(v, state->buf, state->len, msg, len);
     if (!err && state && state->load_ram)
         err = state->load_ram(state->ctx, msg, len);
     if (!err && state)

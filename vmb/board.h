@@ -662,6 +662,8 @@ struct vmb {
 extern const struct mobo_host vmb_host; /* host.c */
 
 /* state.c */
+/** Whether the state is of a board like this one; nothing is changed.  vmb_restore_state() looks again. */
+int vmb_restore_check(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len);
 int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len);
 
 /* For new threads: signals that somebody sends belong to the control thread; those that a thread

@@ -427,6 +427,13 @@ static void ports_and_mmio(void **state)
     vmb_destroy(v);
 }
 
+static int load_none(void *ctx, char *text, size_t len)
+{
+    (void)ctx, (void)text, (void)len;
+    fail();
+    return -EIO;
+}
+
 /* Memory that is added: at 4 GiB on this board, zero when it comes and again after it went. */
 static void memory_added(void **state)
 {
@@ -441,8 +448,13 @@ static void memory_added(void **state)
         { .name = "root", .type = "testroot" },
         { .name = "pic", .type = "testpic" },
     };
+    const struct vmb_dev_config without[] = {
+        { .name = "dev0", .type = "testdev", KVS({ "port", "0x100", "a.ini", 1 }, { "need", "1", "a.ini", 2 }) }, devs[1], devs[2], devs[3],
+    };
     struct vmb *v = make(devs, 4, 8 * MiB, NULL);
     struct vmb_ram_block block[4];
+    size_t len;
+    void *buf;
 
     (void)state;
     assert_non_null(v);
@@ -465,7 +477,15 @@ static void memory_added(void **state)
     fakehv_out(0x109, 1, 128);
     assert_int_equal(fakehv_read((1ull << 32) + MiB, 4), 0);
     assert_int_equal(fakehv_read((1ull << 32), 4), 0x5678);
+    vmb_pause(v);
+    assert_int_equal(vmb_save(v, &buf, &len, msg, sizeof(msg)), 0);
     vmb_destroy(v);
+    v = make(without, 4, 8 * MiB, NULL);
+    assert_int_equal(vmb_restore(v, buf, len, load_none, NULL, msg, sizeof(msg)), -EINVAL); /* before memory is looked at */
+    assert_string_equal(msg, "the state is of a VM to which 128 MiB can be added while it runs, to this one 0 MiB "
+                             "('maximum' of type balloon)");
+    vmb_destroy(v);
+    free(buf);
     assert_null(make(wrong, 3, 8 * MiB, NULL));
     assert_non_null(strstr(msg, "is not a length for memory that is added"));
 }
