@@ -15,8 +15,8 @@
 #include <time.h>
 
 #include "sdk/lib/inspect.h"
+#include "vmb/board.h"
 #include "vmb/fakehv.h"
-#include "vmb/vmb.h"
 
 enum { MiB = 1 << 20 };
 
@@ -655,6 +655,46 @@ static void characters(void **state)
     vmb_destroy(v);
 }
 
+static void count(void *ctx)
+{
+    atomic_fetch_add((atomic_uint *)ctx, 1);
+}
+
+static bool counted(atomic_uint *n, unsigned want)
+{
+    for (unsigned i = 0; i < 20000 && atomic_load(n) < want; i++)
+        nap(1);
+    return atomic_load(n) == want;
+}
+
+/* Work that is put off runs when its time has come, when a VP has nothing to do, and along with other work. */
+static void work_put_off(void **state)
+{
+    enum { LONG = 999999999 };
+    struct vmb *v = start_full();
+    struct timespec a, b;
+    atomic_uint n = 0;
+
+    (void)state;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0);
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0);
+    nap(1);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    if (b.tv_sec == a.tv_sec) /* else the host was away */
+        assert_int_equal(atomic_load(&n), 0);
+    io_idle(v, 0);
+    assert_true(counted(&n, 2));
+    io_idle(v, 0);
+    assert_int_equal(io_post_soon(v, NULL, count, &n, 1000000), 0);
+    assert_true(counted(&n, 3));
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0);
+    assert_int_equal(io_post(v, NULL, count, &n), 0);
+    assert_true(counted(&n, 5));
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0); /* whether or not it runs */
+    vmb_destroy(v);
+}
+
 static void requests(void **state)
 {
     struct vmb *v = start_full();
@@ -880,7 +920,7 @@ int main(void)
         cmocka_unit_test(board_limits),    cmocka_unit_test(listing),
         cmocka_unit_test(ports_and_mmio),  cmocka_unit_test(memory_added), cmocka_unit_test(a20),
         cmocka_unit_test(lines),           cmocka_unit_test(pci),
-        cmocka_unit_test(timers_and_work), cmocka_unit_test(characters),
+        cmocka_unit_test(timers_and_work), cmocka_unit_test(characters), cmocka_unit_test(work_put_off),
         cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),
         cmocka_unit_test(threads),         cmocka_unit_test(save_restore),
         cmocka_unit_test(inspecting),
