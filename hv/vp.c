@@ -59,6 +59,8 @@ static void vp_sleep(struct hv_vp *vp, uint64_t deadline_ns)
     struct timespec ts;
     uint64_t host;
 
+    if (vp->p->ops.idle && !atomic_load(&vp->attention))
+        vp->p->ops.idle(vp->p->ctx, vp->index);
     atomic_store(&vp->lapic.timer_own, true);
     atomic_store(&vp->wake_seq, 1);
     if (!atomic_load(&vp->attention)) {

@@ -35,6 +35,7 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         .log = hv_log_line,
         .post_message = bus_post_message,
         .signal_event = bus_signal_event,
+        .idle = io_idle,
     };
     const struct hv_config hc = {
         .size = sizeof(hc),
@@ -57,6 +58,7 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         snprintf(msg, len, "%s", hv_last_error());
         return err;
     }
+    v->lazy_signals = strcmp(hv_partition_engine(v->part), "kvm") != 0;
     space_delay_port(v);
     err = cfg->enlightened ? bus_init(v) : 0;
     if (err)
@@ -246,7 +248,7 @@ int vmb_create(const struct vmb_config *cfg, struct vmb **ret, char *msg, size_t
     v->check_only = cfg->check_only;
     v->ram_low = cfg->memory < VMB_PCI_HOLE ? cfg->memory : VMB_PCI_HOLE;
     v->ram_high = cfg->memory - v->ram_low;
-    v->clock.fd = v->io.wake_fd = -1;
+    v->clock.fd = v->io.wake_fd = v->io.soon_fd = -1;
     pthread_mutex_init(&v->a20_lock, NULL);
     pthread_mutex_init(&v->msg_lock, NULL);
     pthread_mutex_init(&v->clock.lock, NULL);
@@ -406,6 +408,8 @@ int board_start(struct vmb *v, const struct board_state *state, char *msg, size_
     v->powered = true;
     vp_release(v);
     err = hard_reset(v, msg, len);
+    if (!err && state)
+        err = vmb_restore_check(v, state->buf, state->len, msg, len);
     if (!err && state && state->load_ram)
         err = state->load_ram(state->ctx, msg, len);
     if (!err && state)

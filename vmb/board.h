@@ -387,9 +387,11 @@ struct io {
     pthread_cond_t cond;
     struct event_base *base;
     struct event *wake;
-    int wake_fd;
+    int wake_fd, soon_fd;       /* eventfd, timerfd */
+    struct event *soon_wake;
     struct work *head, **tail;  /* guarded by io.lock */
     bool awake;                 /* the I/O thread will look at the work; guarded by io.lock */
+    atomic_bool soon;           /* it will a moment later; written under io.lock */
     struct mobo_watch *watches; /* guarded by io.lock */
     struct mobo_char *chars;    /* set up in create() */
     struct mobo_block *blocks;  /* guarded by io.lock */
@@ -407,6 +409,10 @@ void io_fini(struct vmb *v);
 void io_pause(struct vmb *v);
 void io_resume(struct vmb *v);
 int io_post(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *ctx);
+/* The same, for what may wait until @ns have passed, a VP has nothing to do, or the I/O thread is awake anyway. */
+int io_post_soon(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *ctx, uint32_t ns);
+/* hv_ops.idle */
+void io_idle(void *ctx, unsigned vp);
 /* Run on the I/O thread and wait for it. */
 void io_call(struct vmb *v, void (*fn)(void *ctx), void *ctx);
 int io_watch(struct mobo_vdev *dev, int fd, uint32_t events,
@@ -564,6 +570,8 @@ struct mobo_vmbus {
     void *ctx;
     atomic_bool posted;  /* signal() is on its way */
     uint32_t budget;     /* packets that may be received until then; under the vdev lock */
+    atomic_bool lazy;    /* a signal is put off for a moment, so that more packets come with it */
+    uint32_t lone, wait, backoff; /* I/O thread: see bus.c */
     bool dead;           /* rescinded; freed when the guest has let go and no work is under way */
 };
 
@@ -643,6 +651,7 @@ struct vmb {
     void (*tl_connect)(void *ctx, const uint8_t *endpoint, const uint8_t *service);
     void *tl_ctx;
     atomic_bool bus_posted;
+    bool lazy_signals; /* VPs say when they have nothing to do */
     struct acpi_item *acpi;
     uint64_t rsdp;
     struct space space;
@@ -662,6 +671,8 @@ struct vmb {
 extern const struct mobo_host vmb_host; /* host.c */
 
 /* state.c */
+/** Whether the state is of a board like this one; nothing is changed.  vmb_restore_state() looks again. */
+int vmb_restore_check(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len);
 int vmb_restore_state(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len);
 
 /* For new threads: signals that somebody sends belong to the control thread; those that a thread

@@ -15,8 +15,8 @@
 #include <time.h>
 
 #include "sdk/lib/inspect.h"
+#include "vmb/board.h"
 #include "vmb/fakehv.h"
-#include "vmb/vmb.h"
 
 enum { MiB = 1 << 20 };
 
@@ -427,6 +427,13 @@ static void ports_and_mmio(void **state)
     vmb_destroy(v);
 }
 
+static int load_none(void *ctx, char *text, size_t len)
+{
+    (void)ctx, (void)text, (void)len;
+    fail();
+    return -EIO;
+}
+
 /* Memory that is added: at 4 GiB on this board, zero when it comes and again after it went. */
 static void memory_added(void **state)
 {
@@ -441,8 +448,13 @@ static void memory_added(void **state)
         { .name = "root", .type = "testroot" },
         { .name = "pic", .type = "testpic" },
     };
+    const struct vmb_dev_config without[] = {
+        { .name = "dev0", .type = "testdev", KVS({ "port", "0x100", "a.ini", 1 }, { "need", "1", "a.ini", 2 }) }, devs[1], devs[2], devs[3],
+    };
     struct vmb *v = make(devs, 4, 8 * MiB, NULL);
     struct vmb_ram_block block[4];
+    size_t len;
+    void *buf;
 
     (void)state;
     assert_non_null(v);
@@ -465,7 +477,15 @@ static void memory_added(void **state)
     fakehv_out(0x109, 1, 128);
     assert_int_equal(fakehv_read((1ull << 32) + MiB, 4), 0);
     assert_int_equal(fakehv_read((1ull << 32), 4), 0x5678);
+    vmb_pause(v);
+    assert_int_equal(vmb_save(v, &buf, &len, msg, sizeof(msg)), 0);
     vmb_destroy(v);
+    v = make(without, 4, 8 * MiB, NULL);
+    assert_int_equal(vmb_restore(v, buf, len, load_none, NULL, msg, sizeof(msg)), -EINVAL); /* before memory is looked at */
+    assert_string_equal(msg, "the state is of a VM to which 128 MiB can be added while it runs, to this one 0 MiB "
+                             "('maximum' of type balloon)");
+    vmb_destroy(v);
+    free(buf);
     assert_null(make(wrong, 3, 8 * MiB, NULL));
     assert_non_null(strstr(msg, "is not a length for memory that is added"));
 }
@@ -632,6 +652,46 @@ static void characters(void **state)
     assert_int_equal(chr_sink->can_read(chr_dev), 1);
     chr_sink->read(chr_dev, (const uint8_t *)"q", 1);
     assert_int_equal(fakehv_in(0x105, 1), 'q');
+    vmb_destroy(v);
+}
+
+static void count(void *ctx)
+{
+    atomic_fetch_add((atomic_uint *)ctx, 1);
+}
+
+static bool counted(atomic_uint *n, unsigned want)
+{
+    for (unsigned i = 0; i < 20000 && atomic_load(n) < want; i++)
+        nap(1);
+    return atomic_load(n) == want;
+}
+
+/* Work that is put off runs when its time has come, when a VP has nothing to do, and along with other work. */
+static void work_put_off(void **state)
+{
+    enum { LONG = 999999999 };
+    struct vmb *v = start_full();
+    struct timespec a, b;
+    atomic_uint n = 0;
+
+    (void)state;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0);
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0);
+    nap(1);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    if (b.tv_sec == a.tv_sec) /* else the host was away */
+        assert_int_equal(atomic_load(&n), 0);
+    io_idle(v, 0);
+    assert_true(counted(&n, 2));
+    io_idle(v, 0);
+    assert_int_equal(io_post_soon(v, NULL, count, &n, 1000000), 0);
+    assert_true(counted(&n, 3));
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0);
+    assert_int_equal(io_post(v, NULL, count, &n), 0);
+    assert_true(counted(&n, 5));
+    assert_int_equal(io_post_soon(v, NULL, count, &n, LONG), 0); /* whether or not it runs */
     vmb_destroy(v);
 }
 
@@ -860,7 +920,7 @@ int main(void)
         cmocka_unit_test(board_limits),    cmocka_unit_test(listing),
         cmocka_unit_test(ports_and_mmio),  cmocka_unit_test(memory_added), cmocka_unit_test(a20),
         cmocka_unit_test(lines),           cmocka_unit_test(pci),
-        cmocka_unit_test(timers_and_work), cmocka_unit_test(characters),
+        cmocka_unit_test(timers_and_work), cmocka_unit_test(characters), cmocka_unit_test(work_put_off),
         cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),
         cmocka_unit_test(threads),         cmocka_unit_test(save_restore),
         cmocka_unit_test(inspecting),

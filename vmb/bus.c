@@ -16,6 +16,11 @@
  * does not keep the I/O thread. */
 enum { RECEIVE_BUDGET = 512 };
 
+/* A guest signals when its ring was empty, so that a host that is quick is signalled for each packet, and interrupts the
+ * guest for each answer.  Where packets come by several, a signal wakes the I/O thread LAZY_NS later, or when the VP has
+ * nothing to do; whether they do is tried again and again, the less often the less they did. */
+enum { LAZY_NS = 50000, LAZY_FIRST = 32, LAZY_LAST = 4096, LAZY_LONE = 4 };
+
 static int post_to_guest(void *ctx, unsigned vp, const void *payload, unsigned len)
 {
     struct vmb *v = ctx;
@@ -213,6 +218,28 @@ static void channel_close(void *ctx)
     vdev_leave(m->dev, e);
 }
 
+/* Under the vdev lock, on the I/O thread: @n packets came with a signal. */
+static void adapt(struct mobo_vmbus *m, uint32_t n)
+{
+    bool lazy = atomic_load_explicit(&m->lazy, memory_order_relaxed);
+
+    if (n > 1) {
+        m->lone = 0;
+        m->wait = m->backoff = LAZY_FIRST;
+        lazy = true;
+    } else if (lazy && ++m->lone >= LAZY_LONE) {
+        lazy = false;
+        m->lone = 0;
+        m->wait = m->backoff;
+        m->backoff = m->backoff < LAZY_LAST ? m->backoff * 2 : LAZY_LAST;
+    } else if (!lazy && (!m->wait || !--m->wait)) {
+        lazy = true;
+        m->lone = LAZY_LONE - 1; /* one try */
+        m->backoff = m->backoff ? m->backoff : LAZY_FIRST;
+    }
+    atomic_store_explicit(&m->lazy, lazy, memory_order_relaxed);
+}
+
 /* Under the vdev lock, on the I/O thread. */
 static void channel_work(void *ctx)
 {
@@ -222,13 +249,16 @@ static void channel_work(void *ctx)
     m->budget = RECEIVE_BUDGET;
     if (!m->dead && m->ops.signal)
         m->ops.signal(m->ctx);
+    if (m->dev->board->lazy_signals)
+        adapt(m, RECEIVE_BUDGET - m->budget);
 }
 
 static void channel_signal(void *ctx)
 {
     struct mobo_vmbus *m = ctx;
 
-    if (!atomic_exchange(&m->posted, true) && io_post(m->dev->board, m->dev, channel_work, m))
+    if (!atomic_exchange(&m->posted, true) &&
+        io_post_soon(m->dev->board, m->dev, channel_work, m, atomic_load_explicit(&m->lazy, memory_order_relaxed) ? LAZY_NS : 0))
         atomic_store(&m->posted, false);
 }
 

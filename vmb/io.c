@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 static bool on_io_thread(struct vmb *v)
@@ -26,6 +27,15 @@ static void wake(struct vmb *v)
     ssize_t n = write(v->io.wake_fd, &one, sizeof(one));
 
     (void)n; /* a full counter wakes as well */
+}
+
+/* The timer's thread of the kernel wakes the I/O thread, not the caller. */
+static void wake_in(struct vmb *v, uint32_t ns)
+{
+    const struct itimerspec t = { .it_value = { 0, ns } };
+
+    if (timerfd_settime(v->io.soon_fd, 0, &t, NULL))
+        wake(v);
 }
 
 /* ---- work ---------------------------------------------------------------------------------------- */
@@ -59,6 +69,8 @@ static void woken(evutil_socket_t fd, short what, void *ctx)
         pthread_mutex_lock(&v->io.lock);
         w = take(&v->io);
         v->io.awake = w != NULL;
+        if (!w)
+            atomic_store_explicit(&v->io.soon, false, memory_order_relaxed);
         pthread_mutex_unlock(&v->io.lock);
         if (!w)
             return;
@@ -75,10 +87,10 @@ static void woken(evutil_socket_t fd, short what, void *ctx)
     wake(v);
 }
 
-int io_post(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *ctx)
+int io_post_soon(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *ctx, uint32_t ns)
 {
     struct work *w = calloc(1, sizeof(*w));
-    bool asleep;
+    bool asleep, soon;
 
     if (!w)
         return -ENOMEM;
@@ -89,11 +101,41 @@ int io_post(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *c
     *v->io.tail = w;
     v->io.tail = &w->next;
     asleep = !v->io.awake;
-    v->io.awake = true;
+    soon = atomic_load_explicit(&v->io.soon, memory_order_relaxed);
+    if (ns)
+        atomic_store_explicit(&v->io.soon, asleep || soon, memory_order_relaxed);
+    else
+        v->io.awake = true;
     pthread_mutex_unlock(&v->io.lock);
-    if (asleep) /* one of a batch wakes it */
+    if (asleep && !ns) /* one of a batch wakes it */
         wake(v);
+    else if (asleep && !soon)
+        wake_in(v, ns);
     return 0;
+}
+
+int io_post(struct vmb *v, struct mobo_vdev *dev, void (*fn)(void *ctx), void *ctx)
+{
+    return io_post_soon(v, dev, fn, ctx, 0);
+}
+
+void io_idle(void *ctx, unsigned vp)
+{
+    struct vmb *v = ctx;
+    bool asleep = false;
+
+    (void)vp;
+    if (!atomic_load_explicit(&v->io.soon, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&v->io.lock);
+    if (atomic_load_explicit(&v->io.soon, memory_order_relaxed)) {
+        asleep = !v->io.awake;
+        v->io.awake = true;
+        atomic_store_explicit(&v->io.soon, false, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&v->io.lock);
+    if (asleep)
+        wake(v);
 }
 
 struct call {
@@ -336,10 +378,12 @@ int io_init(struct vmb *v, char *msg, size_t len)
         goto fail;
     io->base = event_base_new();
     io->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (!io->base || io->wake_fd < 0)
+    io->soon_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (!io->base || io->wake_fd < 0 || io->soon_fd < 0)
         goto fail;
     io->wake = event_new(io->base, io->wake_fd, EV_READ | EV_PERSIST, woken, v);
-    if (!io->wake || event_add(io->wake, NULL))
+    io->soon_wake = event_new(io->base, io->soon_fd, EV_READ | EV_PERSIST, woken, v);
+    if (!io->wake || event_add(io->wake, NULL) || !io->soon_wake || event_add(io->soon_wake, NULL))
         goto fail;
     return 0;
 fail:
@@ -413,6 +457,10 @@ void io_fini(struct vmb *v)
         event_free(io->wake);
     if (io->wake_fd >= 0)
         close(io->wake_fd);
+    if (io->soon_wake)
+        event_free(io->soon_wake);
+    if (io->soon_fd >= 0)
+        close(io->soon_fd);
     clock_fini(v);
     if (io->base)
         event_base_free(io->base);

@@ -19,7 +19,7 @@ enum { B_TIME = 1, B_LAYOUT, B_ENGINE, B_FEATURES };
 enum { H_PARTITION = 1, H_VP = 0x10 };
 
 struct layout { /* what has to be the same on the board that restores */
-    uint64_t ram_low, ram_high, tsc_hz;
+    uint64_t ram_low, ram_high, tsc_hz, ram_hot;
     uint32_t vps, generation, enlightened;
 };
 
@@ -30,6 +30,7 @@ static const struct mobo_field layout_fields[] = {
     MOBO_FIELD(4, struct layout, generation),
     MOBO_FIELD(5, struct layout, enlightened),
     MOBO_FIELD(6, struct layout, tsc_hz), /* may differ, with a warning */
+    MOBO_FIELD_FLAGS(7, struct layout, ram_hot, MOBO_FIELD_OPTIONAL | MOBO_FIELD_IGNORABLE),
 };
 
 /* ---- save ---------------------------------------------------------------------------------------- */
@@ -175,7 +176,8 @@ static int save_hyperv(struct vmb *v, struct mobo_writer *w, char *msg, size_t l
 
 static void save_board(struct vmb *v, struct mobo_writer *w)
 {
-    const struct layout lay = { v->ram_low, v->ram_high, hv_tsc_hz(v->part), v->vps, v->generation, v->bus != NULL };
+    const struct layout lay = { v->ram_low, v->ram_high, hv_tsc_hz(v->part), v->ram_hot.max, v->vps, v->generation,
+                                v->bus != NULL };
     uint64_t now = hv_time_ns(v->part);
     struct hv_cpu_features f;
 
@@ -542,32 +544,69 @@ static int restore_hyperv(struct vmb *v, struct mobo_reader *r, char *msg, size_
     return err;
 }
 
-static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t len)
+/* Enters and leaves the layout, and compares it with this board. */
+static int check_layout(struct vmb *v, struct mobo_reader *r, struct layout *lay, char *msg, size_t len)
 {
-    struct layout lay = { 0 };
-    struct hv_cpu_features f;
-    uint64_t now = 0;
-    uint32_t n = 0;
-
-    if (mobo_load_bytes(r, B_TIME, &now, sizeof(now), &n) || n != sizeof(now) ||
-        mobo_load_begin(r, B_LAYOUT) || mobo_load_fields(r, MOBO_ARRAY(layout_fields), &lay) ||
-        mobo_load_end(r) || mobo_load_bytes(r, B_FEATURES, &f, sizeof(f), &n) || n != sizeof(f)) {
+    *lay = (struct layout){ .ram_hot = v->ram_hot.max };
+    if (mobo_load_begin(r, B_LAYOUT) || mobo_load_fields(r, MOBO_ARRAY(layout_fields), lay) || mobo_load_end(r)) {
         snprintf(msg, len, "saved board: %s", r->msg[0] ? r->msg : "a field is missing");
         return -EINVAL;
     }
-    if (lay.ram_low != v->ram_low || lay.ram_high != v->ram_high || lay.vps != v->vps ||
-        lay.generation != v->generation) {
+    if (lay->ram_low != v->ram_low || lay->ram_high != v->ram_high || lay->vps != v->vps ||
+        lay->generation != v->generation) {
         snprintf(msg, len,
                  "the state is of a VM with %u processors and %llu MiB, this one has %u "
                  "and %llu MiB",
-                 lay.vps, (unsigned long long)((lay.ram_low + lay.ram_high) >> 20), v->vps,
+                 lay->vps, (unsigned long long)((lay->ram_low + lay->ram_high) >> 20), v->vps,
                  (unsigned long long)((v->ram_low + v->ram_high) >> 20));
         return -EINVAL;
     }
-    if (lay.enlightened != (v->bus != NULL)) {
-        snprintf(msg, len, "the state is of a VM with enlightened = %s", lay.enlightened ? "yes" : "no");
+    if (lay->ram_hot != v->ram_hot.max) {
+        snprintf(msg, len,
+                 "the state is of a VM to which %llu MiB can be added while it runs, to this one %llu MiB "
+                 "('maximum' of type balloon)",
+                 (unsigned long long)(lay->ram_hot >> 20), (unsigned long long)(v->ram_hot.max >> 20));
         return -EINVAL;
     }
+    if (lay->enlightened != (v->bus != NULL)) {
+        snprintf(msg, len, "the state is of a VM with enlightened = %s", lay->enlightened ? "yes" : "no");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int vmb_restore_check(struct vmb *v, const void *buf, size_t len, char *msg, size_t msg_len)
+{
+    struct mobo_reader *r = calloc(1, sizeof(*r));
+    struct layout lay;
+    int err = r ? mobo_reader_init(r, buf, len) : -ENOMEM;
+
+    if (!err)
+        err = mobo_load_begin(r, T_BOARD);
+    if (err)
+        snprintf(msg, msg_len, "saved %s: %s", names[T_BOARD - 1], r && r->msg[0] ? r->msg : "they are missing");
+    else
+        err = check_layout(v, r, &lay, msg, msg_len);
+    free(r);
+    return err;
+}
+
+static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t len)
+{
+    struct hv_cpu_features f;
+    struct layout lay;
+    uint64_t now = 0;
+    uint32_t n = 0;
+    int err;
+
+    if (mobo_load_bytes(r, B_TIME, &now, sizeof(now), &n) || n != sizeof(now) ||
+        mobo_load_bytes(r, B_FEATURES, &f, sizeof(f), &n) || n != sizeof(f)) {
+        snprintf(msg, len, "saved board: %s", r->msg[0] ? r->msg : "a field is missing");
+        return -EINVAL;
+    }
+    err = check_layout(v, r, &lay, msg, len);
+    if (err)
+        return err;
     if (hv_features_limit(v->part, &f)) {
         snprintf(msg, len, "%s", hv_last_error());
         return -ENOTSUP;

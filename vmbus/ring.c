@@ -256,33 +256,6 @@ out:
     return err;
 }
 
-/* The packet in one piece, as most are, or piece by piece. */
-static uint32_t put_packet(struct vmbus_channel *ch, struct ring *r, const struct pkt_header *h, const void *desc,
-                           uint32_t desc_len, const void *data, uint32_t len, uint32_t padded)
-{
-    uint32_t at = r->index, whole = (uint32_t)sizeof(*h) + desc_len + padded + 8;
-    uint64_t trailer = (uint64_t)at << 32;
-    uint8_t buf[256];
-
-    if (whole <= sizeof(buf)) {
-        uint8_t *b = buf + sizeof(*h);
-
-        memcpy(buf, h, sizeof(*h));
-        if (desc_len)
-            memcpy(b, desc, desc_len);
-        if (len)
-            memcpy(b + desc_len, data, len);
-        memset(b + desc_len + len, 0, padded - len);
-        memcpy(b + desc_len + padded, &trailer, sizeof(trailer));
-        return copy_in(ch, r, at, buf, whole);
-    }
-    at = copy_in(ch, r, at, h, sizeof(*h));
-    at = copy_in(ch, r, at, desc, desc_len);
-    at = copy_in(ch, r, at, data, len);
-    at = copy_in(ch, r, at, NULL, padded - len);
-    return copy_in(ch, r, at, &trailer, sizeof(trailer));
-}
-
 int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t transaction, const void *desc,
                uint32_t desc_len, const void *data, uint32_t len)
 {
@@ -290,6 +263,7 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
     uint32_t padded, total, read, at, start, room;
     struct pkt_header h;
     bool retry = false;
+    uint64_t trailer;
     int err = 0;
 
     if (desc_len % 8 || len > VMBUS_MAX_PACKET || desc_len > VMBUS_MAX_PACKET)
@@ -331,7 +305,12 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
     retry = ch->room_wanted;
     ch->room_wanted = false;
     start = r->index;
-    at = put_packet(ch, r, &h, desc, desc_len, data, len, padded);
+    at = copy_in(ch, r, start, &h, sizeof(h));
+    at = copy_in(ch, r, at, desc, desc_len);
+    at = copy_in(ch, r, at, data, len);
+    at = copy_in(ch, r, at, NULL, padded - len);
+    trailer = (uint64_t)start << 32;
+    at = copy_in(ch, r, at, &trailer, sizeof(trailer));
     r->index = at;
     atomic_store(&r->page->write_index, at);
     ch->bus->ops.page_dirty(ch->bus->ctx, r->page_gpa, sizeof(struct ring_page));

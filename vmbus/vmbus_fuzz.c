@@ -26,6 +26,51 @@ static void receive_all(struct vmbus_channel *ch)
     }
 }
 
+/* A packet that is about right, in the ring of the first channel: what it is, its flags, then ranges of guest memory or
+ * what it carries. */
+static void put_packet(struct guest *g, const uint8_t *d, unsigned n)
+{
+    enum { SIZE = (G_RING - 1) * 4096, MOST = 1024 };
+    struct ring_page *r = g_ring(g, false);
+    uint32_t at = atomic_load(&r->write_index) % SIZE & ~7u, len = 16, desc;
+    uint8_t p[MOST] = { 0 };
+
+    if (d[0] & 1) { /* ranges: length, offset, how many page numbers are missing, the first page */
+        len += 8;
+        for (unsigned i = 2; i + 6 <= n; i += 6) {
+            uint32_t bytes = d[i] | (d[i + 1] & 0x1fu) << 8, off = d[i + 2] | (d[i + 3] & 0x0fu) << 8;
+            uint32_t pages = (off + bytes + 4095) / 4096;
+
+            if (d[i + 4] & 0x80)
+                off |= 0x1000;
+            if ((d[i + 4] & 0x40) && pages)
+                pages--;
+            if (len + 8 + 8 * pages > MOST - 64)
+                break;
+            memcpy(p + len, &bytes, 4);
+            memcpy(p + len + 4, &off, 4);
+            len += 8;
+            for (uint32_t k = 0; k < pages; k++, len += 8) {
+                uint64_t pfn = d[i + 5] + (d[i + 4] & 0x20 ? k * 3 : k) + ((uint64_t)(d[i + 4] & 0x10) << 40);
+
+                memcpy(p + len, &pfn, 8);
+            }
+            p[20]++;
+        }
+    }
+    desc = len;
+    p[0] = d[0] & 1 ? 9 : d[0] & 2 ? d[0] >> 4 : 6;
+    p[2] = (uint8_t)(desc / 8);
+    for (unsigned i = 2; !(d[0] & 1) && i < n; i++)
+        p[len++] = d[i];
+    len = (len + 7) & ~7u;
+    p[4] = (uint8_t)(len / 8);
+    p[6] = d[1];
+    for (uint32_t i = 0; i < len + 8; i++, at = (at + 1) % SIZE)
+        g->mem[4096 + at] = p[i];
+    atomic_store(&r->write_index, at);
+}
+
 /* Input: records of one operation byte, one length byte, data. */
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
 {
@@ -53,6 +98,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
         case 2: { /* write guest memory: the ring pages most of all */
             uint16_t at;
 
+            if (op & 0x80) {
+                put_packet(g, data, n);
+                break;
+            }
             memcpy(&at, data, 2);
             if (n > 2)
                 memcpy(g->mem + at % (8 * 4096 - 256), data + 2, n - 2);
@@ -91,6 +140,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
         }
         default:
             vmbus_signal_event(g->v, data[0], VMBUS_CONNECTION_BASE + data[1], data[2]);
+            if (op & 0x80)
+                vmbus_monitor_poll(g->v);
             if (n > 200 && ch[1]) {
                 vmbus_rescind(ch[1]);
                 ch[1] = NULL;

@@ -56,7 +56,8 @@ int bfile_open_nbd(const char *uri, bool read_only, struct bfile **ret, struct d
 #include "core/log/log.h"
 
 enum {
-    CONNECT_MS = 10000,  /* a connection that is not ready by then is given up */
+    CONNECT_MS = 10000,  /* a connection that is not ready is given up after this long without a word */
+    FIRST_MS = 40000,    /* and the first one, whatever the server says, after this long */
     PATIENCE_MS = 10000, /* requests wait this long for a new connection */
     HURRY_MS = 5000,     /* a pause or an end waits this long for a server that is silent */
     RETRY_MIN_MS = 100,
@@ -128,6 +129,7 @@ struct nbd {
     enum state state;
     bool was_up, told;
     bool progress;   /* this connection has answered */
+    bool quiet;      /* nothing of the server was there when it was last looked for */
     struct limits l; /* written before opened is set, then read by all */
     struct part *waiting, **waiting_tail;
     struct part *flying;
@@ -401,6 +403,7 @@ static void begin_connect(struct nbd *n)
 {
     n->state = CONNECTING;
     n->silent_since = now_ms();
+    n->quiet = false;
     n->h = nbd_create();
     if (!n->h || nbd_set_uri_allow_local_file(n->h, true) < 0 ||
         nbd_add_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
@@ -568,7 +571,8 @@ static int step(struct nbd *n, bool hurry)
             if (!issue(n, n->waiting))
                 break;
     } while (n->state != DOWN && collect(n) && n->waiting);
-    if (n->state == CONNECTING && now - n->silent_since >= CONNECT_MS)
+    /* what it says may wait for this thread, not this thread for it */
+    if (n->state == CONNECTING && n->quiet && now >= n->silent_since + CONNECT_MS)
         lost(n, "no answer in time");
     if (n->state == UP && hurry && n->commands && now - n->silent_since >= HURRY_MS)
         lost(n, "the server does not answer");
@@ -601,6 +605,9 @@ static void await(struct nbd *n, int timeout)
     }
     if (poll(p, 2, timeout) < 0 || !n->h)
         return;
+    n->quiet = !p[1].revents;
+    if (n->state == CONNECTING && (p[1].revents & (POLLIN | POLLOUT)))
+        n->silent_since = now_ms();
     dir = nbd_aio_get_direction(n->h);
     /* an error is the business of whoever reads or writes next */
     if ((p[1].revents & (POLLIN | POLLHUP | POLLERR)) && (dir & LIBNBD_AIO_DIRECTION_READ))
@@ -636,7 +643,7 @@ static void *export_main(void *arg)
             break;
         timeout = step(n, hurry);
         /* the first connection is made at once or not at all */
-        fail = !n->was_up && (n->state == DOWN || now_ms() - start >= CONNECT_MS);
+        fail = !n->was_up && (n->state == DOWN || now_ms() - start >= FIRST_MS);
         if (fail) {
             pthread_mutex_lock(&n->lock);
             n->opened = true;

@@ -69,7 +69,12 @@ static void use(struct block *b)
         size_t n = size - at < sizeof(buf) ? (size_t)(size - at) : sizeof(buf);
         if (block_map(b, at, size - at, &flags, &len) == 0)
             must(len > 0 && len <= size - at && len % b->logical == 0, "map");
-        (void)block_read(b, at, buf, n);
+        if (block_read(b, at, buf, n) == 0) {
+            const struct iovec v = { back, n };
+
+            if (block_readv_nowait(b, at, &v, 1) == 0)
+                must(memcmp(buf, back, n) == 0, "what is read without waiting is something else");
+        }
     }
     for (uint64_t at = 0; at < size; at += step * 3) {
         memset(buf, (int)at + 1, b->logical);

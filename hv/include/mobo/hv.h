@@ -59,6 +59,10 @@ struct hv_ops {
     uint16_t (*post_message)(void *ctx, unsigned vp, uint32_t connection, uint32_t type, const void *payload,
                              unsigned len);
     uint16_t (*signal_event)(void *ctx, unsigned vp, uint32_t connection, uint16_t flag);
+
+    /* The VP has nothing to do and its thread goes to sleep: what was put off while it was busy may be done now.
+     * Software engines only.  NULL: nobody is told. */
+    void (*idle)(void *ctx, unsigned vp);
 };
 
 /* ---- engines --------------------------------------------------------------------------------- */

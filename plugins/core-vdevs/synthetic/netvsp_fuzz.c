@@ -173,12 +173,18 @@ static void send_control(struct input *in, unsigned ch)
                                      0xfc01020d, 0x10203,    0x10101,    0x20216,
                                      0x1010101,  0x10106 };
     uint8_t b[300] = { 0 };
-    uint32_t n = take(in, 1), len = 28 + n;
+    uint32_t n = take(in, 1), len = 28 + n, oid;
 
     wire_put(b, take(in, 1) % 10, 4);
     wire_put(b + 4, len, 4);
     wire_put(b + 8, take(in, 1), 4);
-    wire_put(b + 12, oids[take(in, 1) % 10], 4);
+    oid = take(in, 1);
+    wire_put(b + 12,
+             oid < 192   ? oids[oid % 10]
+             : oid < 224 ? 0x10100 + (oid & 31)
+             : oid < 240 ? 0x20100 + (oid & 15)
+                         : 0x1010100 + (oid & 15),
+             4);
     wire_put(b + 16, n, 4);
     wire_put(b + 20, 20, 4);
     take_bytes(in, b + 28, n);
