@@ -601,6 +601,7 @@ const struct hv_engine hv_engine_kvm = {
     .cpuid_changed = kvm_cpuid_changed,
     .cpuid_filter = kvm_cpuid_filter,
     .tsc_hz = kvm_tsc_hz,
+    .tsc_read = kvm_tsc_read,
     .posted_port = kvm_posted_port,
     .counters = kvm_counters,
     .differences = kvm_differences,
