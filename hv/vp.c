@@ -195,7 +195,8 @@ bool hv_vp_events(struct hv_vp *vp)
             }
             if (take_event(vp))
                 continue;
-            if (vp->idle && vp->want_window)
+            /* Whatever comes ends it, also what IF or a priority holds off (TLFS 10.1.4). */
+            if (vp->idle && (vp->want_window || hv_lapic_irr_any(vp)))
                 vp->run_state = HV_VP_RUNNING;
         } else if (vp->run_state == HV_VP_SHUTDOWN && atomic_load(&a->nmi_pending) &&
                    !vp->cpu.nmi_masked) {
@@ -681,6 +682,11 @@ int hv_vp_set_state(struct hv_partition *p, unsigned index, const struct hv_vp_s
     atomic_store(&vp->lapic.nmi_pending, s->nmi_pending);
     vp->run_state = s->run_state;
     c->int_shadow = s->int_shadow;
+    if (s->run_state == HV_VP_HALTED) {
+        c->int_shadow = 0; /* HLT was the instruction in the shadow */
+        if (s->pending_valid)
+            vp->run_state = HV_VP_RUNNING;
+    }
     c->nmi_masked = s->nmi_masked;
     vp->want_window = vp->rep_begun = 0;
     memset(&vp->delivering, 0, sizeof(vp->delivering));
