@@ -152,6 +152,26 @@ static void startup_ipi(struct hv_vp *vp)
     x86_update_mode(vp);
 }
 
+bool hv_vp_startup(struct hv_vp *vp)
+{
+    struct hv_lapic *a = &vp->lapic;
+    bool some = false;
+
+    if (atomic_load_explicit(&a->init_pending, memory_order_relaxed)) {
+        atomic_store(&a->init_pending, 0);
+        hv_vp_reset(vp, true);
+        some = true;
+    }
+    if (atomic_load_explicit(&a->sipi_pending, memory_order_relaxed)) {
+        atomic_store(&a->sipi_pending, 0);
+        if (vp->run_state == HV_VP_WAIT_SIPI) {
+            startup_ipi(vp);
+            some = true;
+        }
+    }
+    return some;
+}
+
 bool hv_vp_events(struct hv_vp *vp)
 {
     struct hv_lapic *a = &vp->lapic;
@@ -174,15 +194,7 @@ bool hv_vp_events(struct hv_vp *vp)
                 hv_lapic_timer_poll(vp, now);
             hv_stimer_poll(vp, now);
         }
-        if (atomic_load_explicit(&a->init_pending, memory_order_relaxed)) {
-            atomic_store(&a->init_pending, 0);
-            hv_vp_reset(vp, true);
-        }
-        if (atomic_load_explicit(&a->sipi_pending, memory_order_relaxed)) {
-            atomic_store(&a->sipi_pending, 0);
-            if (vp->run_state == HV_VP_WAIT_SIPI)
-                startup_ipi(vp);
-        }
+        hv_vp_startup(vp);
         if (vp->run_state == HV_VP_HALTED && vp->cpu.int_shadow) {
             vp->cpu.int_shadow = 0; /* HLT was the instruction in the shadow */
             x86_update_mode(vp);

@@ -509,6 +509,8 @@ static int pull_lapic(struct hv_vp *vp)
     struct kvm_lapic_state l;
     uint8_t page[4096] = { 0 };
     uint64_t base = atomic_load(&vp->lapic.base), now = hv_time_ns(vp->p), ran;
+    uint8_t init = atomic_load(&vp->lapic.init_pending), sipi = atomic_load(&vp->lapic.sipi_pending);
+    uint8_t vector = atomic_load(&vp->lapic.sipi_vector);
     uint32_t dcr;
 
     CALL(KVM_GET_LAPIC, &l);
@@ -520,6 +522,9 @@ static int pull_lapic(struct hv_vp *vp)
     if (!page_get(page, APIC_TMCCT)) /* expired, or not running */
         ran = (uint64_t)page_get(page, APIC_TMICT) << divide[(dcr & 3) | (dcr >> 1 & 4)];
     hv_lapic_load(vp, page, base, vp->lapic.tsc_deadline, now > ran ? now - ran : 0);
+    atomic_store(&vp->lapic.init_pending, init); /* restored, and the VP has not run since */
+    atomic_store(&vp->lapic.sipi_pending, sipi);
+    atomic_store(&vp->lapic.sipi_vector, vector);
     /* The timer is KVM's: ours does not run. */
     atomic_store(&vp->lapic.timer_deadline_ns, UINT64_MAX);
     return 0;
