@@ -253,16 +253,18 @@ static void timer_interrupts(void **state)
     static const uint32_t modes[] = { APIC_TIMER_ONESHOT, APIC_TIMER_PERIODIC, APIC_TIMER_DEADLINE };
 
     (void)state;
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 12; i++) {
         struct hv_vp_state s;
 
+        if (i == 6) /* a guest that has run for longer than its host */
+            hv_time_set_ns(p, hv_time_ns(p) + 400ull * 86400 * 1000000000);
         hv_partition_reset(p);
         memset(ram + COUNTER, 0, 8);
         LOAD(g_timer);
         HANDLER(0x40, g_timer, h_timer);
         hv_vp_get_state(p, 0, &s);
         s.gpr[7] = modes[i % 3] | 0x40;
-        s.gpr[15] = i / 3;
+        s.gpr[15] = i / 3 & 1;
         assert_int_equal(hv_vp_set_state(p, 0, &s), 0);
         assert_in_range(run_to_exit(), 10, 1000);
     }
