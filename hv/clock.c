@@ -81,7 +81,12 @@ uint64_t hv_time_to_host_ns(const struct hv_partition *p, uint64_t guest_ns)
 
     if (guest_ns == UINT64_MAX || clock_read(p->clock, &val))
         return UINT64_MAX;
-    return __builtin_add_overflow(guest_ns, val, &host) ? UINT64_MAX : host;
+    host = guest_ns + val;
+    /* The offset is less than zero where the guest's time is more than the host's: its state is of a host that had run for
+     * longer. */
+    if (val >> 63)
+        return guest_ns < -val ? 0 : host;
+    return host < guest_ns ? UINT64_MAX : host;
 }
 
 void hv_time_set_ns(struct hv_partition *p, uint64_t ns)

@@ -67,6 +67,27 @@ static void clock_pauses(void **state)
     assert_int_equal(hv_time_ns(p), 1000007);
 }
 
+/* A state of a host that had run for longer than this one: the guest's time is more than the host's. */
+static void clock_ahead(void **state)
+{
+    uint64_t ahead = fake_ns + 1000000000000000;
+
+    (void)state;
+    hv_time_set_ns(p, ahead);
+    hv_time_pause(p, false);
+    fake_ns += 20;
+    assert_true(hv_time_ns(p) == ahead + 20);
+    assert_true(hv_time_to_host_ns(p, ahead + 500) == fake_ns + 480);
+    assert_true(hv_time_to_host_ns(p, ahead) == fake_ns - 20);
+    assert_int_equal(hv_time_to_host_ns(p, 1), 0); /* before the host's time began */
+    assert_true(hv_time_to_host_ns(p, UINT64_MAX) == UINT64_MAX);
+    hv_time_set_ns(p, ahead + 1000);
+    assert_true(hv_time_to_host_ns(p, ahead + 1000) == fake_ns);
+    hv_time_set_ns(p, 10); /* and less again */
+    assert_true(hv_time_to_host_ns(p, 30) == fake_ns + 20);
+    assert_true(hv_time_to_host_ns(p, UINT64_MAX - 1) == UINT64_MAX);
+}
+
 static void tsc_ratio(void **state)
 {
     (void)state;
@@ -472,7 +493,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     static const struct CMUnitTest tests[] = {
-        T(clock_pauses),   T(tsc_ratio),         T(tsc_writes),        T(cpuid_identity),
+        T(clock_pauses),   T(clock_ahead),       T(tsc_ratio),         T(tsc_writes),        T(cpuid_identity),
         T(cpuid_topology), T(cpuid_consistency), T(cpuid_frequencies), T(cpuid_features),
         T(msr_masks),      T(msr_read_only),     T(efer_rules),        T(state_round_trip),
         T(state_refused),  T(dump_fits),         T(configs),

@@ -58,6 +58,7 @@ struct hv_engine {
     int (*cpuid_changed)(struct hv_vp *vp); /* hv_features_limit; before the VP has run */
     void (*cpuid_filter)(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4]);
     uint64_t (*tsc_hz)(const struct hv_partition *p);
+    uint64_t (*tsc_read)(struct hv_vp *vp);  /* what the guest's RDTSC would give; the VP does not run */
     int (*posted_port)(struct hv_partition *p, uint16_t port, unsigned len, bool on);
     void (*counters)(struct hv_vp *vp, void (*fn)(void *ctx, const char *name, uint64_t val), void *ctx);
     void (*differences)(void (*line)(void *ctx, const char *text), void *ctx); /* without a partition */

@@ -2,12 +2,14 @@
 /* Tests of the Hyper-V interface: hypercall input, messages and event flags, synthetic timers, overlay pages, what
  * is shown.  The processor does not run: MSRs and hypercalls are called as the engine would. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -560,6 +562,41 @@ static void state_other_tsc(void **state)
     assert_in_range(t, hv_reference_time(p), hv_reference_time(p) + 1);
 }
 
+/* An engine whose TSC runs at another pace, and that fills in the page itself, later: a processor that reads it before
+ * gets the right time.  A page that is not to be used stays so. */
+static uint64_t other_hz(const struct hv_partition *q) { return (void)q, 2100000000; }
+static uint64_t other_tsc(struct hv_vp *v) { return hv_time_ns(v->p) * 21 / 10 + v->cpu.tsc_offset; }
+static int other_hyperv(struct hv_vp *v) { return (void)v, 0; }
+
+static void state_to_other_tsc(void **state)
+{
+    const struct hv_engine *engine = p->engine;
+    struct hv_engine other = *engine;
+    struct hv_hyperv_state s;
+    const struct { uint32_t seq, reserved; uint64_t scale; int64_t offset; } *page0;
+    uint64_t t;
+
+    (void)state;
+    other.tsc_hz = other_hz;
+    other.tsc_read = other_tsc;
+    other.set_hyperv = other_hyperv;
+    wr(0x40000000, 0x8100000000000000ull);
+    wr(0x40000021, 0x51001);
+    now_ns += 77777777777;
+    hv_time_pause(p, true);
+    assert_int_equal(hv_hyperv_get(p, &s), 0);
+    p->engine = &other;
+    assert_int_equal(hv_hyperv_set(p, &s), 0);
+    page0 = (const void *)(hv_gpa_hva(p, 0x51000, 4096, false));
+    assert_int_equal(page0->seq, s.tsc_seq + 1);
+    t = (uint64_t)(((__uint128_t)other_tsc(vp) * page0->scale) >> 64) + (uint64_t)page0->offset;
+    assert_in_range(t, hv_reference_time(p), hv_reference_time(p) + 1);
+    s.tsc_seq = 0;
+    assert_int_equal(hv_hyperv_set(p, &s), 0);
+    assert_int_equal(page0->seq, 0);
+    p->engine = engine;
+}
+
 static void features(void **state)
 {
     struct hv_cpu_features f;
@@ -598,6 +635,51 @@ static void features_limit(void **state)
     assert_memory_equal(&now, &f, sizeof(f));
     f.word[0] |= 1u << 21;
     assert_int_equal(hv_features_limit(p, &f), -ENOTSUP);
+}
+
+static void *cancel_late(void *arg)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    ts.tv_sec += 20;
+    if (pthread_mutex_timedlock(arg, &ts))
+        hv_vp_cancel(p, 0);
+    else
+        pthread_mutex_unlock(arg);
+    return NULL;
+}
+
+/* A processor that waits for a lock sleeps with IF clear, perhaps in the handler of an interrupt: the one that wakes it
+ * may be of the same class. */
+static void idle_ends(void **state)
+{
+    pthread_mutex_t awake = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t t;
+    uint64_t val;
+
+    (void)state;
+    for (unsigned held = 0; held < 2; held++) {
+        synic_on();
+        if (held) {
+            hv_lapic_fixed(vp, 0xf3);
+            assert_int_equal(hv_lapic_ack(vp), 0xf3);
+        }
+        vp->cpu.eflags &= ~(uint32_t)EF_IF;
+        assert_int_equal(hv_hyperv_msr_read(vp, 0x400000f0, &val), 0);
+        assert_int_equal(vp->run_state, HV_VP_HALTED);
+        pthread_mutex_lock(&awake);
+        assert_int_equal(pthread_create(&t, NULL, cancel_late, &awake), 0);
+        hv_lapic_fixed(vp, 0xf7);
+        x86_mmu_enter(vp);
+        assert_false(hv_vp_events(vp));
+        x86_mmu_leave(vp);
+        pthread_mutex_unlock(&awake);
+        pthread_join(t, NULL);
+        assert_int_equal(vp->run_state, HV_VP_RUNNING);
+        assert_int_equal(vp->idle, 0);
+        hv_partition_reset(p);
+    }
 }
 
 enum { ASSIST = 0x52000, LAZY = 0x51, HIGHER = 0x71 };
@@ -695,8 +777,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
-                                        T(state_round_trip), T(state_other_tsc), T(features), T(features_limit),
-                                        T(lazy_eoi) };
+                                        T(state_round_trip), T(state_other_tsc), T(state_to_other_tsc), T(features),
+                                        T(features_limit), T(lazy_eoi), T(idle_ends) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

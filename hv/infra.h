@@ -55,6 +55,8 @@ int hv_vp_create(struct hv_partition *p, unsigned index);
 void hv_vp_destroy(struct hv_vp *vp);
 /** Power-on state, or INIT (SDM 3A table 9-1). */
 void hv_vp_reset(struct hv_vp *vp, bool init);
+/** An INIT and a start-up IPI that wait are taken.  VP thread.  @return there were some, and registers have changed. */
+bool hv_vp_startup(struct hv_vp *vp);
 
 /* ---- cpuid.c ---- */
 enum { HV_CPU_SIGNATURE = 0x000a06d1, HV_MAXPHYADDR = 46, HV_UCODE_REV = 0x0a0000d1 };

@@ -154,6 +154,26 @@ static void startup_ipi(struct hv_vp *vp)
     x86_update_mode(vp);
 }
 
+bool hv_vp_startup(struct hv_vp *vp)
+{
+    struct hv_lapic *a = &vp->lapic;
+    bool some = false;
+
+    if (atomic_load_explicit(&a->init_pending, memory_order_relaxed)) {
+        atomic_store(&a->init_pending, 0);
+        hv_vp_reset(vp, true);
+        some = true;
+    }
+    if (atomic_load_explicit(&a->sipi_pending, memory_order_relaxed)) {
+        atomic_store(&a->sipi_pending, 0);
+        if (vp->run_state == HV_VP_WAIT_SIPI) {
+            startup_ipi(vp);
+            some = true;
+        }
+    }
+    return some;
+}
+
 bool hv_vp_events(struct hv_vp *vp)
 {
     struct hv_lapic *a = &vp->lapic;
@@ -176,15 +196,7 @@ bool hv_vp_events(struct hv_vp *vp)
                 hv_lapic_timer_poll(vp, now);
             hv_stimer_poll(vp, now);
         }
-        if (atomic_load_explicit(&a->init_pending, memory_order_relaxed)) {
-            atomic_store(&a->init_pending, 0);
-            hv_vp_reset(vp, true);
-        }
-        if (atomic_load_explicit(&a->sipi_pending, memory_order_relaxed)) {
-            atomic_store(&a->sipi_pending, 0);
-            if (vp->run_state == HV_VP_WAIT_SIPI)
-                startup_ipi(vp);
-        }
+        hv_vp_startup(vp);
         if (vp->run_state == HV_VP_HALTED && vp->cpu.int_shadow) {
             vp->cpu.int_shadow = 0; /* HLT was the instruction in the shadow */
             x86_update_mode(vp);
@@ -197,7 +209,8 @@ bool hv_vp_events(struct hv_vp *vp)
             }
             if (take_event(vp))
                 continue;
-            if (vp->idle && vp->want_window)
+            /* Whatever comes ends it, also what IF or a priority holds off (TLFS 10.1.4). */
+            if (vp->idle && (vp->want_window || hv_lapic_irr_any(vp)))
                 vp->run_state = HV_VP_RUNNING;
         } else if (vp->run_state == HV_VP_SHUTDOWN && atomic_load(&a->nmi_pending) &&
                    !vp->cpu.nmi_masked) {
@@ -683,6 +696,11 @@ int hv_vp_set_state(struct hv_partition *p, unsigned index, const struct hv_vp_s
     atomic_store(&vp->lapic.nmi_pending, s->nmi_pending);
     vp->run_state = s->run_state;
     c->int_shadow = s->int_shadow;
+    if (s->run_state == HV_VP_HALTED) {
+        c->int_shadow = 0; /* HLT was the instruction in the shadow */
+        if (s->pending_valid)
+            vp->run_state = HV_VP_RUNNING;
+    }
     c->nmi_masked = s->nmi_masked;
     vp->want_window = vp->rep_begun = 0;
     memset(&vp->delivering, 0, sizeof(vp->delivering));

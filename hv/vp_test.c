@@ -253,16 +253,18 @@ static void timer_interrupts(void **state)
     static const uint32_t modes[] = { APIC_TIMER_ONESHOT, APIC_TIMER_PERIODIC, APIC_TIMER_DEADLINE };
 
     (void)state;
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 12; i++) {
         struct hv_vp_state s;
 
+        if (i == 6) /* a guest that has run for longer than its host */
+            hv_time_set_ns(p, hv_time_ns(p) + 400ull * 86400 * 1000000000);
         hv_partition_reset(p);
         memset(ram + COUNTER, 0, 8);
         LOAD(g_timer);
         HANDLER(0x40, g_timer, h_timer);
         hv_vp_get_state(p, 0, &s);
         s.gpr[7] = modes[i % 3] | 0x40;
-        s.gpr[15] = i / 3;
+        s.gpr[15] = i / 3 & 1;
         assert_int_equal(hv_vp_set_state(p, 0, &s), 0);
         assert_in_range(run_to_exit(), 10, 1000);
     }
@@ -421,6 +423,34 @@ static void startup(void **state)
     assert_int_equal(s.cs.base, 0x8000);
 }
 
+/* INIT and start-up IPI that had come and were not taken yet when the state was made. */
+GUEST(g_await, "2: pause\ncmpl $0x1234, (%rsi)\njne 2b\nmov 4(%rsi), %eax\n" EXIT_RAX);
+
+static void startup_waits(void **state)
+{
+    pthread_t t;
+    void *reason;
+    struct hv_vp_state s;
+
+    (void)state;
+    LOAD(g_await);
+    memcpy(ram + AP_CODE, g_ap, (size_t)(g_ap_end - g_ap));
+    assert_int_equal(hv_vp_get_state(p, 1, &s), 0);
+    s.run_state = HV_VP_HALTED;
+    s.gpr[0] = 0x5555;
+    s.apic[0xff0] = 1 | 2;
+    s.apic[0xff1] = AP_CODE >> 12;
+    assert_int_equal(hv_vp_set_state(p, 1, &s), 0);
+    assert_int_equal(pthread_create(&t, NULL, ap_main, p), 0);
+    assert_int_equal(run_to_exit(), 1);
+    hv_vp_cancel(p, 1);
+    pthread_join(t, &reason);
+    assert_int_equal((uintptr_t)reason, HV_EXIT_CANCELED);
+    assert_int_equal(hv_vp_get_state(p, 1, &s), 0);
+    assert_int_equal(s.run_state, HV_VP_HALTED);
+    assert_int_equal(s.cs.base, 0x8000);
+}
+
 /* ---- strings of port I/O ---- */
 
 GUEST(g_strings,
@@ -512,7 +542,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     static const struct CMUnitTest tests[] = {
         T(cancel_first), T(cancel_later), T(timer_interrupts), T(interrupt_window), T(cr8_window), T(external),
-        T(nmi_nests_not), T(nmi_ends_hlt), T(startup), T(port_strings), T(faults), T(faults_passed),
+        T(nmi_nests_not), T(nmi_ends_hlt), T(startup), T(startup_waits), T(port_strings), T(faults), T(faults_passed),
         T(triple_fault),
     };
 

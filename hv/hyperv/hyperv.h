@@ -86,6 +86,8 @@ const char *hv_synic_check(const struct hv_hyperv_vp_state *s, const struct hv_m
 /** The code of the hypercall page, its place, and the reference TSC page after a restore. */
 void hv_hypercall_place(struct hv_vp *vp, uint64_t val);
 void hv_reference_tsc_start(struct hv_vp *vp, uint32_t seq);
+/** What that page multiplies this engine's TSC with, 0: there is no such number. */
+uint64_t hv_reference_tsc_scale(const struct hv_partition *p);
 
 /** A timer's message: at most one of each timer waits (TLFS 12.4: a timer has one buffer). */
 int hv_synic_post_timer(struct hv_vp *vp, unsigned sint, const void *payload, unsigned len);

@@ -173,19 +173,26 @@ static void hypercall_write(struct hv_vp *vp, uint64_t val)
     hv_hypercall_place(vp, val);
 }
 
+uint64_t hv_reference_tsc_scale(const struct hv_partition *p)
+{
+    uint64_t hz = hv_tsc_hz(p);
+
+    return hz > 10000000 ? (uint64_t)(((__uint128_t)10000000 << 64) / hz) : 0;
+}
+
 /* TLFS 12.6.3: reference time = (tsc * scale >> 64) + offset. */
 void hv_reference_tsc_start(struct hv_vp *vp, uint32_t seq)
 {
     struct hv_reference_tsc_page *page = hv_ram_hva(vp->p, vp->p->hyperv->tsc_off, HV_PAGE_SIZE);
-    uint64_t scale = (uint64_t)(((__uint128_t)10000000 << 64) / HV_TSC_HZ);
-    uint64_t tsc = hv_tsc_read(vp), ref = hv_reference_time(vp->p);
+    uint64_t scale = hv_reference_tsc_scale(vp->p), ref = hv_reference_time(vp->p);
+    uint64_t tsc = vp->p->engine->tsc_read ? vp->p->engine->tsc_read(vp) : hv_tsc_read(vp);
 
     page->seq = 0;
     atomic_thread_fence(memory_order_release);
     page->scale = scale;
     page->offset = (int64_t)(ref - (uint64_t)(((__uint128_t)tsc * scale) >> 64));
     atomic_thread_fence(memory_order_release);
-    page->seq = seq;
+    page->seq = scale ? seq : 0;
 }
 
 static void reference_tsc_write(struct hv_vp *vp, uint64_t val)

@@ -101,8 +101,10 @@ int hv_hyperv_set(struct hv_partition *p, const struct hv_hyperv_state *s)
     page->scale = s->tsc_scale;
     page->offset = s->tsc_offset;
     h->reference_tsc = s->reference_tsc;
-    if ((s->reference_tsc & 1) && s->tsc_scale != (uint64_t)(((__uint128_t)10000000 << 64) / HV_TSC_HZ)) {
-        /* Made by an engine whose TSC ran at another pace.  Rounded down, time could step back by one unit. */
+    if ((s->reference_tsc & 1) && s->tsc_scale != hv_reference_tsc_scale(p) &&
+        (s->tsc_seq || !p->engine->set_hyperv)) {
+        /* Made by an engine whose TSC ran at another pace.  Rounded down, time could step back by one unit.  An engine
+         * that fills in the page itself does so when VP 0 runs: until then others may have read it. */
         hv_reference_tsc_start(vp, s->tsc_seq + 1 ? s->tsc_seq + 1 : 1); /* 0: the page is not to be used */
         page->offset++;
     }

@@ -514,6 +514,9 @@ static void kvm_run_vp(struct hv_vp *vp)
     pthread_sigmask(SIG_UNBLOCK, &set, &old);
     atomic_store(&kv->tid, (int32_t)syscall(SYS_gettid));
     current_run = kv->run;
+    /* What waited when the state was made, which has no place in KVM. */
+    if (hv_vp_startup(vp) && kvm_state_push(vp))
+        hv_vp_exit(vp, HV_EXIT_ERROR, "%s", hv_last_error());
     kv->inside = true;
     kvm_time_sync(vp);
     for (;;) {
@@ -601,6 +604,7 @@ const struct hv_engine hv_engine_kvm = {
     .cpuid_changed = kvm_cpuid_changed,
     .cpuid_filter = kvm_cpuid_filter,
     .tsc_hz = kvm_tsc_hz,
+    .tsc_read = kvm_tsc_read,
     .posted_port = kvm_posted_port,
     .counters = kvm_counters,
     .differences = kvm_differences,

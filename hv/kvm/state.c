@@ -106,13 +106,15 @@ static uint64_t tsc_delta(struct hv_vp *vp)
     return kv->tsc_delta;
 }
 
+uint64_t kvm_tsc_read(struct hv_vp *vp) { return time_tsc(vp->p, hv_time_ns(vp->p)) + tsc_delta(vp); }
+
 void kvm_time_sync(struct hv_vp *vp)
 {
     struct hv_partition *p = vp->p;
     struct kvm_part *kp = kvm_part(p);
     struct kvm_vcpu *kv = kvm_vcpu(vp);
     uint32_t seq = atomic_load(&p->clock->seq);
-    uint64_t base;
+    uint64_t base, deadline;
 
     if (kv->clock_seq == seq && !kv->tsc_delta_set)
         return;
@@ -135,6 +137,9 @@ void kvm_time_sync(struct hv_vp *vp)
         kvm_msr_set(vp, MSR_TSC, host_tsc(kp) + base);
     kv->tsc_delta_set = false;
     kv->clock_seq = seq;
+    /* KVM has placed the deadline by the TSC as it was when it got the one or the other; it wants it anew. */
+    if (!kvm_msr_get(vp, MSR_TSC_DEADLINE, &deadline) && deadline)
+        kvm_msr_set(vp, MSR_TSC_DEADLINE, deadline);
 }
 
 /* ---- segments ---------------------------------------------------------------------------------------------- */
@@ -267,7 +272,7 @@ static int push_msrs(struct hv_vp *vp)
     kvm_msr_set(vp, MSR_BIOS_SIGN, (uint64_t)HV_UCODE_REV << 32);
     kvm_msr_set(vp, MSR_TSC_ADJUST, vp->cpu.tsc_adjust);
     kv->tsc_delta = vp->cpu.tsc_offset + vp->cpu.tsc_adjust;
-    if (vp->cpu.tsc_offset) {
+    if (vp->cpu.tsc_offset || atomic_load(&vp->p->clock->paused)) { /* a state: its TSC goes on, and what is due by it */
         kv->tsc_delta += tsc_rate_gap(vp->p);
         /* Taken while the clock ran, the gap is not exact; processors must not differ by that. */
         if (!atomic_load(&vp->p->clock->paused) && kv->tsc_delta - vp->cpu.tsc_adjust + TSC_SNAP < 2 * TSC_SNAP)
@@ -507,6 +512,8 @@ static int pull_lapic(struct hv_vp *vp)
     struct kvm_lapic_state l;
     uint8_t page[4096] = { 0 };
     uint64_t base = atomic_load(&vp->lapic.base), now = hv_time_ns(vp->p), ran;
+    uint8_t init = atomic_load(&vp->lapic.init_pending), sipi = atomic_load(&vp->lapic.sipi_pending);
+    uint8_t vector = atomic_load(&vp->lapic.sipi_vector);
     uint32_t dcr;
 
     CALL(KVM_GET_LAPIC, &l);
@@ -515,9 +522,17 @@ static int pull_lapic(struct hv_vp *vp)
     dcr = page_get(page, APIC_DCR);
     ran = (uint64_t)(page_get(page, APIC_TMICT) - page_get(page, APIC_TMCCT))
           << divide[(dcr & 3) | (dcr >> 1 & 4)];
-    if (!page_get(page, APIC_TMCCT)) /* expired, or not running */
+    if (!page_get(page, APIC_TMCCT)) { /* expired, or not running */
         ran = (uint64_t)page_get(page, APIC_TMICT) << divide[(dcr & 3) | (dcr >> 1 & 4)];
+        /* KVM makes the interrupt of it when it enters the guest next, and does not tell whether it has: rather once
+         * more than never, as KVM_SET_LAPIC does. */
+        if (ran && (page_get(page, APIC_LVT_TIMER) & APIC_TIMER_MODE) == APIC_TIMER_ONESHOT)
+            ran--;
+    }
     hv_lapic_load(vp, page, base, vp->lapic.tsc_deadline, now > ran ? now - ran : 0);
+    atomic_store(&vp->lapic.init_pending, init); /* restored, and the VP has not run since */
+    atomic_store(&vp->lapic.sipi_pending, sipi);
+    atomic_store(&vp->lapic.sipi_vector, vector);
     /* The timer is KVM's: ours does not run. */
     atomic_store(&vp->lapic.timer_deadline_ns, UINT64_MAX);
     return 0;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS [TURNS [lazy]]], or
- * --hold ENGINE, or --tsc
+/* A guest goes from engine to engine while it computes: handover ENGINE ENGINE [ROUNDS [TURNS [lazy|oneshot|deadline]]],
+ * or --hold ENGINE, or --tsc
  *
  * 64-bit code with paging mixes integers, SSE and memory, takes interrupts of its local APIC timer, and watches that
  * the TSC never goes backwards.  Every few milliseconds it is stopped, its state and RAM are taken to a new
  * partition of the other engine, and it goes on there.  The sum at the end has to be that of a run that nobody
  * stopped.  With "lazy" it leaves out the EOIs that its assist page says it need not write (TLFS 10.3.5): one that is
- * lost on the way is the last interrupt.  Then a store is logged as dirty, and a triple fault is reported, by both engines.
+ * lost on the way is the last interrupt.  With "oneshot" and "deadline" each timer interrupt sets the timer for the next:
+ * one that is lost, or comes by the clock of another machine, is the last under that engine.  One shot is 1 ms, so that it
+ * expires while nobody runs; a deadline is 40 ms off, so that it does not.  Then a store is logged as dirty, and a triple
+ * fault is reported, by both engines.
  * Exit status: 0, 1 a check failed, 2 an engine does not work here. */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,30 +22,35 @@
 #include <mobo/hv.h>
 
 enum { RAM = 4 << 20, PML4 = 0x1000, PDPT = 0x2000, GDT = 0x3000, IDT = 0x4000, STACK = 0x9000, CODE = 0x10000,
-       DATA = 0x100000, ASSIST = 0x300000 };
+       DATA = 0x100000, ASSIST = 0x300000, COUNT = 0x7000, SILENT_MS = 20000 };
 
 /* RSI: turns.  RAX and XMM2: sums.  R12: timer interrupts.  R13: TSC violations.  R14: assist page, or 0.  R11: EOIs left
- * out.  Ends by a write to port 0xf4. */
+ * out.  R15: the timer's LVT entry.  COUNT: R12 after each interrupt.  Ends by a write to port 0xf4. */
 __asm__(".section .rodata\n.globl g_code, g_irq, g_code_end, g_ud\n"
         "g_code:\n"
-        "  test %r14, %r14\n  jz 1f\n  mov %rax, %r8\n  mov %rcx, %r15\n  mov $0x40000073, %ecx\n"
-        "  lea 1(%r14), %eax\n  xor %edx, %edx\n  wrmsr\n  mov %r8, %rax\n  mov %r15, %rcx\n  xor %r8d, %r8d\n1:\n"
+        "  test %r14, %r14\n  jz 1f\n  mov %rax, %r8\n  mov %rcx, %r9\n  mov $0x40000073, %ecx\n"
+        "  lea 1(%r14), %eax\n  xor %edx, %edx\n  wrmsr\n  mov %r8, %rax\n  mov %r9, %rcx\n  xor %r8d, %r8d\n1:\n"
         "  mov $0xfee000f0, %edx\n  movl $0x1ff, (%rdx)\n"  /* SVR */
         "  mov $0xfee003e0, %edx\n  movl $3, (%rdx)\n"      /* divide by 16 */
-        "  mov $0xfee00320, %edx\n  movl $0x20040, (%rdx)\n" /* periodic, vector 0x40 */
+        "  mov $0xfee00320, %edx\n  mov %r15d, (%rdx)\n"
         "  mov $0xfee00380, %edx\n  movl $62500, (%rdx)\n"  /* 1 ms */
-        "  sti\n"
+        "  call 9f\n  sti\n"
         "1: imul %rbx, %rax\n  add %rcx, %rax\n  movq %rax, %xmm0\n  pxor %xmm0, %xmm1\n  paddq %xmm1, %xmm2\n"
         "  mov %rax, %rbp\n  shr $52, %rbp\n  xor %rax, (%rdi,%rbp,8)\n  add (%rdi,%rbp,8), %r8\n"
         "  rol $7, %r8\n  push %r8\n  pop %r9\n  add %r9, %rax\n"
-        "  test $0xfff, %esi\n  jnz 2f\n"
+        "  test $0xff, %esi\n  jnz 2f\n"
         "  push %rax\n  rdtsc\n  shl $32, %rdx\n  or %rdx, %rax\n  cmp %r10, %rax\n  jae 3f\n  inc %r13\n"
         "3: mov %rax, %r10\n  pop %rax\n"
         "2: dec %rsi\n  jnz 1b\n"
         "  cli\n  movq %xmm2, %r9\n  xor %r9, %rax\n  mov %rax, (%rdi)\n  mov %r12, 8(%rdi)\n  mov %r13, 16(%rdi)\n"
         "  mov %r11, 24(%rdi)\n"
         "  out %al, $0xf4\n  hlt\n"
-        "g_irq:\n  inc %r12\n  test %r14, %r14\n  jz 1f\n  lock btrl $0, (%r14)\n  jnc 1f\n  inc %r11\n  iretq\n"
+        "9: bt $17, %r15d\n  jc 2f\n  push %rax\n  push %rcx\n  push %rdx\n  bt $18, %r15d\n  jc 1f\n"
+        "  mov $0xfee00380, %edx\n  movl $62500, (%rdx)\n  jmp 3f\n"
+        "1: rdtsc\n  shl $32, %rdx\n  lea 100000000(%rax,%rdx), %rax\n  mov %rax, %rdx\n  shr $32, %rdx\n"
+        "  mov $0x6e0, %ecx\n  wrmsr\n"
+        "3: pop %rdx\n  pop %rcx\n  pop %rax\n2: ret\n"
+        "g_irq:\n  inc %r12\n  mov %r12, 0x7000\n  call 9b\n  test %r14, %r14\n  jz 1f\n  lock btrl $0, (%r14)\n  jnc 1f\n  inc %r11\n  iretq\n"
         "1: push %rdx\n  mov $0xfee000b0, %edx\n  movl $0, (%rdx)\n  pop %rdx\n  iretq\n"
         "g_ud:\n  ud2\n"
         "g_code_end:\n.previous\n");
@@ -52,6 +60,7 @@ struct machine { struct hv_partition *p; uint8_t *ram; };
 static _Atomic bool done;
 static int failed;
 static bool lazy;
+static uint32_t lvt = 0x20040; /* vector 0x40: periodic */
 
 static uint32_t pio_read(void *ctx, unsigned vp, uint16_t port, unsigned len)
 {
@@ -110,6 +119,7 @@ static int machine_setup(struct machine *m, uint64_t turns)
     put64(m, GDT + 8, 0x00209b0000000000);
     put64(m, GDT + 16, 0x0000930000000000);
     put64(m, IDT + 16 * 0x40, (irq & 0xffff) | 8ull << 16 | 0x8e00ull << 32 | (irq >> 16 & 0xffff) << 48);
+    hv_time_set_ns(m->p, 1000000000000); /* it has run for a while: an engine's own clock is another one */
     if (hv_vp_get_state(m->p, 0, &s))
         return -1;
     s.rip = CODE;
@@ -122,6 +132,7 @@ static int machine_setup(struct machine *m, uint64_t turns)
     s.gpr[6] = turns;
     s.gpr[7] = DATA;
     s.gpr[14] = lazy ? ASSIST : 0;
+    s.gpr[15] = lvt;
     s.cr0 = 0x80000031;
     s.cr3 = PML4;
     s.cr4 = 0x620;
@@ -136,6 +147,21 @@ static int machine_setup(struct machine *m, uint64_t turns)
     return hv_vp_set_state(m->p, 0, &s);
 }
 
+static uint64_t count_of(const struct machine *m) { return *(const volatile uint64_t *)(m->ram + COUNT); }
+
+static void ms_sleep(unsigned ms)
+{
+    struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+    nanosleep(&ts, NULL);
+}
+
+/* No interrupt came although there was time, not only for the last few turns. */
+static bool is_silent(const struct machine *m, uint64_t before, uint64_t began)
+{
+    return count_of(m) == before && hv_time_ns(m->p) - began > 200000000;
+}
+
 struct runner { struct machine *m; struct hv_exit e; int err; };
 
 static void *run_main(void *arg)
@@ -146,9 +172,10 @@ static void *run_main(void *arg)
     return NULL;
 }
 
-/* Run for @ms, 0: until it ends. */
+/* Run for @ms and until a timer interrupt has come, or it should have long since; 0: until it ends. */
 static struct hv_exit run(struct machine *m, unsigned ms)
 {
+    uint64_t before = count_of(m);
     struct runner r = { .m = m };
     pthread_t t;
 
@@ -156,13 +183,15 @@ static struct hv_exit run(struct machine *m, unsigned ms)
     if (pthread_create(&t, NULL, run_main, &r))
         abort();
     if (ms) {
-        struct timespec ts = { 0, (long)ms * 1000000 };
-
-        nanosleep(&ts, NULL);
+        ms_sleep(ms);
+        for (unsigned i = 0; i < SILENT_MS && count_of(m) == before && !atomic_load(&done); i++)
+            ms_sleep(1);
         hv_vp_cancel(m->p, 0);
     }
     pthread_join(t, NULL);
     hv_time_pause(m->p, true);
+    if (ms && lvt != 0x20040) /* a timer of the engine's own may expire now that nobody runs */
+        ms_sleep(3);
     if (r.err) {
         r.e.reason = HV_EXIT_ERROR;
         snprintf(r.e.text, sizeof(r.e.text), "%s", hv_last_error());
@@ -251,7 +280,8 @@ int main(int argc, char **argv)
 {
     uint64_t turns = argc > 4 ? strtoull(argv[4], NULL, 0) : 20000000;
     struct machine m[2];
-    uint64_t want, got, irqs, back, left;
+    uint64_t want, got, irqs, back, left, before, began;
+    unsigned silent[2] = { 0, 0 };
     unsigned rounds = argc > 3 ? (unsigned)atoi(argv[3]) : 8, moves = 0;
     struct hv_exit e;
     char name[80];
@@ -281,10 +311,12 @@ int main(int argc, char **argv)
             pause();
     }
     if (argc < 3) {
-        fprintf(stderr, "usage: handover ENGINE ENGINE [ROUNDS [TURNS [lazy]]]\n");
+        fprintf(stderr, "usage: handover ENGINE ENGINE [ROUNDS [TURNS [lazy|oneshot|deadline]]]\n");
         return 2;
     }
-    lazy = argc > 5;
+    lazy = argc > 5 && !strcmp(argv[5], "lazy");
+    if (argc > 5 && !lazy)
+        lvt = strcmp(argv[5], "deadline") ? 0x40 : 0x40040;
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (machine_open(&m[0], argv[1]) || machine_setup(&m[0], turns))
         return 2;
@@ -297,7 +329,10 @@ int main(int argc, char **argv)
     if (machine_open(&m[0], argv[1]) || machine_setup(&m[0], turns))
         return 2;
     while (moves < rounds) {
+        before = count_of(&m[moves % 2]);
+        began = hv_time_ns(m[moves % 2].p);
         e = run(&m[moves % 2], 7 + 3 * moves % 5);
+        silent[moves % 2] += is_silent(&m[moves % 2], before, began);
         if (atomic_load(&done))
             break;
         if (e.reason != HV_EXIT_CANCELED) {
@@ -308,8 +343,12 @@ int main(int argc, char **argv)
             return 1;
         moves++;
     }
-    if (!atomic_load(&done))
+    if (!atomic_load(&done)) {
+        before = count_of(&m[moves % 2]);
+        began = hv_time_ns(m[moves % 2].p);
         run(&m[moves % 2], 0);
+        silent[moves % 2] += is_silent(&m[moves % 2], before, began);
+    }
     memcpy(&got, m[moves % 2].ram + DATA, 8);
     memcpy(&irqs, m[moves % 2].ram + DATA + 8, 8);
     memcpy(&back, m[moves % 2].ram + DATA + 16, 8);
@@ -318,6 +357,7 @@ int main(int argc, char **argv)
     check("moved at all", moves > 0, " (%llu)", moves, 0);
     snprintf(name, sizeof(name), "the timer went on (%llu interrupts)", (unsigned long long)irqs);
     check(name, irqs > moves, " (%llu)", irqs, 0);
+    check("after each move", !silent[0] && !silent[1], " (silent: %llu and %llu)", silent[0], silent[1]);
     if (lazy) {
         memcpy(&left, m[moves % 2].ram + DATA + 24, 8);
         snprintf(name, sizeof(name), "%llu EOIs were left out", (unsigned long long)left);
