@@ -55,7 +55,7 @@ static void go_indirect(struct tr *t, bool call)
     struct hop m = h_reg(T0);
 
     if (t->key & JKEY_SINGLE) { /* never a call */
-        e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
+        e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch_c));
         return;
     }
     e_op(E, 0, 1, 0xb7, T1, &m); /* movzx r11d, cx */

@@ -268,7 +268,7 @@ struct jit {
     const uint8_t *t_stack[JIT_CLASSES][2][2]; /* the stack's slot is another page's: view, write, flags are live */
     const uint8_t *t_fixed[JIT_CLASSES][2][2]; /* ... that of a page which code knows by its address */
     const uint8_t *t_bias;          /* called at an entry, rcx as entered_at left it; before the call is JIT_BIAS_CANON */
-    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_page, *t_poll, *t_slot, *t_retmiss[JIT_CLASSES];
+    const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_dispatch_c, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_page, *t_poll, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_string[JIT_CLASSES][2][4]; /* REP MOVS and STOS within a page: view, STOS, size as a power of 2 */
     const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;

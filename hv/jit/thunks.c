@@ -476,7 +476,7 @@ static void bias_thunk(struct jit *j, struct emit *e)
     e1(e, 0xc3);
 }
 
-/* rcx: where the guest goes, and jc[] does not know it: known[], or C. */
+/* rcx: where the guest goes, and jc[] does not know it: known[], or C; or C at once. */
 static void dispatch_thunk(struct jit *j, struct emit *e)
 {
     int32_t known = (int32_t)(uintptr_t)j->known;
@@ -512,6 +512,9 @@ static void dispatch_thunk(struct jit *j, struct emit *e)
     e_op(e, 0, 0, 0xff, 4, &m);                /* jmp r11 */
     e_bind(no, e->p);
     e_mov_load(e, RAX, h_abs(&j->a));
+    e_mov_load(e, RCX, h_abs(&j->ea));
+    j->t_dispatch_c = here(j, e);
+    e_mov_store(e, h_abs(&j->ea), RCX);
     to_c(e, j);
     e_mov_load(e, RSI, h_abs(&j->ea));
     e_mov_imm(e, RDI, (uint64_t)(uintptr_t)j->vp);
