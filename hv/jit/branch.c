@@ -187,6 +187,7 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
     uint64_t at = t->rip + ti->off, next = trunc_rip(t, at + in->len), target = trunc_rip(t, next + (uint64_t)in->imm);
     const struct x86_operand *a = &in->o[0];
     unsigned n = t->m64 ? 8 : 4, fl = t->m64 ? E_W : 0;
+    bool away = false;
     struct hop m;
 
     if (in->osize != n)
@@ -197,7 +198,9 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             return 0;
         if (t->m64 && !fits32((int64_t)(target - t->rip)))
             return 0;
-        if (t->floating && target - JIT_CANON_MIN > JIT_CANON_MAX - JIT_CANON_MIN)
+        /* Code made at run time may be further from what it calls than canonical addresses go. */
+        away = t->floating && target - JIT_CANON_MIN > JIT_CANON_MAX - JIT_CANON_MIN;
+        if (away && (!fits32((int64_t)target) || in->op == X86_OP_JCXZ || in->op == X86_OP_LOOP))
             return 0;
         break;
     case X86_OP_CALL_IND: case X86_OP_JMP_IND: case X86_OP_RET_NEAR:
@@ -207,7 +210,14 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
     }
     switch (in->op) {
     case X86_OP_JCC:
-        if (target <= at) {
+        if (away) {
+            uint8_t *skip = e_jcc(E, in->cond ^ 1);
+
+            tr_loans_out(t);
+            tr_guest_rip(t, target);
+            tr_jmp_indirect(t);
+            e_bind(skip, E->p);
+        } else if (target <= at) {
             uint8_t *skip = e_jcc(E, in->cond ^ 1);
 
             if (target == t->rip && t->loop) {
@@ -227,6 +237,11 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
         }
         return 1;
     case X86_OP_JMP_NEAR:
+        if (away) {
+            tr_guest_rip(t, target);
+            tr_jmp_indirect(t);
+            return 2;
+        }
         tr_goto_guest(t, target, at, ti->live_out);
         return 2;
     case X86_OP_JCXZ: {
@@ -265,11 +280,21 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             return 0;
         sp_add(t, -(int32_t)n);
         if (!by_host(t)) {
-            tr_goto_guest(t, target, at, ti->live_out);
+            if (away) {
+                tr_guest_rip(t, target);
+                tr_jmp_indirect(t);
+            } else {
+                tr_goto_guest(t, target, at, ti->live_out);
+            }
             return 2;
         }
         return_room(t, target, ti->live_out);
-        tr_link_to(t, e_call(E), target);
+        if (away) {
+            tr_guest_rip(t, target);
+            go_indirect(t, true);
+        } else {
+            tr_link_to(t, e_call(E), target);
+        }
         return_point(t, next);
         return 2;
     case X86_OP_CALL_IND:

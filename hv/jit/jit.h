@@ -41,7 +41,7 @@ enum {
     JIT_HASH = 1 << 17,
     JIT_PAGES = 1 << 14,
     JIT_CROSS = 256,
-    JIT_FSIG = 2048,
+    JIT_FSIG = 8192,
     JIT_JC = 65536,
     JIT_PAUSES = 256,
     JIT_CLASSES = 3,                /* data views: user, supervisor, supervisor with user access */
@@ -98,7 +98,7 @@ enum {
  * when the code runs; it is set where a block is entered by an address of the guest, and stays on the way along direct
  * branches.  A bias in use has a number, which fsig[] has in its upper bits. */
 enum { JIT_CANON_MIN = 1 << 16, JIT_CANON_MAX = 0x7fc00000, JIT_SIG_BITS = 20, JIT_BIASES = 4094, JIT_BIAS_HASH = 8192,
-       JIT_BIAS_CACHE = 256, JIT_NEAR = 16, JIT_KNOWN = 4096 };
+       JIT_BIAS_CACHE = 4096, JIT_NEAR = 16, JIT_KNOWN = 4096 };
 struct jbias { uint64_t neg; uint32_t neg_sig; };   /* - bias; - (number << JIT_SIG_BITS) */
 enum { JIT_BIAS_CANON = -9 };                       /* of an entry: there, from what its call of t_bias returns to (32 bits) */
 struct jknown { uint64_t neg_tag, bias, neg_bias; uint32_t neg_sig, host; uint64_t ind, place; } __attribute__((aligned(64)));
