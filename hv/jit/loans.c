@@ -174,7 +174,7 @@ void tr_loans_begin(struct tr *t)
         tr_vec_live(t);
     for (unsigned i = 0; i < t->nloans; i++)
         e_mov_store(E, HOME(t->loan[i].from), t->loan[i].host);
-    tr_loans_map(t, t->nloans);
+    tr_loans_map(t, true);
     tr_loans_in(t);
     if (loop)
         t->loop = E->p;

@@ -12,21 +12,16 @@ rounds=${2:-10}
 shift $(($# > 2 ? 2 : $#))
 engines=("${@:-jit}")
 mkdir -p "$build/guests"
-if ! kernel=$("$top/scripts/guest/fetch" kernel cloud) || ! modules=$("$top/scripts/guest/fetch" modules cloud) ||
-    ! busybox=$("$top/scripts/guest/fetch" busybox amd64); then
+if ! kernel=$("$top/scripts/guest/fetch" kernel cloud) || ! busybox=$("$top/scripts/guest/fetch" busybox amd64); then
     echo "skip: save-loop: the kernel or busybox package cannot be downloaded"
     exit 0
 fi
 work=$(mktemp -d "$build/guests/save-loop.XXXXXX")
 vm=
 trap '[ -z "$vm" ] || kill -9 "$vm" 2>/dev/null; rm -rf "$work"' EXIT
-files=("$modules/kernel/net/core/failover.ko")
-for m in scsi/scsi_common scsi/scsi_mod scsi/sd_mod scsi/scsi_transport_fc hv/hv_vmbus scsi/hv_storvsc net/net_failover \
-    net/hyperv/hv_netvsc hv/hv_utils; do
-    files+=("$modules/kernel/drivers/$m.ko")
-done
-GUEST_INIT=$top/tests/guests/save-loop-init "$top/scripts/guest/initramfs" "$busybox" "$work/initrd.gz" "$busybox" \
-    "${files[@]}" || { echo "not ok: save-loop: packing the initramfs failed"; exit 1; }
+"$top/scripts/guest/modules" cloud "$work/mods" sd_mod hv_vmbus hv_storvsc hv_netvsc hv_utils &&
+    GUEST_INIT=$top/tests/guests/save-loop-init "$top/scripts/guest/initramfs" "$busybox" "$work/initrd.gz" "$busybox" \
+        "$work"/mods/*.ko || { echo "not ok: save-loop: packing the initramfs failed"; exit 1; }
 truncate -s 64M "$work/disk.img"
 cat >"$work/vm.ini" <<INI
 [vm]
