@@ -365,12 +365,13 @@ static void count_run(struct tr *t, unsigned live)
 
     *runs = t->hot ? JIT_TRY : t->warm ? JIT_HOT : JIT_WARM;
     if (!live) {
+        m.last = true;
         e_op(E, 0, 0, 0xff, 1, &m);           /* dec dword */
         tr_cold_new(t, COLD_HOT, e_jcc(E, CC_E));
     } else {
         e_mov_load32(E, T0, m);
         e_lea32(E, T0, h_mem(T0, -1));
-        e_op(E, 0, 0, 0x89, T0, &m);
+        e_mov_store32(E, m, T0);
         no = e_jrcxz(E);
         e1(E, 0xeb), e1(E, 5);                /* jmp over it */
         e_bind8(E, no);
@@ -413,7 +414,7 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
         struct hop m = h_abs(&t->j->fsig[t->cls][jit_fsig_slot(t->rip)]);
 
         e_mov_load32(E, T0, h_abs(&t->j->neg_sig));
-        e_op(E, 0, 0, 0x03, T0, &m);
+        e_alu_load(E, 0, 0, T0, m);
         e_op(E, 0, 0, 0x81, 7, (m = h_reg(T0), &m));
         e4(E, b->sig);
         *ret_sigmiss = e_jcc(E, CC_NE);
@@ -427,6 +428,8 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
     }
     b->main = off_of(t, E->p);
     tr_loans_begin(t);
+    b->count = off_of(t, E->p);
     if (t->counted)
         count_run(t, live);
+    b->count_len = (uint8_t)(off_of(t, E->p) - b->count);
 }

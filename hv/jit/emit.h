@@ -21,6 +21,7 @@ struct hop {
     uint8_t base, index;    /* NOREG: none */
     uint8_t scale;          /* shift */
     int32_t disp;
+    bool last;              /* no immediate follows */
 };
 
 static inline struct hop h_reg(unsigned r) { return (struct hop){ .reg = (uint8_t)r }; }
@@ -40,6 +41,8 @@ static inline struct hop h_abs(const volatile void *p)
 
 struct emit {
     uint8_t *p;             /* writable view */
+    bool by_rip;            /* absolute addresses may be encoded relative to RIP, which is a byte shorter: */
+    uint32_t rip;           /* that of the executable view - p */
 };
 
 static inline void e1(struct emit *e, unsigned v) { *e->p++ = (uint8_t)v; }
@@ -57,6 +60,9 @@ static inline void e_modrm(struct emit *e, unsigned reg, const struct hop *m)
 
     if (!m->mem) {
         e1(e, 0xc0 | r | (m->reg & 7));
+    } else if (m->base == NOREG && m->index == NOREG && m->last && e->by_rip) {
+        e1(e, r | 5);
+        e4(e, (uint32_t)m->disp - ((uint32_t)(uintptr_t)e->p + 4 + e->rip));
     } else if (m->base == NOREG && m->index == NOREG) {
         e1(e, r | 4);
         e1(e, 0x25);
@@ -139,10 +145,26 @@ static inline void e_vex(struct emit *e, unsigned w, unsigned pp, unsigned l, un
 
 /* ---- what the translator's own sequences use ---- */
 
-static inline void e_mov_load(struct emit *e, unsigned r, struct hop m) { e_op(e, E_W, 0, 0x8b, r, &m); }
-static inline void e_mov_load32(struct emit *e, unsigned r, struct hop m) { e_op(e, 0, 0, 0x8b, r, &m); }
-static inline void e_mov_store(struct emit *e, struct hop m, unsigned r) { e_op(e, E_W, 0, 0x89, r, &m); }
-static inline void e_mov_store32(struct emit *e, struct hop m, unsigned r) { e_op(e, 0, 0, 0x89, r, &m); }
+static inline void e_mov_load(struct emit *e, unsigned r, struct hop m)
+{
+    m.last = true;
+    e_op(e, E_W, 0, 0x8b, r, &m);
+}
+static inline void e_mov_load32(struct emit *e, unsigned r, struct hop m)
+{
+    m.last = true;
+    e_op(e, 0, 0, 0x8b, r, &m);
+}
+static inline void e_mov_store(struct emit *e, struct hop m, unsigned r)
+{
+    m.last = true;
+    e_op(e, E_W, 0, 0x89, r, &m);
+}
+static inline void e_mov_store32(struct emit *e, struct hop m, unsigned r)
+{
+    m.last = true;
+    e_op(e, 0, 0, 0x89, r, &m);
+}
 static inline void e_mov_rr(struct emit *e, unsigned d, unsigned s)
 {
     struct hop m = h_reg(s);
@@ -185,7 +207,11 @@ static inline void e_rorx(struct emit *e, unsigned d, unsigned s, unsigned n)
     e1(e, n);
 }
 /* pext d, s, m */
-static inline void e_pext(struct emit *e, unsigned d, unsigned s, struct hop m) { e_vex(e, 1, 2, 0, 2, 0xf5, d, s, &m); }
+static inline void e_pext(struct emit *e, unsigned d, unsigned s, struct hop m)
+{
+    m.last = true;
+    e_vex(e, 1, 2, 0, 2, 0xf5, d, s, &m);
+}
 static inline void e_alu_imm(struct emit *e, unsigned w, unsigned row, struct hop m, int32_t imm)
 {
     bool b = fits8(imm);
@@ -198,6 +224,7 @@ static inline void e_alu_imm(struct emit *e, unsigned w, unsigned row, struct ho
 }
 static inline void e_alu_load(struct emit *e, unsigned w, unsigned row, unsigned r, struct hop m)
 {
+    m.last = true;
     e_op(e, w ? E_W : 0, 0, row << 3 | 3, r, &m);
 }
 /* Jumps: @return the place of the rel32, to be bound later. */

@@ -250,6 +250,7 @@ static void segment_begin(struct jit *j, uint32_t n)
     madvise((void *)(uintptr_t)(j->rx + begin), JIT_HUGE, MADV_COLLAPSE);
 }
 
+enum { JIT_REGROUP = 1 << 23 /* kilocycles: some seconds */ };
 enum { SMALL_SEGMENTS = 6, REMAP_EACH = 8192 /* blocks */ };
 
 static uint32_t gone_bit(uint64_t phys, uint32_t key)
@@ -671,7 +672,7 @@ static void exec_at_rip(struct hv_vp *vp)
  * @return the operation. */
 static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
 {
-    struct jslow *w = &jit_of(vp)->slow[((uintptr_t)s >> 3) & (JIT_SLOW - 1)];
+    struct jslow *w = &jit_of(vp)->slow[((uintptr_t)s >> 3) & (JIT_SLOW_SITES - 1)];
 
     if (unlikely(w->site != s)) {
         w->site = NULL;
@@ -858,6 +859,23 @@ const uint8_t *jit_remake(struct hv_vp *vp, struct jblock *b)
     return dispatch_variant(vp, 0, b->floating ? jit_of(vp)->bias : 1);
 }
 
+/* What counts the runs of @b becomes nothing. */
+static void count_no_more(struct jit *j, const struct jblock *b)
+{
+    unsigned n = b->count_len, k;
+    uint8_t *p = j->rw + b->count;
+
+    j->written = true;
+    for (; n; n -= k, p += k) { /* prefixes and a NOP with a ModRM */
+        k = n > 11 ? 8 : n > 8 ? n - 4 : n;
+        memset(p, 0x66, k);
+        if (k < 3)
+            p[k - 1] = 0x90;
+        else
+            memcpy(p + k - 3, "\x0f\x1f", 3);
+    }
+}
+
 /* A block has run often: from now on with what pays then. */
 const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at)
 {
@@ -869,9 +887,12 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at)
     if ((*jit_hint(j, b->phys) & (JHINT_WARM | JHINT_HOT)) == JHINT_WARM && !b->dead) {
         uint32_t now = (uint32_t)(__rdtsc() >> 10);
 
-        if (now - b->since > (uint32_t)(((uint64_t)JIT_HOT * JIT_RATE) >> 10)) {
+        if ((uint64_t)(now - b->since) << 10 > (uint64_t)JIT_HOT * JIT_RATE << b->slow) {
             b->since = now;
-            j->runs[b - j->blocks] = JIT_HOT;
+            b->slow++;
+            j->runs[b - j->blocks] = JIT_HOT << b->slow;
+            if (b->slow == JIT_SLOW)
+                count_no_more(j, b);
             return dispatch(vp);
         }
     }
@@ -930,6 +951,52 @@ static uint32_t site_key(const struct jblock *b, const struct jsite *s)
     return (b->key & ~(uint32_t)(JKEY_NOGROUP | JKEY_SINGLE | JKEY_VIEW)) | (uint32_t)s->view << JKEY_VIEW_SHIFT;
 }
 
+static uint32_t now_kcycles(void) { return (uint32_t)(__rdtsc() >> 10); }
+
+/* A window of @b lies across pages once more.  Do they come so often that the block is better off without windows? */
+static bool crosses_often(struct jit *j, struct jblock *b)
+{
+    uint32_t now = now_kcycles();
+
+    if (!b->crossings)
+        b->crossed_since = now;
+    if (++b->crossings < JIT_CROSSINGS)
+        return false;
+    if (now - b->crossed_since <= JIT_CROSSINGS * JIT_CROSS_RATE >> 10 || j->small)
+        return true;
+    b->crossings = 0;
+    return false;
+}
+
+static void ungroup(struct jit *j, const struct jblock *b)
+{
+    *jit_hint(j, b->phys) |= JHINT_NOGROUP;
+    if (!j->nungrouped)
+        j->ungrouped_at = now_kcycles();
+    if (j->nungrouped < JIT_UNGROUPED)
+        j->ungrouped[j->nungrouped++] = b->phys;
+}
+
+/* What lies across pages is of one process or of one depth of the stack: try again with windows.  Not while translated code is
+ * on the stack. */
+static void regroup(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    if (now_kcycles() - j->ungrouped_at < JIT_REGROUP)
+        return;
+    while (j->nungrouped) {
+        uint64_t phys = j->ungrouped[--j->nungrouped];
+
+        *jit_hint(j, phys) &= (uint8_t)~JHINT_NOGROUP;
+        for (uint32_t n = j->hash[hash_bucket(phys)], next; n; n = next) {
+            next = j->blocks[n].hash_next;
+            if (j->blocks[n].phys == phys)
+                jit_block_drop(j, &j->blocks[n]);
+        }
+    }
+}
+
 /* An access that the TLB does not serve.  Usually a walk makes it so; else C executes the instruction. */
 const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
 {
@@ -970,9 +1037,9 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
                 return j->rx + s->retry;
         }
         j->stat[JST_MISS_WINDOW]++;
-        if (++b->crossings < JIT_CROSSINGS)
+        if (!crosses_often(j, b))
             return dispatch_variant(vp, JKEY_NOGROUP, b->floating ? j->bias : 1);
-        *jit_hint(j, b->phys) |= JHINT_NOGROUP;
+        ungroup(j, b);
         return jit_remake(vp, b);
     }
     if (!(s->flags & JS_SECOND) && !(ea & s->align) && (ea & 4095) + s->n <= 4096 && (vp->cpu.mode != X86_MODE_64 || x86_canonical(ea)) &&
@@ -1125,6 +1192,8 @@ static void jit_run(struct hv_vp *vp)
                 unmap_written(j);
             if (hv_vp_events(vp))
                 break;
+            if (unlikely(j->nungrouped))
+                regroup(vp);
         }
         if (unlikely(vp->mmu.dr6_hits)) {
             uint64_t hits = vp->mmu.dr6_hits;

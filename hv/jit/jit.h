@@ -54,10 +54,13 @@ enum {
     JIT_SLOT_BUDGET = 256,          /* misses between two looks at how fast they come */
     JIT_HINTS = 65536,
     JIT_HOT = 8000,                 /* runs of a block, then it is made with more care */
-    JIT_RATE = 400,                 /* cycles between them at most */
+    JIT_RATE = 400,                 /* cycles between them at most; */
+    JIT_SLOW = 7,                   /* turns of twice as many runs each that were slower, then they are not counted any more */
     JIT_WARM = 300,                 /* runs of a block, then its checks are made in line */
     JIT_TRY = 1000,                 /* more runs, then slots that miss are given up */
-    JIT_CROSSINGS = 16              /* of a block's windows, then it is made without */
+    JIT_CROSSINGS = 16,             /* of a block's windows, then it is made without, */
+    JIT_CROSS_RATE = 20000,         /* if they come within so many cycles each, */
+    JIT_UNGROUPED = 64              /* but for some seconds only: so many blocks */
 };
 
 /* The page that a site used last, found by one compare where the TLB takes an index first: - page, and what leads
@@ -123,7 +126,11 @@ struct jblock {
     uint8_t dead, live_in, cls;
     uint32_t slots;                 /* offset of its first site with a slot, 0 none */
     uint32_t since;                 /* when its runs began to be counted: time stamp >> 10 */
-    uint8_t crossings;              /* of shared windows */
+    uint32_t count;                 /* offset of what counts its runs, */
+    uint8_t count_len;              /* and how long that is */
+    uint8_t slow;                   /* how often it had run JIT_HOT times too slowly */
+    uint8_t crossings;              /* of shared windows, */
+    uint32_t crossed_since;         /* since then: time stamp >> 10 */
     bool floating;
     bool groups;                    /* checks are shared: host addresses live on from one instruction to others */
     uint16_t tries, equal;          /* of JKEY_SINGLE, for lockstep_each.c: runs of which it was tried, or done, to compare them */
@@ -214,7 +221,7 @@ enum jit_stat {
 };
 
 /* Decoded instructions of sites whose accesses need C again and again. */
-enum { JIT_SLOW = 256 };
+enum { JIT_SLOW_SITES = 256 };
 struct jslow { const struct jsite *site; struct x86_insn in; };
 
 struct jit {
@@ -293,6 +300,9 @@ struct jit {
     uint8_t hint[JIT_HINTS];
     void *nowhere;                  /* a page */
     struct jit_observe *observe;    /* trace, dump, names for perf and gdb; NULL: none.  observe.c */
+    uint64_t ungrouped[JIT_UNGROUPED]; /* blocks whose windows crossed pages, by where they are in RAM */
+    unsigned nungrouped;
+    uint32_t ungrouped_at;          /* the first of them: time stamp >> 10 */
     uint64_t stat[JIT_STATS], by_c[X86_OP_COUNT]; /* counters, written by the VP's thread, read by any; by_c: by operation */
     uint64_t code_used, code_size;  /* bytes */
     bool in_code;                   /* C was called from translated code */
@@ -305,7 +315,7 @@ struct jit {
     uint32_t nacc, acc_end, acc_n[JIT_SEGMENTS]; /* in the segment that is filled; where each segment's end */
     uint32_t hash[JIT_HASH], page[JIT_PAGES], cross[JIT_CROSS];
     struct jsig sigs[JIT_SIGS];
-    struct jslow slow[JIT_SLOW];
+    struct jslow slow[JIT_SLOW_SITES];
     struct lockstep *lockstep;      /* blocks are compared with the reference, NULL: no; lockstep.c */
     bool single;                    /* the run loop asks for blocks of JKEY_SINGLE */
     bool gated;                     /* what is at cpu.rip has to be compared before a block that leads on is made of it */

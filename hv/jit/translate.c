@@ -290,7 +290,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->j = j;
     t->vp = vp;
     t->base = j->rw;
-    t->e.p = j->rw + j->used;
+    t->e = (struct emit){ .p = j->rw + j->used, .by_rip = true, .rip = (uint32_t)((uintptr_t)j->rx - (uintptr_t)j->rw) };
     t->rip = canon;
     t->bias = vp->cpu.rip - canon;
     t->floating = floating;

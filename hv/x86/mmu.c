@@ -1035,14 +1035,27 @@ static void *code_page_hit(const struct hv_vp *vp, uint64_t lin, unsigned len, u
     return (void *)(uintptr_t)(lin + e->add);
 }
 
+/* The same for an access of @len bytes of which @n are in the first of two pages: where each part is. */
+static bool tlb_hit_two(const struct hv_vp *vp, uint64_t lin, unsigned n, unsigned len, unsigned acc, void *ret[2])
+{
+    ret[0] = tlb_hit(vp, lin, n, acc);
+    ret[1] = tlb_hit(vp, lin_wrap(vp, lin + n), len - n, acc);
+    return ret[0] && ret[1];
+}
+
 void x86_lin_read(struct hv_vp *vp, uint64_t lin, void *buf, unsigned len, unsigned acc)
 {
     unsigned n = 4096 - (unsigned)(lin & 4095);
     struct xlat a, b;
-    void *hit = tlb_hit(vp, lin, len, acc);
+    void *hit = tlb_hit(vp, lin, len, acc), *two[2];
 
     if (likely(hit != NULL)) {
         copy_small(buf, hit, len);
+        return;
+    }
+    if (len > n && tlb_hit_two(vp, lin, n, len, acc, two)) {
+        memcpy(buf, two[0], n);
+        memcpy((uint8_t *)buf + n, two[1], len - n);
         return;
     }
     lin_canonical(vp, lin, len);
@@ -1067,10 +1080,15 @@ void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len
     unsigned n = 4096 - (unsigned)(lin & 4095);
     struct xlat a, b;
     uint64_t ram_page;
-    void *hit = tlb_hit(vp, lin, len, acc |= X86_ACC_WRITE);
+    void *hit = tlb_hit(vp, lin, len, acc |= X86_ACC_WRITE), *two[2];
 
     if (likely(hit != NULL)) {
         store_small(hit, buf, len);
+        return;
+    }
+    if (len > n && tlb_hit_two(vp, lin, n, len, acc, two)) {
+        memcpy(two[0], buf, n);
+        memcpy(two[1], (const uint8_t *)buf + n, len - n);
         return;
     }
     hit = code_page_hit(vp, lin, len, acc, &ram_page);
@@ -1098,17 +1116,20 @@ void x86_lin_write(struct hv_vp *vp, uint64_t lin, const void *buf, unsigned len
 
 void x86_lin_probe(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)
 {
+    unsigned n = 4096 - (unsigned)(lin & 4095);
     struct xlat x;
     uint64_t ram_page;
+    void *two[2];
 
-    if (tlb_hit(vp, lin, len, acc) || code_page_hit(vp, lin, len, acc, &ram_page))
+    if (tlb_hit(vp, lin, len, acc) || code_page_hit(vp, lin, len, acc, &ram_page) ||
+        (len > n && tlb_hit_two(vp, lin, n, len, acc, two)))
         return;
 
     lin_canonical(vp, lin, len);
     check_align(vp, lin, len, acc);
     translate(vp, lin, acc, &x);
-    if ((lin & 4095) + len > 4096)
-        translate(vp, lin_wrap(vp, (lin | 4095) + 1), acc, &x);
+    if (len > n)
+        translate(vp, lin_wrap(vp, lin + n), acc, &x);
 }
 
 void *x86_lin_hva(struct hv_vp *vp, uint64_t lin, unsigned len, unsigned acc)

@@ -185,6 +185,26 @@ static uint64_t heap(unsigned n)
     return sum;
 }
 
+/* Accesses of 4, 8 and 16 bytes that lie across two pages: data that is packed, or copied from any address to any. */
+static uint64_t cross(unsigned n)
+{
+    uint8_t *v = big + 4096 - 16;
+    uint64_t sum = 1, two[2];
+    uint32_t four;
+
+    for (unsigned t = 0; t < n; t++) {
+        uint8_t *p = v + (t & 15) * 4096 + (t & 3);
+
+        memcpy(two, p, 16);
+        memcpy(&four, p + 13, 4);
+        sum = sum * 3 + two[0] + two[1] + four;
+        two[0] = p[9];
+        memcpy(p + 9, &sum, 8);
+        p[20] = (uint8_t)(two[0] + sum);
+    }
+    return sum;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -193,7 +213,7 @@ int main(int argc, char **argv)
     } kernels[] = {
         { "copy", copy },         { "copy-small", copy_small }, { "set", set },       { "strings", strings },
         { "chase", chase },       { "chase-l1", chase_l1 },     { "scatter", scatter }, { "stream", stream },
-        { "divide", divide },     { "qsort", qsort_ },          { "heap", heap },
+        { "divide", divide },     { "qsort", qsort_ },          { "heap", heap },         { "cross", cross },
     };
 
     big = aligned_alloc(4096, BIG + 4096);
