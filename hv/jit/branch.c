@@ -217,6 +217,8 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             tr_guest_rip(t, target);
             tr_jmp_indirect(t);
             e_bind(skip, E->p);
+        } else if (target == t->rip && t->loop && t->loop_polls) {
+            e_bind(e_jcc(E, in->cond), t->loop);
         } else if (target <= at) {
             uint8_t *skip = e_jcc(E, in->cond ^ 1);
 
@@ -407,7 +409,8 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
     b->ind = off_of(t, E->p);
     entered_at(t, t->rip, false, live);
     b->known = off_of(t, E->p);
-    tr_poll(t, t->rip, live);
+    if (!t->loop_polls)
+        tr_poll(t, t->rip, live);
     /* From another page by a direct branch. */
     b->sigent = off_of(t, E->p);
     if (t->floating && !live) {

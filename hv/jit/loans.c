@@ -121,6 +121,7 @@ void tr_loans_choose(struct tr *t, bool any)
 
     t->nloans = 0;
     t->loop = NULL;
+    t->loop_polls = t->warm && !(t->key & JKEY_SINGLE) && !t->ti[0].live_in && loops(t);
     tr_loans_map(t, false);
     if (!t->m64 || !any)
         return;
@@ -178,6 +179,8 @@ void tr_loans_begin(struct tr *t)
     tr_loans_in(t);
     if (loop)
         t->loop = E->p;
+    if (t->loop_polls)
+        tr_poll(t, t->rip, 0);
 }
 
 /* Emit what makes all registers be where they are outside.  Flags, rcx and r11 are kept. */

@@ -95,6 +95,7 @@ struct tr {
     struct loan loan[MAX_LOANS]; /* in force while @lent; see loans.c */
     unsigned nloans;
     bool lent;
+    bool loop_polls;           /* a poll is there, */
     uint8_t *loop;             /* host code of the first instruction, with the loans in force; NULL: no way there */
     struct ti ti[JIT_MAX_INSNS];
     struct cold cold[JIT_MAX_INSNS * 4 + 8];
