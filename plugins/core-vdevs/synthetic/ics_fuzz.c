@@ -266,15 +266,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const char *const balloon_params[] = { "minimum=1M", "maximum=272M", NULL };
     static const char *const fixed_params[] = { "minimum=1M", NULL };
+    static const char *const kvp_params[] = { "values=a=b, c=d", "host-values=e=f", NULL };
     static uint8_t raw[PACKET_MAX];
     struct input in = { data, len };
     const char *type = mobo_vdev_descriptor.type;
+    const char *const *params = !strcmp(type, "balloon") ? (len % 4 ? fixed_params : balloon_params)
+                                : !strcmp(type, "kvp")   ? kvp_params
+                                                         : NULL;
     char *text;
     uint32_t n;
 
     f = mobo_fake_create();
-    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut",
-                        strcmp(type, "balloon") ? NULL : len % 4 ? fixed_params : balloon_params);
+    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut", params);
     if (!dev)
         abort();
     last_len = 0;
