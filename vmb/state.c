@@ -604,6 +604,10 @@ static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t
         snprintf(msg, len, "saved board: %s", r->msg[0] ? r->msg : "a field is missing");
         return -EINVAL;
     }
+    if (now > INT64_MAX / 2) { /* devices reckon with it, signed numbers among them */
+        snprintf(msg, len, "saved board: its time makes no sense");
+        return -EINVAL;
+    }
     err = check_layout(v, r, &lay, msg, len);
     if (err)
         return err;

@@ -372,6 +372,16 @@ void mobo_fake_vmbus_close(struct mobo_vdev *dev, unsigned n)
         c->ops.close(c->ctx);
 }
 
+void mobo_fake_vmbus_restored(struct mobo_vdev *dev, unsigned n)
+{
+    struct mobo_vmbus *c = channel(dev, n);
+
+    if (c->rescinded)
+        return;
+    c->fault[0] = 0;
+    c->open = 1;
+}
+
 void mobo_fake_vmbus_queue(struct mobo_vdev *dev, unsigned n, uint32_t type, uint32_t flags,
                            uint64_t transaction, const void *desc, uint32_t desc_len,
                            const void *data, uint32_t len)

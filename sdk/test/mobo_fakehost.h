@@ -107,6 +107,8 @@ const struct mobo_vmbus_offer *mobo_fake_vmbus_offer(struct mobo_vdev *dev, unsi
 /** Open the channel; @user_data may be NULL.  @return 0 or the device's refusal. */
 int mobo_fake_vmbus_open(struct mobo_vdev *dev, unsigned n, const uint8_t *user_data);
 void mobo_fake_vmbus_close(struct mobo_vdev *dev, unsigned n);
+/** The bus's half of mobo_fake_restore(): a channel is open again, and the device is not told. */
+void mobo_fake_vmbus_restored(struct mobo_vdev *dev, unsigned n);
 /** Put a packet into the ring and signal; @desc is what follows the first 16 bytes of the
  * descriptor (for GPA-direct: u32 reserved, u32 ranges, then each u32 length, u32 offset, u64 page
  * numbers).  The device runs within the call.  A fault that it reports closes the channel. */

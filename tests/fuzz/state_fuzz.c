@@ -3,6 +3,7 @@
  *
  * tests/fuzz/state/base.bin is what vmb_save() made of a Debian guest with all its synthetic drivers at work
  * (tests/fuzz/state/make).  An input is a list of changes to it, 8 bytes each: what, where (24 bits), with what.
+ * A place is an offset, or the number of a record and a place in that; so fields can be missing, shorter or longer too.
  * The board has the real plug-ins and the interpreter; RAM is empty.  A state that is taken runs for a moment, so
  * that devices look at their rings, and is saved again. */
 #ifndef _GNU_SOURCE
@@ -23,10 +24,18 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 extern const unsigned long fuzz_inputs;
 const unsigned long fuzz_inputs = 200; /* some milliseconds each: see driver.c */
 
-enum { CHANGES_MAX = 64, EDIT = 8, BASE_MAX = 1 << 20 };
+enum { CHANGES_MAX = 64, EDIT = 8, BASE_MAX = 1 << 20, HEAD = 8, RECORDS_MAX = 8192 };
+enum { IGNORABLE = 1, GROUP = 2 };
 
 static uint8_t *base;
 static size_t base_len;
+/* Records of the base, those in groups behind their group.  A record is u16 tag, u16 flags, u32 length, contents. */
+static struct record {
+    uint32_t at, len; /* of the contents */
+    uint32_t after;   /* length with header of the next one in the same group, 0: none */
+    bool group;
+} records[RECORDS_MAX];
+static unsigned nrecords;
 static char plugins[3][4096];
 static const char *dirs[4];
 
@@ -120,11 +129,83 @@ static int restore(const uint8_t *state, size_t len, char *msg, size_t msg_len)
 
 /* ---- inputs --------------------------------------------------------------------------------------------------- */
 
+static void find_records(uint32_t at, uint32_t end)
+{
+    struct record *last = NULL;
+
+    while (at + HEAD <= end && nrecords < RECORDS_MAX) {
+        struct record *r = &records[nrecords++];
+
+        *r = (struct record){ .at = at + HEAD, .group = base[at + 2] & GROUP };
+        memcpy(&r->len, base + at + 4, 4);
+        if (last)
+            last->after = HEAD + r->len;
+        last = r;
+        if (r->group)
+            find_records(r->at, r->at + r->len);
+        at = r->at + r->len;
+    }
+}
+
+/* One that is overlooked, and has a tag of its own. */
+static void put_ignored(uint8_t *s, uint32_t at, unsigned tag, uint32_t len, unsigned group)
+{
+    s[at] = (uint8_t)tag;
+    s[at + 1] = (uint8_t)(0x70 | (tag >> 8 & 15));
+    s[at + 2] = (uint8_t)(IGNORABLE | group);
+    s[at + 3] = 0;
+    memcpy(s + at + 4, &len, 4);
+}
+
+static void change_record(uint8_t *s, const uint8_t *e)
+{
+    unsigned n = (e[1] | e[2] << 8) % nrecords;
+    const struct record *r = &records[n];
+    uint32_t val, len;
+
+    memcpy(&val, e + 4, 4);
+    switch (e[0] % 8) {
+    case 0: put_ignored(s, r->at - HEAD, n, r->len, r->group ? GROUP : 0); break;
+    case 1:
+    case 2:
+        if (r->len && !r->group)
+            s[r->at + e[3] % r->len] = e[4];
+        break;
+    case 3:
+        if (!r->group)
+            memset(s + r->at, e[4], r->len);
+        break;
+    case 4:
+        if (!r->group)
+            memcpy(s + r->at, e + 4, r->len < 4 ? r->len : 4);
+        break;
+    case 5: /* shorter */
+        if (r->group || r->len < HEAD)
+            break;
+        len = val % (r->len - HEAD + 1);
+        put_ignored(s, r->at + len, n, r->len - HEAD - len, 0);
+        memcpy(s + r->at - 4, &len, 4);
+        break;
+    case 6: /* longer, by its neighbour */
+        if (r->group || !r->after)
+            break;
+        len = r->len + r->after;
+        memcpy(s + r->at - 4, &len, 4);
+        break;
+    case 7: s[r->at - HEAD] = e[4]; break; /* another one */
+    }
+}
+
 static void change(uint8_t *s, size_t *len, const uint8_t *e)
 {
     size_t at = (size_t)(e[1] | e[2] << 8 | e[3] << 16) % base_len, from;
     uint32_t val;
 
+    if (e[0] >= 128) {
+        if (*len == base_len)
+            change_record(s, e);
+        return;
+    }
     memcpy(&val, e + 4, 4);
     from = val % base_len;
     if (at + 16 > *len)
@@ -181,6 +262,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         exit(1);
     }
     fclose(f);
+    find_records(0, (uint32_t)base_len);
     for (unsigned i = 0; i < 2; i++) {
         snprintf(plugins[i], sizeof(plugins[i]), "%.4000s/plugins/core-vdevs/%s/.libs", build ? build : ".",
                  i ? "synthetic" : "emulated");

@@ -15,7 +15,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-enum { CLIENTS = 6 };
+enum { CLIENTS = 6, BIG = 16384 };
 
 static const uint8_t tail[12] = { 0xcb, 0xfa, 0xe6, 0x11, 0xbd, 0x58,
                                   0x64, 0x00, 0x6a, 0x79, 0x86, 0xd3 };
@@ -77,7 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             break;
         case 2:
             if (*fd >= 0)
-                (void)!read(*fd, text, sizeof(text));
+                for (size = op & 0x80 ? 1000 : 1; size && read(*fd, text, sizeof(text)) > 0; size--)
+                    ;
             break;
         case 3:
             if (*fd >= 0 && !(op & 0x10)) {
@@ -102,7 +103,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
                 (void)mobo_fake_vmbus_open(dev, n, NULL);
             break;
         case 7:
-        case 8: /* a packet */
+        case 8: /* a packet, or more than a program takes that does not read */
+            if (op >= 200) {
+                static uint8_t big[8 + BIG];
+
+                wire_put(big, 1, 4);
+                wire_put(big + 4, BIG, 4);
+                for (size = take(&in, 1) % 64; size && channels && mobo_fake_vmbus_offer(dev, n); size--)
+                    mobo_fake_vmbus_queue(dev, n, MOBO_VMBUS_INBAND, 0, 0, NULL, 0, big, sizeof(big));
+                if (channels && mobo_fake_vmbus_offer(dev, n))
+                    mobo_fake_vmbus_signal(dev, n);
+                break;
+            }
             size = take(&in, 1);
             wire_put(m, op & 0x80 ? take(&in, 4) : 1, 4);
             wire_put(m + 4, op & 0x40 ? take(&in, 4) : size, 4);
@@ -136,6 +148,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         if (client[i] >= 0)
             close(client[i]);
     close(server);
+    free(mobo_fake_inspect(dev));
     mobo_fake_destroy(f);
     a = address(folder, "_7");
     unlink(a.sun_path);

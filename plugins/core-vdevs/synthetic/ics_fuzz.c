@@ -101,6 +101,58 @@ static void give_pages(struct input *in)
         say(MOBO_VMBUS_INBAND, 0, m, 8);
 }
 
+/* A balloon driver that adds of the memory that it was offered, and gives of what was added. */
+static void add_memory(struct input *in)
+{
+    uint8_t m[16 + 8] = { 0 };
+    unsigned how = take(in, 1), blocks = how % 4, pages = how & 4 ? take(in, 2) : 0;
+
+    if (how & 8) {
+        wire_put(m, 7, 2);
+        wire_put(m + 2, 24, 2);
+        wire_put(m + 12, 1u << 1 | (how >> 4 & 1), 4);
+        wire_put(m + 16, ((1 << 20) + blocks * 32768 + pages) | (uint64_t)take(in, 2) << 40, 8);
+        say(MOBO_VMBUS_INBAND, 0, m, 24);
+        return;
+    }
+    wire_put(m, 11, 2);
+    wire_put(m + 2, 16, 2);
+    wire_put(m + 8, blocks * 32768 + pages, 4);
+    wire_put(m + 12, 1, 4);
+    say(MOBO_VMBUS_INBAND, 0, m, 16);
+}
+
+/* A service that answers with what was asked for: a pair, addresses, the next heartbeat. */
+static void tell(struct input *in, const char *type)
+{
+    enum { BODY = 28, PAIR = BODY + 8 };
+    static const uint16_t texts[] = { PAIR + 12, PAIR + 524, BODY + 260, BODY + 2308, BODY + 4356, BODY + 5380 };
+    static const uint8_t types[] = { 1, 4, 8, 0 };
+    unsigned how = take(in, 1), times = how & 0x80 ? 1 + take(in, 1) % 80 : 1;
+    uint8_t text[2][32];
+
+    take_bytes(in, text[0], how & 31);
+    take_bytes(in, text[1], how >> 2 & 31);
+    while (times-- && last_len >= BODY) {
+        last[25] = 5;
+        wire_put(last + 20, 0, 4);
+        if (!strcmp(type, "heartbeat"))
+            wire_put(last + BODY, wire_get(last + BODY, 8) + 1, 8);
+        for (unsigned i = 0; i < 6; i++) {
+            unsigned n = i % 2 ? how >> 2 & 31 : how & 31;
+
+            if (texts[i] + n <= last_len)
+                memcpy(last + texts[i], text[i % 2], n);
+        }
+        if (PAIR + 12 <= last_len && last_len < BODY + 4096) {
+            wire_put(last + PAIR, types[how >> 5 & 3], 4);
+            wire_put(last + PAIR + 4, how & 31, 4);
+            wire_put(last + PAIR + 8, how >> 2 & 31, 4);
+        }
+        say(MOBO_VMBUS_INBAND, 0, last, last_len);
+    }
+}
+
 /* Keys or movements of somebody. */
 static void inject(struct input *in, const char *type)
 {
@@ -124,40 +176,74 @@ static void inject(struct input *in, const char *type)
     }
 }
 
-static void command(unsigned n)
+static void command(const char *type, unsigned n)
 {
-    static const char *const all[][2] = {
-        { "shutdown", "" },
-        { "reboot", "force now" },
-        { "sync", "" },
-        { "type", "Hello, World\n" },
-        { "key", "ctrl+alt+delete" },
-        { "down", "shift" },
-        { "move", "1 2" },
-        { "click", "left" },
-        { "wheel", "-3" },
-        { "take", "1M" },
-        { "target", "8M" },
-        { "give", "" },
-        { "take", "64K" },
-        { "give", "4K" },
-        { "freeze", "" },
-        { "thaw", "" },
-        { "set", "external a b" },
-        { "get", "guest a" },
-        { "delete", "external a" },
-        { "get-ip", "{0}" },
-        { "set-ip", "{0} 1.2.3.4 255.0.0.0" },
-        { "refresh", "" },
-        { "copy", "/proc/version /tmp/x" },
-        { "copy", "/etc/passwd /tmp/x overwrite" },
-        { "cancel", "" },
+    static const struct {
+        const char *type, *verb, *arg;
+    } all[] = {
+        { "shutdown", "shutdown", "" },
+        { "shutdown", "reboot", "force now" },
+        { "shutdown", "hibernate", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80 \xff" },
+        { "timesync", "sync", "" },
+        { "synthkbd", "type", "Hello, World\n" },
+        { "synthkbd", "key", "ctrl+alt+delete" },
+        { "synthkbd", "down", "shift" },
+        { "synthkbd", "up", "shift" },
+        { "synthmouse", "move", "1 2" },
+        { "synthmouse", "click", "left" },
+        { "synthmouse", "wheel", "-3" },
+        { "balloon", "take", "1M" },
+        { "balloon", "take", "15M" },
+        { "balloon", "take", "64K" },
+        { "balloon", "target", "8M" },
+        { "balloon", "target", "100M" },
+        { "balloon", "target", "272M" },
+        { "balloon", "give", "" },
+        { "balloon", "give", "4K" },
+        { "balloon", "give", "1x" },
+        { "vss", "freeze", "" },
+        { "vss", "thaw", "" },
+        { "kvp", "set", "external a b" },
+        { "kvp", "get", "guest a" },
+        { "kvp", "get", "external k" },
+        { "kvp", "delete", "external a" },
+        { "kvp", "get-ip", "{0}" },
+        { "kvp", "get-ip", "{0} ipv6" },
+        { "kvp", "set-ip", "{0} 1.2.3.4 255.0.0.0" },
+        { "kvp", "set-ip", "{0} fe80::1 64 :: ::1" },
+        { "kvp", "set-ip", "{0} dhcp" },
+        { "kvp", "refresh", "" },
+        { "fcopy", "copy", "/proc/version /tmp/x" },
+        { "fcopy", "copy", "/etc/passwd /tmp/x overwrite" },
+        { "fcopy", "copy", "/proc/self/exe \"/tmp/a b/x\" create-path" },
+        { "fcopy", "copy", "/proc/self /tmp/x" },
+        { "fcopy", "cancel", "" },
+        { "", "dance", "" },
     };
     char ret[200] = "";
+    unsigned i = 0;
 
-    n %= sizeof(all) / sizeof(all[0]);
-    mobo_fake_command(dev, all[n][0], all[n][1], ret, sizeof(ret));
+    for (n %= 16;; i = (i + 1) % (sizeof(all) / sizeof(all[0]))) /* of those that this device knows, and one */
+        if ((!*all[i].type || !strcmp(all[i].type, type)) && !n--)
+            break;
+    mobo_fake_command(dev, all[i].verb, all[i].arg, ret, sizeof(ret));
     drain();
+}
+
+/* What a device saves it takes, and it is the same then. */
+static void restore_same(void)
+{
+    uint8_t *a, *b;
+    size_t la, lb;
+
+    if (mobo_fake_save(dev, (void **)&a, &la))
+        abort();
+    if (mobo_fake_restore(dev, a, la) || mobo_fake_save(dev, (void **)&b, &lb) || la != lb || memcmp(a, b, la)) {
+        fprintf(stderr, "its own state is not taken, or another one then: %s\n", mobo_fake_error(f));
+        abort();
+    }
+    free(a);
+    free(b);
 }
 
 static void restore_mutated(struct input *in)
@@ -178,16 +264,20 @@ static void restore_mutated(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static const char *const balloon_params[] = { "minimum=1M", NULL };
+    static const char *const balloon_params[] = { "minimum=1M", "maximum=272M", NULL };
+    static const char *const fixed_params[] = { "minimum=1M", NULL };
+    static const char *const kvp_params[] = { "values=a=b, c=d", "host-values=e=f", NULL };
     static uint8_t raw[PACKET_MAX];
     struct input in = { data, len };
     const char *type = mobo_vdev_descriptor.type;
+    const char *const *params = !strcmp(type, "balloon") ? (len % 4 ? fixed_params : balloon_params)
+                                : !strcmp(type, "kvp")   ? kvp_params
+                                                         : NULL;
     char *text;
     uint32_t n;
 
     f = mobo_fake_create();
-    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut",
-                        strcmp(type, "balloon") ? NULL : balloon_params);
+    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut", params);
     if (!dev)
         abort();
     last_len = 0;
@@ -195,7 +285,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     mobo_fake_vmbus_signal(dev, 0);
     drain();
     for (unsigned steps = 0; in.left && steps < 400; steps++) {
-        switch (take(&in, 1) % 13) {
+        unsigned what = take(&in, 1);
+
+        switch (what < 195 ? what % 13 : 13 + what % 5) {
         case 0: hello(type); break;
         case 1:
         case 2: /* an answer, with a few bytes changed */
@@ -232,7 +324,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             mobo_fake_vmbus_signal(dev, 0);
             break;
         case 8:
-        case 9: command(take(&in, 1)); break;
+        case 9: command(type, take(&in, 1)); break;
         case 10:
             mobo_fake_vmbus_room(dev, 0, take(&in, 1) % 4 ? UINT32_MAX : take(&in, 1) % 3);
             break;
@@ -243,6 +335,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             else
                 give_pages(&in);
             break;
+        case 13:
+        case 14:
+            if (!strcmp(type, "balloon"))
+                add_memory(&in);
+            else
+                tell(&in, type);
+            break;
+        case 15: restore_same(); break;
+        case 16: mobo_fake_wall(f, (int64_t)take64(&in, 8) / 2); break;
+        case 17:
+            mobo_fake_pause(f);
+            restore_same();
+            mobo_fake_resume(f);
+            break;
         }
         drain();
     }
@@ -252,7 +358,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         abort();
     free(text);
     mobo_fake_reset(f);
-    if (mobo_fake_roundtrip(dev)) {
+    restore_same();
+    /* A restore a byte of the state takes more time than all else. */
+    if (len % 16 == 1 && mobo_fake_roundtrip(dev)) {
         fprintf(stderr, "%s\n", mobo_fake_error(f));
         abort();
     }

@@ -3,6 +3,7 @@
  * fills up, commands of people, saved states with changed bytes. */
 #include <errno.h>
 #include <mobo/vdev.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static struct mobo_fake *f;
 static struct mobo_vdev *dev;
+static bool changed; /* a state with changed bytes was taken: it may have any transaction */
 static uint64_t transaction;
 static uint64_t lent[64];
 static unsigned nlent;
@@ -37,7 +39,7 @@ static void drain(void)
         struct mobo_vmbus_packet p = { .size = sizeof(p) };
 
         while (mobo_fake_vmbus_recv(dev, ch, &p)) {
-            if (p.type == MOBO_VMBUS_COMPLETION && p.transaction > transaction)
+            if (p.type == MOBO_VMBUS_COMPLETION && p.transaction > transaction && !changed)
                 abort();
             if (p.type != MOBO_VMBUS_XFER_PAGES)
                 continue;
@@ -167,6 +169,52 @@ static void send_packets(struct input *in, unsigned ch)
     rndis(ch, 0, split ? 1 : UINT32_MAX, split, at - split);
 }
 
+/* A TCP packet that is right and larger than a frame, to be cut. */
+static void send_large(struct input *in, unsigned ch)
+{
+    enum { HEAD = 60, L3 = 14 };
+    static uint8_t b[16384];
+    uint32_t how = take(in, 1), n = take(in, 2) % 12000, l4 = L3 + (how & 1 ? 40 : 20), at;
+    uint8_t *f8 = b + HEAD;
+
+    memset(b, 0, sizeof(b));
+    f8[0] = 2;
+    f8[L3 - 2] = how & 1 ? 0x86 : 0x08;
+    f8[L3 - 1] = how & 1 ? 0xdd : 0;
+    f8[L3] = how & 1 ? 0x60 : 0x45;
+    f8[how & 1 ? L3 + 6 : L3 + 9] = 6;
+    f8[l4 + 12] = (uint8_t)(how & 2 ? take(in, 1) : 0x50);
+    f8[l4 + 13] = (uint8_t)take(in, 1);
+    wire_put(b, 1, 4);
+    wire_put(b + 4, HEAD + l4 + 20 + n, 4);
+    wire_put(b + 8, HEAD - 8, 4);
+    wire_put(b + 12, l4 + 20 + n, 4);
+    wire_put(b + 28, 36, 4);
+    wire_put(b + 32, how & 4 ? 16 : 0, 4);
+    wire_put(b + 44, 16, 4);
+    wire_put(b + 48, 2, 4);
+    wire_put(b + 52, 12, 4);
+    wire_put(b + 56, take(in, 2) % 2000, 4);
+    if (how & 8)
+        mobo_fake_net_room(dev, 0, take(in, 1) % 4);
+    n += HEAD + l4 + 20;
+    at = n < 6144 ? n : 6144; /* what a section holds */
+    memcpy(mobo_fake_ram(f) + SEND_AT + 6144, b, at);
+    memcpy(mobo_fake_ram(f) + DATA, b + at, n - at);
+    rndis(ch, 0, 1, at, n - at);
+}
+
+/* The guest asks for more channels, and opens those it gets. */
+static void more_channels(struct input *in)
+{
+    unsigned how = take(in, 1);
+
+    nvsp(0, 133, 1, 1 + how % 4, 0);
+    for (unsigned ch = 1; ch < mobo_fake_vmbus_count(dev); ch++)
+        if (mobo_fake_vmbus_offer(dev, ch) && !(how >> 2 >> ch & 1))
+            mobo_fake_vmbus_open(dev, ch, NULL);
+}
+
 static void send_control(struct input *in, unsigned ch)
 {
     static const uint32_t oids[] = { 0x1010e,    0x10204,    0x1021b,    0xfc01020c,
@@ -212,23 +260,30 @@ static void give_back(struct input *in, unsigned ch)
     mobo_fake_vmbus_send(dev, ch, MOBO_VMBUS_COMPLETION, 0, t, NULL, 0, done, sizeof(done));
 }
 
+/* The channels that were open are open again, or none of them. */
 static void restore(struct input *in)
 {
+    unsigned n = take(in, 1) % 8, how;
     uint8_t *buf;
     size_t len;
 
     mobo_fake_pause(f);
     if (mobo_fake_save(dev, (void **)&buf, &len))
         abort();
-    for (unsigned n = take(in, 1) % 8; n && len; n--) {
+    changed |= n > 0;
+    for (unsigned i = n; i && len; i--) {
         size_t at = take(in, 2) % len;
 
         buf[at] = (uint8_t)take(in, 1);
     }
-    if (take(in, 1) & 1)
+    how = take(in, 1);
+    if (how & 1)
         len -= take(in, 1) % (len + 1);
     mobo_fake_reset(f);
-    mobo_fake_restore(dev, buf, len);
+    if (mobo_fake_restore(dev, buf, len) && !n && !(how & 1))
+        abort(); /* its own state */
+    for (unsigned ch = 0; how & 2 && ch < mobo_fake_vmbus_count(dev); ch++)
+        mobo_fake_vmbus_restored(dev, ch);
     mobo_fake_resume(f);
     free(buf);
 }
@@ -249,6 +304,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         abort();
     transaction = 1000;
     nlent = 0;
+    changed = false;
     hello(0, 1);
     for (unsigned steps = 0; in.left && steps < 200; steps++) {
         unsigned count = mobo_fake_vmbus_count(dev), ch = 0, what = take(&in, 1);
@@ -284,7 +340,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         case 12: mobo_fake_net_event(dev, 0, take(&in, 1) % 4); break;
         case 13: send_control(&in, ch); break;
         case 14: mobo_fake_net_send(dev, 0, frame, make_frame(&in, frame)); break;
-        default: send_packets(&in, ch); break;
+        default:
+            if ((what & 0x30) == 0x30)
+                send_large(&in, ch);
+            else if ((what & 0x30) == 0x20)
+                more_channels(&in);
+            else
+                send_packets(&in, ch);
+            break;
         }
         if (what & 0x40)
             mobo_fake_work(f);

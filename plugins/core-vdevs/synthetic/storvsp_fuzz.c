@@ -3,6 +3,7 @@
  * people, saved states with changed bytes. */
 #include <errno.h>
 #include <mobo/vdev.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ static struct mobo_fake *f;
 static struct mobo_vdev *dev;
 static uint8_t disk[DISK_LEN];
 static uint64_t transaction;
+static bool changed; /* a state with changed bytes was taken: it may have any transaction */
 
 /* Answers are complete, and to something that was asked. */
 static void drain(void)
@@ -25,7 +27,7 @@ static void drain(void)
         struct mobo_vmbus_packet p = { .size = sizeof(p) };
 
         while (mobo_fake_vmbus_recv(dev, ch, &p)) {
-            if (p.type == MOBO_VMBUS_COMPLETION && p.transaction > transaction)
+            if (p.type == MOBO_VMBUS_COMPLETION && p.transaction > transaction && !changed)
                 abort();
             if (p.len != 64 && p.len != 48)
                 abort();
@@ -107,25 +109,92 @@ static void send_raw(struct input *in, unsigned ch)
     mobo_fake_vmbus_send(dev, ch, type, take(in, 1) & 1, ++transaction, d, dlen, p, len);
 }
 
+/* The channels that were open are open again, or none of them. */
 static void restore(struct input *in)
 {
+    unsigned n = take(in, 1) % 8, how;
     uint8_t *buf;
     size_t len;
 
     mobo_fake_pause(f);
     if (mobo_fake_save(dev, (void **)&buf, &len))
         abort();
-    for (unsigned n = take(in, 1) % 8; n && len; n--) {
+    changed |= n > 0;
+    for (unsigned i = n; i && len; i--) {
         size_t at = take(in, 2) % len;
 
         buf[at] = (uint8_t)take(in, 1);
     }
-    if (take(in, 1) & 1)
+    how = take(in, 1);
+    if (how & 1)
         len -= take(in, 1) % (len + 1);
     mobo_fake_reset(f);
-    mobo_fake_restore(dev, buf, len);
+    if (mobo_fake_restore(dev, buf, len) && !n && !(how & 1))
+        abort(); /* its own state */
+    for (unsigned ch = 0; how & 2 && ch < mobo_fake_vmbus_count(dev); ch++)
+        mobo_fake_vmbus_restored(dev, ch);
     mobo_fake_resume(f);
     free(buf);
+}
+
+/* A request that is right, which may have to wait: for space on the host, or for room for its answer. */
+static void send_sound(struct input *in, unsigned ch)
+{
+    uint8_t how = (uint8_t)take(in, 1), p[64] = { 3 }, d[16 + 16] = { 0 }, *cdb = p + 12 + 16;
+    uint8_t *mem = mobo_fake_ram(f) + DATA;
+    uint32_t one = 1, len = 512 * (1 + take(in, 1) % 16);
+    uint64_t pfn = DATA / 4096;
+
+    p[12 + 8] = 10;
+    p[12 + 9] = 20;
+    switch (how & 3) {
+    case 0: /* READ and WRITE */
+        cdb[0] = how & 4 ? 0x2a : 0x28;
+        cdb[5] = (uint8_t)take(in, 1);
+        cdb[8] = (uint8_t)(len / 512);
+        break;
+    case 1: /* PERSISTENT RESERVE OUT */
+        cdb[0] = 0x5f;
+        cdb[1] = (uint8_t)(take(in, 1) % 8);
+        cdb[2] = (uint8_t)(take(in, 1) % 10);
+        cdb[8] = (uint8_t)(len = 24);
+        memset(mem, 0, len);
+        mem[7] = (uint8_t)(take(in, 1) % 2);
+        mem[15] = (uint8_t)(take(in, 1) % 2);
+        break;
+    case 2: /* READ DVD STRUCTURE */
+        p[12 + 7] = 9;
+        p[12 + 8] = 12;
+        cdb[0] = 0xad;
+        cdb[6] = (uint8_t)(take(in, 1) % 2);
+        cdb[7] = (uint8_t)(take(in, 1) % 6);
+        cdb[8] = (uint8_t)(len >> 8);
+        break;
+    case 3: /* UNMAP */
+        cdb[0] = 0x42;
+        cdb[8] = (uint8_t)(len = 24);
+        memset(mem, 0, len);
+        mem[1] = 22;
+        mem[3] = 16;
+        mem[15] = (uint8_t)take(in, 1);
+        mem[19] = (uint8_t)take(in, 1);
+        break;
+    }
+    p[12 + 10] = cdb[0] == 0x28 || cdb[0] == 0xad;
+    memcpy(p + 12 + 12, &len, 4);
+    memcpy(d + 4, &one, 4);
+    memcpy(d + 8, &len, 4);
+    for (unsigned i = 0; i < 2; i++, pfn++)
+        memcpy(d + 16 + 8 * i, &pfn, 8);
+    if (how & 0x10)
+        mobo_fake_disk_fail(f, "disk", MOBO_BLOCK_WRITE, -ENOSPC);
+    if (how & 0x20)
+        mobo_fake_vmbus_room(dev, ch, 0);
+    mobo_fake_vmbus_send(dev, ch, MOBO_VMBUS_GPA_DIRECT, 1, ++transaction, d, len > 4096 ? 32 : 24, p, 64);
+    if (how & 0x40) {
+        mobo_fake_work(f);
+        restore(in);
+    }
 }
 
 static void command(unsigned n)
@@ -145,6 +214,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     static const char *const params[] = { "image=disk", "lun1=disk",        "lun9=disc",
                                           "channels=3", "max-transfer=64K", NULL };
+    static const char *const ide_params[] = { "form=ide", "image=disk", NULL };
     static const uint16_t versions[] = { 0x0602, 0x0200, 0x0402, 0x0501 };
     static const int errors[] = { -EIO, -ENOSPC, -ENOMEM, -EINVAL };
     struct mobo_block_info di = { .size = sizeof(di),
@@ -163,10 +233,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     f = mobo_fake_create();
     mobo_fake_disk(f, "disk", disk, &di);
     mobo_fake_disk(f, "disc", disk, &ci);
-    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut", params);
+    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "dut", len % 8 ? params : ide_params);
     if (!dev)
         abort();
     transaction = 0;
+    changed = false;
     hello(versions[0]);
     for (unsigned steps = 0; in.left && steps < 200; steps++) {
         unsigned count = mobo_fake_vmbus_count(dev), ch = 0, what = take(&in, 1);
@@ -197,7 +268,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             break;
         case 10: mobo_fake_work(f); break;
         case 11: mobo_fake_vmbus_room(dev, ch, take(&in, 1) & 1 ? UINT32_MAX : take(&in, 1)); break;
-        default: send_srb(&in, ch); break;
+        default:
+            if ((what & 0x3f) == 0x3c)
+                send_sound(&in, ch);
+            else
+                send_srb(&in, ch);
+            break;
         }
         if (what & 0x40)
             mobo_fake_work(f);

@@ -54,7 +54,7 @@ static void sample(void *ctx, uint64_t now)
 
     now = t->host->clock_ns(t->dev); /* both read at one moment */
     offset = wall - (int64_t)now;
-    jump = offset - t->s.offset_ns;
+    jump = (int64_t)((uint64_t)offset - (uint64_t)t->s.offset_ns); /* a saved state may say anything */
     /* a pause, a restore elsewhere, or somebody set the host's clock */
     if (t->s.samples && (jump > JUMP_NS || jump < -JUMP_NS))
         t->s.sync_wanted = 1;
