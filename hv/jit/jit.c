@@ -983,7 +983,7 @@ static void regroup(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
 
-    if (now_kcycles() - j->ungrouped_at < JIT_REGROUP)
+    if (now_kcycles() - j->ungrouped_at < (j->small ? 256 : JIT_REGROUP))
         return;
     while (j->nungrouped) {
         uint64_t phys = j->ungrouped[--j->nungrouped];
