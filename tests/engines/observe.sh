@@ -67,7 +67,7 @@ if command -v gdb >/dev/null; then
     for try in 1 2 3 4 5; do
         timeout 60 gdb -p $vm -batch -nx -ex 'set pagination off' -ex 'set debuginfod enabled off' -ex 'thread apply all backtrace 8' >gdb.out 2>&1
         ! grep -q 'ptrace: Operation not permitted' gdb.out || break
-        ! grep -q 'guest_k32_1000' gdb.out || break
+        ! grep -q '#0 .* in guest_k32_1000[24]' gdb.out || break
     done
     if grep -q 'ptrace: Operation not permitted' gdb.out; then
         n=$((n + 2)); echo "ok $((n - 1)) - gdb # SKIP may not attach"; echo "ok $n - gdb # SKIP"
