@@ -88,36 +88,25 @@ void tr_unequal(struct tr *t, uint64_t v)
     }
 }
 
-/* The guest goes to the address in rcx, which is @rip in this code: set the bias to what makes it so.  The flags stay when
- * they are @live. */
-static void entered_at(struct tr *t, uint64_t rip, bool jc, unsigned live)
+/* The guest goes to the address in rcx, which is @rip in this code: set the bias to what makes it so.  The flags stay: who goes
+ * elsewhere in the end may need them, whatever this code does. */
+static void entered_at(struct tr *t, uint64_t rip, bool jc)
 {
-    bool by_flags = !live && (t->floating || !t->m64 || fits32((int64_t)rip));
-    struct hop m = h_reg(T0);
     struct cold *c;
-    uint8_t *no, *ok = NULL;
+    uint8_t *no, *ok;
 
-    if (t->floating && by_flags)
-        e_alu_load(E, 1, 0, T0, h_abs(&t->j->neg_bias));
-    if (by_flags) {
-        e_op(E, t->m64 ? E_W : 0, 0, 0x81, 7, &m); /* cmp rcx, imm32 */
-        e4(E, (uint32_t)rip);
-        no = e_jcc(E, CC_NE);
+    if (t->floating) {
+        e_mov_load(E, T1, h_abs(&t->j->neg_bias));
+        e_lea(E, T0, h_sib(T0, T1, 0, -(int32_t)rip));
+        ok = e_jrcxz(E);
     } else {
-        if (t->floating) {
-            e_mov_load(E, T1, h_abs(&t->j->neg_bias));
-            e_lea(E, T0, h_sib(T0, T1, 0, -(int32_t)rip));
-            ok = e_jrcxz(E);
-        } else {
-            ok = equal(t, rip);
-        }
-        no = e_jmp(E);
-        e_bind8(E, ok);
+        ok = equal(t, rip);
     }
+    no = e_jmp(E);
+    e_bind8(E, ok);
     c = tr_cold_new(t, t->floating ? COLD_BIAS : COLD_UNEQUAL, no);
     c->target = rip;
     c->jc = jc;
-    c->whole = by_flags;
     c->again = E->p;
 }
 
@@ -131,7 +120,7 @@ static bool by_host(const struct tr *t)
  * called, and no more than the stack of returns holds before return_room polls. */
 static void return_point(struct tr *t, uint64_t next)
 {
-    entered_at(t, next, true, t->j->exact ? (unsigned)F_ALL : tr_peek(t, next));
+    entered_at(t, next, true);
     tr_link_to(t, e_jmp(E), next);
     if (t->floating) /* the bias is another than at the call, perhaps: what is there has to be looked up */
         t->cold[t->ncold - 1].flags &= (uint8_t)~JS_SAMEPAGE;
@@ -407,7 +396,7 @@ void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
 
     /* From an indirect branch: rcx is where the guest goes. */
     b->ind = off_of(t, E->p);
-    entered_at(t, t->rip, false, live);
+    entered_at(t, t->rip, false);
     b->known = off_of(t, E->p);
     if (!t->loop_polls)
         tr_poll(t, t->rip, live);

@@ -35,7 +35,6 @@ struct cold {
     uint32_t slot;
     bool jc;                   /* unequal: by the jump cache, not by C */
     bool keep_flags;           /* slot, stack, fixed */
-    bool whole;                /* unequal, bias: rcx is the address (less the bias), the entry's is not taken off */
     bool host;                 /* slot: holds the host page */
     uint64_t target;           /* link, exit, unequal, bias: guest address, canonical */
     uint8_t align;

@@ -201,21 +201,15 @@ static void emit_cold(struct tr *t, uint8_t *tail)
             e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
             break;
         case COLD_UNEQUAL: /* rcx is something else */
-            if (!c->whole)
-                tr_unequal(t, c->target);
+            tr_unequal(t, c->target);
             if (c->jc)
                 tr_jmp_indirect(t);
             else
                 e_bind(e_jmp(E), thunk_rw(t, t->j->t_dispatch));
             break;
         case COLD_BIAS:
-            if (c->whole) {
-                e_lea(E, T0, h_mem(T0, -(int32_t)c->target));
-                e1(E, 0xeb), e1(E, 4);
-            }
             e4(E, (uint32_t)c->target);
-            if (!c->whole)
-                e_bind(c->from, E->p);
+            e_bind(c->from, E->p);
             e_bind(e_call(E), thunk_rw(t, t->j->t_bias));
             e_bind(e_jmp(E), c->again);
             break;
