@@ -356,8 +356,7 @@ static void count_run(struct tr *t, unsigned live)
 
     *runs = t->hot ? JIT_TRY : t->warm ? JIT_HOT : JIT_WARM;
     if (!live) {
-        m.last = true;
-        e_op(E, 0, 0, 0xff, 1, &m);           /* dec dword */
+        e_op_last(E, 0, 0, 0xff, 1, m);       /* dec dword */
         tr_cold_new(t, COLD_HOT, e_jcc(E, CC_E));
     } else {
         e_mov_load32(E, T0, m);

@@ -145,26 +145,17 @@ static inline void e_vex(struct emit *e, unsigned w, unsigned pp, unsigned l, un
 
 /* ---- what the translator's own sequences use ---- */
 
-static inline void e_mov_load(struct emit *e, unsigned r, struct hop m)
+/* An instruction without an immediate. */
+static inline void e_op_last(struct emit *e, unsigned fl, unsigned map, unsigned opcode, unsigned reg, struct hop m)
 {
     m.last = true;
-    e_op(e, E_W, 0, 0x8b, r, &m);
+    e_op(e, fl, map, opcode, reg, &m);
 }
-static inline void e_mov_load32(struct emit *e, unsigned r, struct hop m)
-{
-    m.last = true;
-    e_op(e, 0, 0, 0x8b, r, &m);
-}
-static inline void e_mov_store(struct emit *e, struct hop m, unsigned r)
-{
-    m.last = true;
-    e_op(e, E_W, 0, 0x89, r, &m);
-}
-static inline void e_mov_store32(struct emit *e, struct hop m, unsigned r)
-{
-    m.last = true;
-    e_op(e, 0, 0, 0x89, r, &m);
-}
+
+static inline void e_mov_load(struct emit *e, unsigned r, struct hop m) { e_op_last(e, E_W, 0, 0x8b, r, m); }
+static inline void e_mov_load32(struct emit *e, unsigned r, struct hop m) { e_op_last(e, 0, 0, 0x8b, r, m); }
+static inline void e_mov_store(struct emit *e, struct hop m, unsigned r) { e_op_last(e, E_W, 0, 0x89, r, m); }
+static inline void e_mov_store32(struct emit *e, struct hop m, unsigned r) { e_op_last(e, 0, 0, 0x89, r, m); }
 static inline void e_mov_rr(struct emit *e, unsigned d, unsigned s)
 {
     struct hop m = h_reg(s);
@@ -224,8 +215,7 @@ static inline void e_alu_imm(struct emit *e, unsigned w, unsigned row, struct ho
 }
 static inline void e_alu_load(struct emit *e, unsigned w, unsigned row, unsigned r, struct hop m)
 {
-    m.last = true;
-    e_op(e, w ? E_W : 0, 0, row << 3 | 3, r, &m);
+    e_op_last(e, w ? E_W : 0, 0, row << 3 | 3, r, m);
 }
 /* Jumps: @return the place of the rel32, to be bound later. */
 static inline uint8_t *e_jcc(struct emit *e, unsigned cc) { e1(e, 0x0f); e1(e, 0x80 | cc); e4(e, 0); return e->p - 4; }

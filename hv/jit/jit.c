@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #include "hv/infra.h"
 #include "hv/interp/interp.h"
@@ -61,6 +60,34 @@ static void patch_jmp(struct jit *j, uint32_t at, uint32_t to)
     memcpy(j->rw + at + 1, &d, 4);
 }
 
+/* What pext makes of an address and mask_known, which has the low bits of JIT_KNOWN's in its lower part. */
+static unsigned known_index(const struct jit *j, uint64_t rip)
+{
+    uint64_t low = j->mask_known & 0xffff, high = j->mask_known >> 16;
+
+    return (unsigned)((rip & low) >> 4 | (rip >> 16 & high) << __builtin_popcountll(low));
+}
+
+/* Entry @i matches nothing: its address is one that has its place elsewhere. */
+static void known_none(struct jit *j, unsigned i)
+{
+    j->known[i] = (struct jknown){ .neg_tag = 0 - ((uint64_t)(~i & 1) << 4) };
+}
+
+/* No entry of known[] leads to @b: its poll and its look at the page do not keep flags that only @b has no use for. */
+static void known_forget(struct jit *j, const struct jblock *b)
+{
+    uint64_t high = b->floating ? j->mask_known >> 16 : 0; /* bits of RIP that count, and are any when it floats */
+    uint32_t host = (uint32_t)(uintptr_t)(j->rx + b->known);
+
+    for (uint64_t i = 0; i <= high; i++) {
+        unsigned n = known_index(j, b->rip ^ i << 16);
+
+        if (j->known[n].host == host)
+            known_none(j, n);
+    }
+}
+
 /* Whoever leads to @b goes through C again. */
 static void unlink_all(struct jit *j, struct jblock *b)
 {
@@ -83,6 +110,7 @@ static void unlink_all(struct jit *j, struct jblock *b)
     for (unsigned i = b->rip & (JIT_JC - 1), n = 0; n < (b->floating ? JIT_JC >> 12 : 1); n++, i = (i + 4096) & (JIT_JC - 1))
         if (j->jc[b->cls][i] == j->rx + b->ind)
             j->jc[b->cls][i] = j->t_dispatch;
+    known_forget(j, b);
 }
 
 static void block_drop(struct jit *j, struct jblock *b, enum jit_drop why)
@@ -155,22 +183,13 @@ static void fsig_clear(struct hv_vp *vp)
     j->seen_gen = vp->mmu.fetch_gen;
 }
 
-/* Biases get new numbers. */
-/* What pext makes of an address and mask_known, which has the low bits of JIT_KNOWN's in its lower part. */
-static unsigned known_index(const struct jit *j, uint64_t rip)
-{
-    uint64_t low = j->mask_known & 0xffff, high = j->mask_known >> 16;
-
-    return (unsigned)((rip & low) >> 4 | (rip >> 16 & high) << __builtin_popcountll(low));
-}
-
-/* No entry matches: each has an address that has its place elsewhere. */
 static void known_clear(struct jit *j)
 {
     for (unsigned i = 0; i < JIT_KNOWN; i++)
-        j->known[i] = (struct jknown){ .neg_tag = 0 - ((uint64_t)(~i & 1) << 4) };
+        known_none(j, i);
 }
 
+/* Biases get new numbers. */
 static void numbers_clear(struct jit *j)
 {
     known_clear(j);
@@ -885,7 +904,7 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at)
     vp->cpu.rip = jit_rip_of(j, b);
     /* Slots are for inner loops: where many sites run now and then, what they miss together costs more than they save. */
     if ((*jit_hint(j, b->phys) & (JHINT_WARM | JHINT_HOT)) == JHINT_WARM && !b->dead) {
-        uint32_t now = (uint32_t)(__rdtsc() >> 10);
+        uint32_t now = jit_kcycles();
 
         if ((uint64_t)(now - b->since) << 10 > (uint64_t)JIT_HOT * JIT_RATE << b->slow) {
             b->since = now;
@@ -951,12 +970,10 @@ static uint32_t site_key(const struct jblock *b, const struct jsite *s)
     return (b->key & ~(uint32_t)(JKEY_NOGROUP | JKEY_SINGLE | JKEY_VIEW)) | (uint32_t)s->view << JKEY_VIEW_SHIFT;
 }
 
-static uint32_t now_kcycles(void) { return (uint32_t)(__rdtsc() >> 10); }
-
 /* A window of @b lies across pages once more.  Do they come so often that the block is better off without windows? */
 static bool crosses_often(struct jit *j, struct jblock *b)
 {
-    uint32_t now = now_kcycles();
+    uint32_t now = jit_kcycles();
 
     if (!b->crossings)
         b->crossed_since = now;
@@ -972,7 +989,7 @@ static void ungroup(struct jit *j, const struct jblock *b)
 {
     *jit_hint(j, b->phys) |= JHINT_NOGROUP;
     if (!j->nungrouped)
-        j->ungrouped_at = now_kcycles();
+        j->ungrouped_at = jit_kcycles();
     if (j->nungrouped < JIT_UNGROUPED)
         j->ungrouped[j->nungrouped++] = b->phys;
 }
@@ -983,7 +1000,7 @@ static void regroup(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
 
-    if (now_kcycles() - j->ungrouped_at < (j->small ? 256 : JIT_REGROUP))
+    if (jit_kcycles() - j->ungrouped_at < (j->small ? 256 : JIT_REGROUP))
         return;
     while (j->nungrouped) {
         uint64_t phys = j->ungrouped[--j->nungrouped];

@@ -325,6 +325,9 @@ struct jit {
 
 static inline struct jit *jit_of(struct hv_vp *vp) { return vp->jit; }
 
+/* Time stamp >> 10, for what is some thousand cycles to some minutes apart. */
+static inline uint32_t jit_kcycles(void) { return (uint32_t)(__builtin_ia32_rdtsc() >> 10); }
+
 static inline bool jit_seg_flat(const struct x86_seg *s)
 {
     return s->limit == 0xffffffffu && (s->attr & (SEG_UNUSABLE | SEG_P | SEG_TYPE_CODE | SEG_TYPE_EXPDOWN | SEG_TYPE_RW)) ==

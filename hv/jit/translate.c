@@ -10,7 +10,6 @@
 #include "hv/jit/lockstep.h"
 #include "hv/jit/observe.h"
 
-#include <x86intrin.h>
 
 const uint8_t jit_host_of[18] = { RAX, R9, RDX, RBX, R10, RBP, RSI, RDI, R8,
                                   NOREG, NOREG, NOREG, R12, R13, R14, R15, NOREG, NOREG };
@@ -382,7 +381,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     b = &j->blocks[t->blockno];
     *b = (struct jblock){ .rip = t->rip, .phys = ram_page << 12 | (lin & 4095), .key = key, .cls = (uint8_t)t->cls,
                           .ninsns = (uint16_t)t->n, .len = (uint16_t)(end_rip - t->rip), .live_in = t->ti[0].live_in };
-    b->since = (uint32_t)(__rdtsc() >> 10);
+    b->since = jit_kcycles();
     b->sig = sig;
     b->sig2 = sig2;
     b->groups = t->ngroups > 0;

@@ -58,6 +58,37 @@ int mobo_fake_restore(struct mobo_vdev *dev, const void *buf, size_t len)
     return err;
 }
 
+/* Restore @state and save again: is it the same? */
+static int same_after(struct mobo_vdev *dev, const void *state, size_t len)
+{
+    const uint8_t *a = state;
+    uint8_t *b;
+    size_t lb, i = 0;
+
+    if (mobo_fake_restore(dev, state, len) || mobo_fake_save(dev, (void **)&b, &lb))
+        return -1;
+    while (i < len && i < lb && a[i] == b[i])
+        i++;
+    free(b);
+    if (i == len && i == lb)
+        return 0;
+    fake_set_error(dev->f, "state differs after a round trip, first at byte %zu of %zu", i, len);
+    return -1;
+}
+
+int mobo_fake_same(struct mobo_vdev *dev)
+{
+    void *a;
+    size_t len;
+    int ret;
+
+    if (mobo_fake_save(dev, &a, &len))
+        return -1;
+    ret = same_after(dev, a, len);
+    free(a);
+    return ret;
+}
+
 int mobo_fake_roundtrip(struct mobo_vdev *dev)
 {
     struct mobo_fake *f = dev->f;
@@ -88,20 +119,8 @@ int mobo_fake_roundtrip(struct mobo_vdev *dev)
         fake_set_error(f, "refused states changed the device");
         goto out;
     }
-    free(b);
-    b = NULL;
     dev->ops.reset(dev->self);
-    if (mobo_fake_restore(dev, a, la) || mobo_fake_save(dev, &b, &lb))
-        goto out;
-    if (la != lb || memcmp(a, b, la)) {
-        size_t i = 0;
-
-        while (i < la && i < lb && ((uint8_t *)a)[i] == ((uint8_t *)b)[i])
-            i++;
-        fake_set_error(f, "state differs after a round trip, first at byte %zu of %zu", i, la);
-        goto out;
-    }
-    ret = 0;
+    ret = same_after(dev, a, la);
 out:
     free(a);
     free(b);

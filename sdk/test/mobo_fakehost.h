@@ -187,6 +187,8 @@ int mobo_fake_restore(struct mobo_vdev *dev, const void *buf, size_t len);
 /** Save, reset, restore, save again and compare.  @return 0, or -1 with a message: then state got
  * lost.  Also tries every truncation of the state: each has to be refused. */
 int mobo_fake_roundtrip(struct mobo_vdev *dev);
+/** The quick part of it, without a reset: save, restore, save again and compare.  @return 0, or -1 with a message. */
+int mobo_fake_same(struct mobo_vdev *dev);
 /** Random accesses of all sizes to every port and MMIO address the device claims, seeded; steps
  * time between them.  Meant for sanitizer builds. */
 void mobo_fake_monkey(struct mobo_fake *f, uint32_t seed, unsigned accesses);
