@@ -369,12 +369,10 @@ static void count_run(struct tr *t, unsigned live)
     }
 }
 
-/* Is the page of @rip still the one that @sig tells?  Flags untouched, rcx and r11 used up.  @return rel32 of the jump
- * that is taken when not. */
-uint8_t *tr_page_check(struct tr *t, uint64_t rip, uint32_t sig)
+/* rcx := 0 when the page of @rip is still the one that @sig tells, else something below 1 << 32.  Flags untouched, r11 used
+ * up. */
+static void page_differs(struct tr *t, uint64_t rip, uint32_t sig)
 {
-    uint8_t *ok, *no;
-
     e_mov_load32(E, T0, h_abs(&t->j->fsig[t->cls][jit_fsig_slot(rip)]));
     if (t->floating) {
         e_mov_load32(E, T1, h_abs(&t->j->neg_sig));
@@ -382,45 +380,45 @@ uint8_t *tr_page_check(struct tr *t, uint64_t rip, uint32_t sig)
     } else {
         e_lea32(E, T0, h_mem(T0, -(int32_t)sig));
     }
+}
+
+/* Is it?  Flags untouched, rcx and r11 used up.  @return rel32 of the jump that is taken when not. */
+uint8_t *tr_page_check(struct tr *t, uint64_t rip, uint32_t sig)
+{
+    uint8_t *ok, *no;
+
+    page_differs(t, rip, sig);
     ok = e_jrcxz(E);
     no = e_jmp(E);
     e_bind8(E, ok);
     return no;
 }
 
-/* The entries of a block, in front of its body. */
-void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss)
+/* The entries of a block, in front of its body.  Whoever comes may find that what is at this address now is another block, which
+ * has a use for the flags: they stay.  @ret_no: jumps that are taken then, or when somebody wants the VP. */
+void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t *ret_no[2])
 {
-    unsigned live = t->ti[0].live_in;
+    uint8_t *ok;
 
     /* From an indirect branch: rcx is where the guest goes. */
     b->ind = off_of(t, E->p);
     entered_at(t, t->rip, false);
     b->known = off_of(t, E->p);
-    if (!t->loop_polls)
-        tr_poll(t, t->rip, live);
+    page_differs(t, t->rip, b->sig);
+    if (!t->loop_polls) {
+        e_mov_load32(E, T1, h_abs(&t->vp->attention));
+        e_lea(E, T0, h_sib(T0, T1, 0, 0));
+    }
+    ok = e_jrcxz(E);
+    ret_no[0] = e_jmp(E);
     /* From another page by a direct branch. */
     b->sigent = off_of(t, E->p);
-    if (t->floating && !live) {
-        struct hop m = h_abs(&t->j->fsig[t->cls][jit_fsig_slot(t->rip)]);
-
-        e_mov_load32(E, T0, h_abs(&t->j->neg_sig));
-        e_alu_load(E, 0, 0, T0, m);
-        e_op(E, 0, 0, 0x81, 7, (m = h_reg(T0), &m));
-        e4(E, b->sig);
-        *ret_sigmiss = e_jcc(E, CC_NE);
-    } else if (!live) {
-        e_op(E, 0, 0, 0x81, 7, &(struct hop){ .mem = true, .base = NOREG, .index = NOREG,
-             .disp = (int32_t)(uintptr_t)&t->j->fsig[t->cls][jit_fsig_slot(t->rip)] });
-        e4(E, b->sig);
-        *ret_sigmiss = e_jcc(E, CC_NE);
-    } else {
-        *ret_sigmiss = tr_page_check(t, t->rip, b->sig);
-    }
+    ret_no[1] = tr_page_check(t, t->rip, b->sig);
+    e_bind8(E, ok);
     b->main = off_of(t, E->p);
     tr_loans_begin(t);
     b->count = off_of(t, E->p);
     if (t->counted)
-        count_run(t, live);
+        count_run(t, t->ti[0].live_in);
     b->count_len = (uint8_t)(off_of(t, E->p) - b->count);
 }

@@ -214,6 +214,6 @@ void tr_guest_rip(struct tr *t, uint64_t rip);
 uint8_t *tr_page_check(struct tr *t, uint64_t rip, uint32_t sig);
 void tr_jmp_indirect(struct tr *t);
 int tr_emit_branch(struct tr *t, const struct x86_insn *in);
-void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t **ret_sigmiss);
+void tr_emit_entries(struct tr *t, struct jblock *b, uint8_t *ret_no[2]);
 
 #endif

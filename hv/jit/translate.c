@@ -266,7 +266,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     struct jit *j = jit_of(vp);
     unsigned off = (unsigned)(lin & 4095), live, max;
     uint64_t page2 = ~0ull;
-    uint8_t *sigmiss, *sigmiss2 = NULL;
+    uint8_t *sigmiss[2], *sigmiss2 = NULL;
     uint32_t first_acc, cold;
     struct jblock *b;
     bool ended = false;
@@ -390,7 +390,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     b->page2 = page2;
     b->lines = t->claimed;
     t->cur = 0;
-    tr_emit_entries(t, b, &sigmiss);
+    tr_emit_entries(t, b, sigmiss);
     if (page2 != ~0ull)
         sigmiss2 = tr_page_check(t, end_rip, sig2);
     for (unsigned i = 0; i < t->n; i++) {
@@ -453,7 +453,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     emit_cold(t, tail);
     accesses_done(t, first_acc);
     b->slots = t->slots;
-    e_bind(sigmiss, tail + JIT_TAIL_PAGE);
+    e_bind(sigmiss[0], tail + JIT_TAIL_PAGE);
+    e_bind(sigmiss[1], tail + JIT_TAIL_PAGE);
     if (sigmiss2)
         e_bind(sigmiss2, tail + JIT_TAIL_PAGE);
     b->size = b->end - b->ind + off_of(t, E->p) - j->cold;

@@ -234,6 +234,30 @@ static void crossing(void)
     check("swapped frames: halves", (uint64_t)page[8190] << 24 | page[8191] << 16 | page[0] << 8 | page[1], 0xaa998877);
 }
 
+/* Two frames take turns at one address: code that has no use for the flags, and code that has. */
+static void code_of_two_frames(void)
+{
+    static const uint8_t needs_none[] = { 0x31, 0xc0, 0xc3 } /* xor eax, eax; ret */,
+                         needs_carry[] = { 0x19, 0xc0, 0xc3 } /* sbb eax, eax; ret */;
+    unsigned wrong = 0;
+    int got;
+
+    for (unsigned i = 0; i < sizeof(needs_none); i++) {
+        page[i] = needs_none[i];
+        page[4096 + i] = needs_carry[i];
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        map(VT, (ulong)page + 4096 * (i & 1), P | W | U);
+        invlpg((void *)VT);
+        if (i & 2)
+            __asm__ volatile("stc; call *%1" : "=a"(got) : "r"(VT) : "memory", "cc");
+        else
+            __asm__ volatile("clc; call *%1" : "=a"(got) : "r"(VT) : "memory", "cc");
+        wrong += got != ((i & 3) == 3 ? -1 : 0);
+    }
+    check("flags at an address where other code comes to be", wrong, 0);
+}
+
 #ifdef __x86_64__
 #define FAR 0x8000000000ul /* another entry of the top level than all else */
 static void f_read_far(void *arg)
@@ -427,6 +451,7 @@ int main(void)
     check("paging is on", get_cr0() >> 31, 1);
     matrix();
     crossing();
+    code_of_two_frames();
     reserved();
     large();
     invalidation();
