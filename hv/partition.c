@@ -184,6 +184,7 @@ static int create(const struct hv_config *cfg, const struct hv_engine *engine, s
     p->engine = engine;
     p->enlightened = c.enlightened;
     p->code_cache = c.code_cache;
+    p->native = c.native;
     p->ctx = c.ctx;
     if (c.ops)
         memcpy(&p->ops, c.ops, c.ops->size < sizeof(p->ops) ? c.ops->size : sizeof(p->ops));

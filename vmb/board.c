@@ -51,6 +51,7 @@ static int make_partition(struct vmb *v, const struct vmb_config *cfg, char *msg
         .jit_trace = cfg->jit_trace,
         .jit_dump = cfg->jit_dump,
         .symbols = cfg->symbols,
+        .native = cfg->native,
     };
     int err = hv_partition_create(&hc, &v->part);
 

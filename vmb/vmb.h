@@ -50,6 +50,7 @@ struct vmb_config {
     const char *check;           /* likewise; borrowed */
     bool jit_trace;              /* likewise */
     const char *jit_dump, *symbols; /* likewise; borrowed */
+    unsigned native;           /* enum hv_native */
     unsigned generation;  /* 1 */
     bool direct_boot;     /* no firmware: the board does what firmware would */
     bool check_only;      /* create() everything, open nothing; power_on is refused */

@@ -15,13 +15,14 @@ enum { MEMORY_MIN = 1 << 20, PROCESSORS_MAX = 64, CODE_CACHE_MIN = 4 << 20, CODE
 
 /* Everything that may be written outside device sections. */
 static const char *const vm_keys[] = { "name",       "generation", "memory",
-                                       "processors", "engine",     "enlightened", "code_cache" };
+                                       "processors", "engine",     "enlightened", "code_cache", "native" };
 static const char *const boot_keys[] = { "firmware", "kernel", "initrd", "cmdline", "modules" };
 static const char *const enlightenments[] = {
     "vp_runtime", "reference_tsc", "synic",        "stimers", "direct_stimers", "idle",          "reset",
     "frequencies", "crash",        "remote_flush", "ipi",     "relaxed_timing", "tsc_invariant", "extended_hypercalls"
 }; /* in the order of enum hv_enlightenment's bits */
 static const char *const engines[] = { "auto", "kvm", "jit", "interp" };
+static const char *const natives[] = { "auto", "no", "always" }; /* enum hv_native */
 static const char *const firmwares[] = { "linux", "multiboot", "seabios", "uefi" };
 static const char *const own_sections[] = { "vm", "boot", "enlightenments" };
 
@@ -553,6 +554,7 @@ static int check_vm(struct config *c, const struct config_limits *limits, struct
     c->engine = "auto";
     c->enlightened = true;
     c->code_cache = 0;
+    c->native = 0;
     if (!s)
         return check_memory(c, NULL, limits, diag);
     err = check_known(s, vm_keys, COUNT(vm_keys), diag);
@@ -588,6 +590,13 @@ static int check_vm(struct config *c, const struct config_limits *limits, struct
     if (k && (c->code_cache < CODE_CACHE_MIN || c->code_cache > CODE_CACHE_MAX))
         return diag_at(diag, &k->pos, -ERANGE, "code_cache: '%s' is not from %s to %s", DIAG_Q(k->value), DIAG_SIZE(CODE_CACHE_MIN),
                        DIAG_SIZE(CODE_CACHE_MAX));
+    k = config_find(s, "native");
+    if (k) {
+        err = get_choice(k, natives, COUNT(natives), &choice, diag);
+        if (err)
+            return err;
+        c->native = (unsigned)choice;
+    }
     return check_memory(c, config_find(s, "memory"), limits, diag);
 }
 

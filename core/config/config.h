@@ -55,6 +55,7 @@ struct config {
     struct diag_pos engine_pos, memory_pos;
     bool enlightened;
     uint64_t code_cache; /* bytes; 0: not set */
+    unsigned native; /* enum hv_native */
     uint32_t enl_hide, enl_show; /* [enlightenments]: enum hv_enlightenment */
     enum config_firmware firmware;
     struct diag_pos firmware_pos;

@@ -305,6 +305,7 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
                              .enl_hide = c->enl_hide,
                              .enl_show = c->enl_show,
                              .code_cache = c->code_cache,
+                             .native = c->native,
                              .check = w->opt->check,
                              .jit_trace = w->opt->jit_trace,
                              .jit_dump = w->opt->jit_dump,

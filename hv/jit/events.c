@@ -7,7 +7,7 @@
  * C again.  Reference: Intel SDM volume 2B "SYSCALL", "SYSRET"; 3A 5.8.8. */
 #include <stddef.h>
 
-#include "hv/jit/jit.h"
+#include "hv/jit/native.h"
 
 enum { SYSRET_MASK = 0x3c7fd7, FAR_FROM_USER = 47 };
 
@@ -52,7 +52,7 @@ void jit_fast_after(struct hv_vp *vp, struct jfast *f, bool ret)
     f->rsp = &jit_of(vp)->rsp[jit_ret_stack(vp->mmu.view, c->cr4 & CR4_SMAP)];
     f->last_key = &jit_of(vp)->last_key[vp->mmu.view];
     f->key_out = jit_key(vp);
-    f->valid = 1;
+    f->valid = !(ret && jit_of(vp)->nat && (jit_of(vp)->nat->armed || jit_of(vp)->nat->always)); /* C looks at what is returned to */
 }
 
 static const uint8_t *here(struct jit *j, struct emit *e) { return j->rx + (e->p - j->rw); }
@@ -123,6 +123,8 @@ static const uint8_t *switch_thunk(struct jit *j, struct emit *e, struct jfast *
 
     e_mov_store(e, h_abs(&j->ea), RCX);
     keep(e, j);
+    if (!ret)
+        e_op(e, E_W, 0, 0xff, 0, (m = h_abs(&j->calls), &m)); /* inc qword */
     e_op(e, 0, 0, 0x80, 7, (m = h_abs(&f->valid), &m)); /* cmp byte [valid], 0 */
     e1(e, 0);
     slow[n++] = e_jcc(e, CC_E);

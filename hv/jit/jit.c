@@ -22,6 +22,7 @@
 #include "hv/infra.h"
 #include "hv/interp/interp.h"
 #include "hv/jit/lockstep.h"
+#include "hv/jit/native.h"
 #include "hv/jit/observe.h"
 
 #ifndef MAP_32BIT
@@ -77,6 +78,8 @@ static void known_none(struct jit *j, unsigned i)
 /* No entry of known[] leads to @b: its poll and its look at the page do not keep flags that only @b has no use for. */
 static void known_forget(struct jit *j, const struct jblock *b)
 {
+    if (j->win)
+        jit_native_forget(j, b);
     uint64_t high = b->floating ? j->mask_known >> 16 : 0; /* bits of RIP that count, and are any when it floats */
     uint32_t host = (uint32_t)(uintptr_t)(j->rx + b->known);
 
@@ -134,9 +137,8 @@ static void block_drop(struct jit *j, struct jblock *b, enum jit_drop why)
     patch_jmp(j, b->main, b->tail + JIT_TAIL_DROP);
 }
 
-static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
+static void drop_lines(struct jit *j, uint64_t ram_page, uint64_t lines)
 {
-    struct jit *j = jit_of(vp);
     uint32_t *pp = &j->page[page_bucket(ram_page)];
 
     while (*pp) {
@@ -161,15 +163,30 @@ static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
             pp = &b->cross_next;
         }
     }
+}
+
+static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
+{
+    struct jnat *n = jit_of(vp)->nat;
+
+    drop_lines(n ? n->main : jit_of(vp), ram_page, lines);
+    if (n && n->jit)
+        drop_lines(n->jit, ram_page, lines);
     hv_engine_interp.code_drop(vp, ram_page, lines);
 }
 
-void jit_rets_clear(struct jit *j, unsigned stack) { j->rsp[stack] = (uint64_t)(uintptr_t)&j->rets[stack].miss; }
+void jit_rets_clear(struct jit *j, unsigned stack) { j->rsp[stack] = (uint64_t)(uintptr_t)&j->rets[stack]->miss; }
 
 static void rets_clear_all(struct jit *j)
 {
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         jit_rets_clear(j, c);
+}
+
+static void fsig_zero(struct jit *j)
+{
+    for (unsigned c = 0; c < JIT_CLASSES; c++)
+        memset(j->fsig[c], 0, JIT_FSIG * sizeof(j->fsig[c][0]));
 }
 
 static void fsig_clear(struct hv_vp *vp)
@@ -178,7 +195,7 @@ static void fsig_clear(struct hv_vp *vp)
 
     rets_clear_all(j);
 
-    memset(j->fsig, 0, sizeof(j->fsig));
+    fsig_zero(j);
     j->nnonglobal = 0;
     j->seen_gen = vp->mmu.fetch_gen;
 }
@@ -187,6 +204,8 @@ static void known_clear(struct jit *j)
 {
     for (unsigned i = 0; i < JIT_KNOWN; i++)
         known_none(j, i);
+    if (j->win)
+        jit_native_forget(j, NULL);
 }
 
 /* Biases get new numbers. */
@@ -198,7 +217,7 @@ static void numbers_clear(struct jit *j)
     /* What is not there: no entry of fsig[] has this number. */
     for (unsigned i = 0; i < JIT_BIAS_CACHE; i++)
         j->bias_cache[i] = (struct jbias){ 1, 0u - ((JIT_BIASES + 1u) << JIT_SIG_BITS) };
-    memset(j->fsig, 0, sizeof(j->fsig));
+    fsig_zero(j);
     rets_clear_all(j);
 }
 
@@ -208,6 +227,12 @@ static void fsig_sync(struct hv_vp *vp)
     struct jit *j = jit_of(vp);
     uint32_t gen = vp->mmu.fetch_gen;
 
+    if (j->win) {
+        if (!jit_native_recheck(vp))
+            rets_clear_all(j);
+        j->seen_gen = gen;
+        return;
+    }
     if (gen - j->seen_gen > X86_FETCH_LOG) {
         fsig_clear(vp);
         return;
@@ -227,7 +252,7 @@ static void fsig_sync(struct hv_vp *vp)
             break;
         case X86_FETCH_NONGLOBAL:
             if (j->nnonglobal <= COUNT(j->nonglobal)) {
-                memset(j->fsig[X86_VIEW_USER], 0, sizeof(j->fsig[0]));
+                memset(j->fsig[X86_VIEW_USER], 0, JIT_FSIG * sizeof(j->fsig[0][0]));
                 jit_rets_clear(j, X86_VIEW_USER);
                 if (j->nnonglobal) {
                     jit_rets_clear(j, X86_VIEW_SUPER);
@@ -281,7 +306,7 @@ static uint32_t gone_bit(uint64_t phys, uint32_t key)
 static void unmap_written(struct jit *j)
 {
     if (j->written)
-        madvise(j->rw, JIT_CACHE_SIZE, MADV_DONTNEED);
+        madvise(j->rw, j->cache_size, MADV_DONTNEED);
     j->written = false;
 }
 
@@ -379,7 +404,10 @@ static void reset_now(struct hv_vp *vp, const char *why)
     empty(j);
     j->next_sig = 1;
     memset(j->sigs, 0, sizeof(j->sigs));
-    jit_slots_reset(j);
+    if (j->win)
+        memset(j->hint, 0, sizeof(j->hint));
+    else
+        jit_slots_reset(j);
     fsig_clear(vp);
     numbers_clear(j);
     memset(j->near, 0, sizeof(j->near));
@@ -388,10 +416,15 @@ static void reset_now(struct hv_vp *vp, const char *why)
 
 static void jit_reset(struct hv_vp *vp)
 {
-    struct jit *j = jit_of(vp);
+    struct jnat *n = jit_of(vp)->nat;
+    struct jit *j = n ? n->main : jit_of(vp);
 
     hv_engine_interp.reset(vp);
-    if (j->in_code) {
+    if (n && n->jit) {
+        n->jit->want_reset |= JIT_RESET;
+        n->kill = true;
+    }
+    if (j->in_code || jit_of(vp)->win) {
         j->want_reset |= JIT_RESET;
         j->leave = true;
         return;
@@ -447,6 +480,10 @@ static void fsig_set(struct hv_vp *vp, const struct jblock *b, uint64_t lin, uin
         sig -= j->neg_sig;
     if (likely(j->fsig[cls][slot] == sig))
         return;
+    if (j->win && !jit_native_fact(j, lin >> 12, (lin ^ vp->cpu.rip) >> 12 ? b->page2 : b->phys >> 12, sig)) {
+        fsig_zero(j);
+        rets_clear_all(j);
+    }
     /* What speaks of a page is found by the page: a slot for each at most. */
     if (f->page != lin >> 12 || f->slot != slot) {
         j->fsig[cls][f->slot] = 0;
@@ -563,7 +600,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
     if (unlikely(j->seen_gen != vp->mmu.fetch_gen))
         fsig_sync(vp);
     if (unlikely(j->last_key[vp->mmu.view] != key)) {
-        memset(j->fsig[vp->mmu.view], 0, sizeof(j->fsig[0]));
+        memset(j->fsig[vp->mmu.view], 0, JIT_FSIG * sizeof(j->fsig[0][0]));
         rets_clear_all(j);
         j->last_key[vp->mmu.view] = key;
     }
@@ -585,7 +622,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
     }
     if (!n) {
         uint64_t t0 = hv_host_ns();
-        bool floating = (full & (X86_KEY_MODE64 | JKEY_SINGLE)) == X86_KEY_MODE64 && (vp->mmu.view == X86_VIEW_USER || j->small);
+        bool floating = (full & (X86_KEY_MODE64 | JKEY_SINGLE)) == X86_KEY_MODE64 && !j->win && (vp->mmu.view == X86_VIEW_USER || j->small);
 
         if (unlikely(j->lockstep) && !jit_lockstep_may_make(vp, phys, full))
             return NULL;
@@ -745,6 +782,15 @@ const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next)
     return next;
 }
 
+/* Is the VP in a program that an executor is to run? */
+static inline bool native_next(const struct hv_vp *vp)
+{
+    const struct jit *j = vp->jit;
+
+    return unlikely(j->nat != NULL) && !j->win && vp->cpu.cpl == 3 && !j->nat->rest_until && !j->nat->off &&
+           (j->nat->always || (j->nat->armed && j->nat->armed == jnat_space_of(vp)));
+}
+
 /* Where translated code goes on at cpu.rip, or the way out to the run loop. */
 static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint64_t by)
 {
@@ -755,7 +801,7 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint6
     j->cur = NULL;
     j->left = true;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING ||
-        vp->mmu.dr6_hits || j->want_reset || j->single || !jittable(vp))
+        vp->mmu.dr6_hits || j->want_reset || j->single || !jittable(vp) || native_next(vp))
         return j->t_exit;
     b = find_variant(vp, variant, by);
     if (unlikely(!b))
@@ -765,6 +811,11 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint6
 }
 
 static const uint8_t *dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0, 1); }
+
+const uint8_t *jit_native_find(struct hv_vp *vp) { return dispatch(vp); }
+void jit_native_armed(struct jit *j) { j->fast[1].valid = 0; }
+void jit_exec_at_rip(struct hv_vp *vp) { exec_at_rip(vp); }
+bool jit_may_translate(const struct hv_vp *vp) { return jittable(vp); }
 
 const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
 {
@@ -791,6 +842,10 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     relive(vp, 0);
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
+    if (j->win) {
+        jit_native_note(j, b);
+        return to;
+    }
     j->known[known_index(j, rip)] = (struct jknown){
         .neg_tag = 0 - (rip + ((uint64_t)b->cls << 56)),
         .bias = j->bias,
@@ -809,6 +864,8 @@ static struct jblock *block_at(struct jit *j, const uint8_t *at, unsigned tail)
     uint32_t n;
 
     memcpy(&n, at + (JIT_TAIL_NUMBER - JIT_CALL - tail), 4);
+    if (unlikely(n >= j->nblocks)) /* an executor says so */
+        n = 0;
     return &j->blocks[n];
 }
 
@@ -921,6 +978,64 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at)
     return jit_remake(vp, b);
 }
 
+/* A branch of @from leads to @b from now on; its link @l is at @at. */
+static void chain(struct jit *j, const struct jblock *from, struct jblock *b, const uint8_t *at, struct jlink l)
+{
+    bool far = l.arg & JLINK_FAR;
+    uint32_t to;
+    int32_t d;
+
+    j->written = true;
+    l.arg &= ~JLINK_FAR;
+    memcpy(j->rw + (at - j->rx) + offsetof(struct jlink, next), &b->links, 4);
+    b->links = (uint32_t)(at - j->rx);
+    to = !far && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
+    d = (int32_t)(to - (l.arg + 4));
+    memcpy(j->rw + l.arg, &d, 4);
+    j->stat[JST_CHAINED]++;
+}
+
+void jit_native_ahead(struct hv_vp *vp, uint32_t first)
+{
+    struct jit *j = jit_of(vp), *main = j->nat->main;
+    uint64_t rip = vp->cpu.rip, last = 1ull << 63, page = ~0ull;
+    uint32_t seg = j->seg;
+
+    for (unsigned n = 0; first < j->nacc && n < JNAT_AHEAD && !j->want_reset && j->seg == seg; first++) {
+        const uint8_t *at = j->rx + j->acc[first].at;
+        struct jblock *from, *b;
+        struct jlink l;
+        uint64_t to, phys;
+        uint32_t k;
+
+        memcpy(&l, at, sizeof(l));
+        from = &j->blocks[l.block];
+        to = from->rip + (uint64_t)(int64_t)l.rel;
+        if (from->dead)
+            continue;
+        if ((to ^ last) >> 12) {
+            last = to;
+            page = jnat_code_page(vp, to);
+        }
+        if (page == ~0ull)
+            continue;
+        phys = page << 12 | (to & 4095);
+        for (k = main->hash[hash_bucket(phys)]; k && main->blocks[k].phys != phys; k = main->blocks[k].hash_next)
+            ;
+        if (!k)
+            continue;
+        vp->cpu.rip = to;
+        b = find_variant(vp, 0, 1);
+        if (!b)
+            break;
+        from = &j->blocks[l.block];
+        if (!from->dead)
+            chain(j, from, b, at, l);
+        n++;
+    }
+    vp->cpu.rip = rip;
+}
+
 /* The first run of a direct branch: from now on it goes to its target without us. */
 const uint8_t *jit_c_link(struct hv_vp *vp, const uint8_t *at)
 {
@@ -928,8 +1043,6 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const uint8_t *at)
     struct jblock *from, *b;
     struct jlink l;
     uint64_t bias;
-    uint32_t to;
-    int32_t d;
 
     memcpy(&l, at, sizeof(l));
     from = &j->blocks[l.block];
@@ -947,16 +1060,7 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const uint8_t *at)
     if (unlikely(!b))
         return j->t_exit;
     if (!from->dead && from->floating == b->floating && (!b->floating || j->bias == bias)) {
-        bool far = l.arg & JLINK_FAR;
-
-        j->written = true;
-        l.arg &= ~JLINK_FAR;
-        memcpy(j->rw + (at - j->rx) + offsetof(struct jlink, next), &b->links, 4);
-        b->links = (uint32_t)(at - j->rx);
-        to = !far && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
-        d = (int32_t)(to - (l.arg + 4));
-        memcpy(j->rw + l.arg, &d, 4);
-        j->stat[JST_CHAINED]++;
+        chain(j, from, b, at, l);
         if (unlikely(j->observe))
             jit_saw_link(vp, from, b);
     }
@@ -1163,12 +1267,26 @@ static void size_cache(struct hv_vp *vp)
         size = JIT_CACHE_MIN;
     if (size > JIT_CACHE_SIZE)
         size = JIT_CACHE_SIZE;
+    if (j->win)
+        size = JNAT_CACHE;
     if (j->small)
         size = 2u << 20;
     j->seg_size = j->small ? (uint32_t)(size / SMALL_SEGMENTS) & ~63u : JIT_HUGE;
     j->max_segs = (uint32_t)(size / j->seg_size);
-    j->nsegs = j->small || j->max_segs < JIT_CACHE_MIN / JIT_HUGE ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
+    j->nsegs = j->win || j->small || j->max_segs < JIT_CACHE_MIN / JIT_HUGE ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
     reset_now(vp, "its size");
+}
+
+void jit_native_between(struct hv_vp *vp)
+{
+    struct jit *j = jit_of(vp);
+
+    if (unlikely(!j->seg_size))
+        size_cache(vp);
+    if (unlikely(j->want_reset & JIT_RESET))
+        reset_now(vp, "the memory has changed, or no room");
+    else if (unlikely(j->want_reset))
+        evict(vp);
 }
 
 static void jit_run(struct hv_vp *vp)
@@ -1180,6 +1298,7 @@ static void jit_run(struct hv_vp *vp)
         size_cache(vp);
     x86_mmu_enter(vp);
     if (_setjmp(vp->jmp)) {
+        vp->jit = j; /* an executor had its turn */
         if (vp->p->excl_owner == vp)
             vp->p->excl_depth = 0;
         if (unlikely(j->lockstep))
@@ -1207,6 +1326,8 @@ static void jit_run(struct hv_vp *vp)
         if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING) {
             if (vp->run_state != HV_VP_RUNNING)
                 unmap_written(j);
+            if (unlikely(j->nat != NULL))
+                jit_native_sample(vp);
             if (hv_vp_events(vp))
                 break;
             if (unlikely(j->nungrouped))
@@ -1226,6 +1347,13 @@ static void jit_run(struct hv_vp *vp)
         }
         if (unlikely(j->lockstep))
             jit_lockstep_turn(vp);
+        if (unlikely(j->nat != NULL)) {
+            if (jit_native_wanted(vp)) {
+                jit_native_run(vp);
+                continue;
+            }
+            j->nat->skip = false;
+        }
         b = find_variant(vp, j->single ? j->single_key : 0, 1);
         if (unlikely(!b)) {
             if (!j->want_reset && !j->gated)
@@ -1264,20 +1392,13 @@ static bool jit_probe(char *reason, size_t len)
     return true;
 }
 
-static void jit_destroy(struct hv_vp *vp)
+void jit_instance_free(struct jit *j)
 {
-    struct jit *j = vp->jit;
-
-    hv_engine_interp.vp_destroy(vp);
-    if (!j)
-        return;
-    jit_lockstep_fini(j);
-    jit_observe_fini(j);
     jit_slots_fini(j);
     if (j->rw)
-        munmap(j->rw, JIT_CACHE_SIZE);
+        munmap(j->rw, j->cache_size);
     if (j->rx)
-        munmap((void *)(uintptr_t)j->rx, JIT_CACHE_SIZE);
+        munmap((void *)(uintptr_t)j->rx, j->cache_size);
     if (j->blocks)
         munmap(j->blocks, JIT_MAX_BLOCKS * sizeof(*j->blocks));
     if (j->pool)
@@ -1285,6 +1406,19 @@ static void jit_destroy(struct hv_vp *vp)
     if (j->acc)
         munmap(j->acc, JIT_MAX_ACC * sizeof(*j->acc));
     munmap(j, sizeof(*j));
+}
+
+static void jit_destroy(struct hv_vp *vp)
+{
+    struct jit *j = vp->jit;
+
+    hv_engine_interp.vp_destroy(vp);
+    if (!j)
+        return;
+    jit_native_fini(vp);
+    jit_lockstep_fini(j);
+    jit_observe_fini(j);
+    jit_instance_free(j);
     vp->jit = NULL;
 }
 
@@ -1307,15 +1441,18 @@ static void *map_lazy(size_t len, int flags)
 {
     void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 
-    return p == MAP_FAILED ? NULL : p;
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, len, MADV_DONTFORK); /* an executor would only unmap it */
+    return p;
 }
 
 /* A view of the cache: of a memfd, or of memory without a name (@fd is negative; @again: the other view of the same).  The executable one begins where huge pages do, the writable one does not: so only pages that are
  * written count as its. */
-static void *map_view(int fd, void *again, int prot, int flags)
+static void *map_view(int fd, void *again, size_t size, int prot, int flags)
 {
     size_t off = prot & PROT_EXEC ? 0 : 4096;
-    uint8_t *at = reserve(JIT_CACHE_SIZE + off, flags);
+    uint8_t *at = reserve(size + off, flags);
     void *p;
 
     if (!at)
@@ -1324,37 +1461,33 @@ static void *map_view(int fd, void *again, int prot, int flags)
         munmap(at, off);
     at += off;
     if (fd >= 0)
-        p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+        p = mmap(at, size, prot, MAP_SHARED | MAP_FIXED, fd, 0);
     else if (!again)
-        p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        p = mmap(at, size, prot, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     else
-        p = mremap(again, 0, JIT_CACHE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at);
-    if (p != MAP_FAILED && !(fd < 0 && again && mprotect(p, JIT_CACHE_SIZE, prot)))
+        p = mremap(again, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, at);
+    if (p != MAP_FAILED && !(fd < 0 && again && mprotect(p, size, prot)))
         return p;
-    munmap(at, JIT_CACHE_SIZE);
+    munmap(at, size);
     return NULL;
 }
 
 static bool low(const void *p, size_t len) { return (uintptr_t)p + len <= 0x7fffffffu; }
 
-static int jit_create(struct hv_vp *vp)
+/* A translator's tables and cache; what it is for is up to the caller.  @return 0 or a negative errno: the caller frees it. */
+static int instance_init(struct hv_vp *vp, struct jit *j, bool nameless)
 {
-    struct jit *j;
-    int err = hv_engine_interp.vp_create(vp), fd;
     unsigned ca, cb, cc, cd;
-    const char *exact;
-    bool nameless;
+    int fd;
 
-    if (err)
-        return err;
-    j = vp->jit = map_lazy(sizeof(*j), MAP_32BIT);
-    if (!j)
-        return hv_fail(-ENOMEM, "translator: no memory below 2 GB for its tables");
-    if (!low(j, sizeof(*j)) || !low(vp, sizeof(*vp)) || !low(vp->mmu.views, X86_VIEWS * sizeof(*vp->mmu.views))) {
-        jit_destroy(vp);
+    if (!low(j, sizeof(*j)) || !low(vp, sizeof(*vp)) || !low(vp->mmu.views, X86_VIEWS * sizeof(*vp->mmu.views)))
         return hv_fail(-ENOMEM, "translator: the processor's state is not below 2 GB");
-    }
     j->vp = vp;
+    for (unsigned c = 0; c < JIT_CLASSES; c++) {
+        j->rets[c] = &j->own_rets[c];
+        j->fsig[c] = j->own_fsig[c];
+        j->jc[c] = j->own_jc[c];
+    }
     j->mask_idx = (uint64_t)(X86_TLB_SIZE - 1) << 12;
     j->mask_page = ~4095ull;
     j->mask_bias = (uint64_t)(JIT_BIAS_CACHE - 1) << 12;
@@ -1366,18 +1499,8 @@ static int jit_create(struct hv_vp *vp)
     j->mask_page32 = ~4095ull | 31;
     j->vdead = j->x87dead = 1;
     j->pauses = JIT_PAUSES;
-    exact = getenv("MOBO_JIT_EXACT");
-    j->exact = exact != NULL;
-    j->exact_slots = exact && !strcmp(exact, "slots");
-    j->small = getenv("MOBO_JIT_SMALL") != NULL;
     /* jc[]'s index is made of the bits below 16: what has one place there is to have two here. */
     j->mask_known = j->small ? 7 << 4 : 0x3f << 16 | 0x3f << 4;
-    j->always_hot = j->small || j->exact_slots;
-    err = jit_lockstep_init(vp);
-    if (err) {
-        jit_destroy(vp);
-        return err;
-    }
     j->host_avx = __builtin_cpu_supports("avx");
     if (j->host_avx && __get_cpuid_count(13, 1, &ca, &cb, &cc, &cd))
         j->host_xinuse = ca & 4;
@@ -1385,25 +1508,74 @@ static int jit_create(struct hv_vp *vp)
     j->pool = map_lazy(JIT_MAX_POOL * sizeof(*j->pool), 0);
     j->acc = map_lazy(JIT_MAX_ACC * sizeof(*j->acc), 0);
     /* perf reads its map of names for memory without a name only. */
-    nameless = vp->p->symbols && strstr(vp->p->symbols, "map");
     fd = nameless ? -1 : memfd_create("mobo-jit", MFD_CLOEXEC);
-    if (nameless || (fd >= 0 && !ftruncate(fd, JIT_CACHE_SIZE))) {
-        j->rw = map_view(fd, NULL, PROT_READ | PROT_WRITE, 0);
-        j->rx = j->rw ? map_view(fd, j->rw, PROT_READ | PROT_EXEC, MAP_32BIT) : NULL;
+    if (nameless || (fd >= 0 && !ftruncate(fd, j->cache_size))) {
+        j->rw = map_view(fd, NULL, j->cache_size, PROT_READ | PROT_WRITE, 0);
+        j->rx = j->rw ? map_view(fd, j->rw, j->cache_size, PROT_READ | PROT_EXEC, MAP_32BIT) : NULL;
     }
     if (fd >= 0)
         close(fd);
-    if (!j->blocks || !j->pool || !j->acc || !j->rw || !j->rx || !low(j->rx, JIT_CACHE_SIZE) || jit_slots_init(j)) {
-        jit_destroy(vp);
-        return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
+    if (!j->blocks || !j->pool || !j->acc || !j->rw || !j->rx || !low(j->rx, j->cache_size) || jit_slots_init(j))
+        return hv_fail(-ENOMEM, "translator: no memory for the code cache of %u MB", j->cache_size >> 20);
+    return 0;
+}
+
+struct jit *jit_native_instance(struct hv_vp *vp, struct jwin *win)
+{
+    struct jit *j = map_lazy(sizeof(*j), MAP_32BIT), *main = vp->jit;
+
+    if (!j)
+        return NULL;
+    j->win = win;
+    j->nat = main->nat;
+    j->cache_size = JNAT_CACHE;
+    if (!low(win, sizeof(*win)) || instance_init(vp, j, false)) {
+        jit_instance_free(j);
+        return NULL;
     }
-    jit_make_thunks(j);
-    err = jit_observe_init(vp);
+    j->rets[0] = &win->rets;
+    j->fsig[0] = win->fsig;
+    j->jc[0] = win->jc;
+    jit_native_code(j);
+    vp->jit = j;
+    reset_now(vp, "start");
+    vp->jit = main;
+    return j;
+}
+
+static int jit_create(struct hv_vp *vp)
+{
+    struct jit *j;
+    int err = hv_engine_interp.vp_create(vp);
+    const char *exact, *native_env = getenv("MOBO_JIT_NATIVE");
+    unsigned native;
+
+    if (err)
+        return err;
+    j = vp->jit = map_lazy(sizeof(*j), MAP_32BIT);
+    if (!j)
+        return hv_fail(-ENOMEM, "translator: no memory below 2 GB for its tables");
+    exact = getenv("MOBO_JIT_EXACT");
+    j->exact = exact != NULL;
+    j->exact_slots = exact && !strcmp(exact, "slots");
+    j->small = getenv("MOBO_JIT_SMALL") != NULL;
+    j->always_hot = j->small || j->exact_slots;
+    j->cache_size = JIT_CACHE_SIZE;
+    err = jit_lockstep_init(vp);
+    if (!err)
+        err = instance_init(vp, j, vp->p->symbols && strstr(vp->p->symbols, "map"));
+    if (!err) {
+        jit_make_thunks(j);
+        err = jit_observe_init(vp);
+    }
     if (err) {
         jit_destroy(vp);
         return err;
     }
     reset_now(vp, "start");
+    native = native_env && !strcmp(native_env, "no") ? HV_NATIVE_NO : native_env && !strcmp(native_env, "always") ? HV_NATIVE_ALWAYS : vp->p->native;
+    if (native != HV_NATIVE_NO && !j->lockstep && !j->exact && !j->small)
+        jit_native_init(vp, native == HV_NATIVE_ALWAYS);
     return 0;
 }
 

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The memory of an executor: what its program's page tables say, as a TLB has it.
+ *
+ * A page is mapped when an access to it was a signal, with its neighbours that have been accessed before, and writable
+ * only if it is dirty and holds no code; so nothing has to be noted for the guest later.  It is taken away when the
+ * guest tells the processor that it may have changed the tables, as far as they have changed: mmu.taken[], that is
+ * what the other caches of addresses follow.  Reference: Intel SDM 3A 4.5, 4.10. */
+#include "hv/jit/native.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define PE_P   (1ull << 0)
+#define PE_W   (1ull << 1)
+#define PE_U   (1ull << 2)
+#define PE_A   (1ull << 5)
+#define PE_D   (1ull << 6)
+#define PE_PS  (1ull << 7)
+#define PE_NX  (1ull << 63)
+#define PE_ADDR 0x000ffffffffff000ull
+#define USER_END 0x7ffffffff000ull
+
+enum { AROUND = 64 /* pages that are looked at together */, LEAST = 65536 /* of addresses: mmap_min_addr */ };
+
+/* What leads to the 2 MB of an address. */
+struct dir {
+    const uint64_t *table;          /* of 512 entries; NULL: @large is all of it */
+    uint64_t large;
+    bool write, nx;
+};
+
+struct batch {
+    struct jnat_executor *x;
+    struct jwin *w;
+    int fd;
+    unsigned n;
+    int err;
+};
+
+static void flush(struct batch *b)
+{
+    if (b->n && !b->err)
+        b->err = jnat_batch(b->x, b->w, b->n);
+    b->n = 0;
+}
+
+static struct jnat_op *next(struct batch *b)
+{
+    if (b->n == JNAT_OPS)
+        flush(b);
+    return &b->w->ro.op[b->n++];
+}
+
+static void put_map(struct batch *b, uint64_t va, uint64_t offset, bool write)
+{
+    uint64_t prot = PROT_READ | (write ? PROT_WRITE : 0);
+    struct jnat_op *l = b->n ? &b->w->ro.op[b->n - 1] : NULL;
+
+    if (l && l->nr == SYS_mmap && l->arg[0] + l->arg[1] == va && l->arg[5] + l->arg[1] == offset && l->arg[2] == prot) {
+        l->arg[1] += 4096;
+        return;
+    }
+    *next(b) = (struct jnat_op){ SYS_mmap, { va, 4096, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)b->fd, offset }, 0 };
+}
+
+static void put_unmap(struct batch *b, uint64_t va)
+{
+    struct jnat_op *l = b->n ? &b->w->ro.op[b->n - 1] : NULL;
+
+    if (l && l->nr == SYS_munmap && l->arg[0] + l->arg[1] == va) {
+        l->arg[1] += 4096;
+        return;
+    }
+    *next(b) = (struct jnat_op){ SYS_munmap, { va, 4096 }, 0 };
+}
+
+static const uint64_t *table_at(struct hv_vp *vp, uint64_t gpa)
+{
+    struct hv_gpa_ref ref;
+
+    return hv_gpa_lookup(vp->p, gpa & PE_ADDR, &ref) ? ref.hva : NULL;
+}
+
+/* The upper levels, for a program.  Nothing is written, no fault is raised. */
+static bool look(struct hv_vp *vp, uint64_t va, struct dir *d)
+{
+    uint64_t gpa = vp->cpu.cr3, e;
+
+    *d = (struct dir){ .write = true };
+    for (unsigned shift = 39;; shift -= 9) {
+        const uint64_t *t = table_at(vp, gpa);
+
+        if (shift == 12) {
+            d->table = t;
+            return t != NULL;
+        }
+        if (!t)
+            return false;
+        e = __atomic_load_n(&t[va >> shift & 511], __ATOMIC_RELAXED);
+        if ((e & (PE_P | PE_U | PE_A)) != (PE_P | PE_U | PE_A))
+            return false;
+        d->write = d->write && (e & PE_W);
+        d->nx = d->nx || (e & PE_NX);
+        if (shift < 39 && (e & PE_PS)) {
+            d->large = e;
+            return shift == 21;
+        }
+        gpa = e;
+    }
+}
+
+static uint64_t entry(const struct dir *d, unsigned i) { return d->table ? __atomic_load_n(&d->table[i], __ATOMIC_RELAXED) : d->large; }
+
+/* Entry @e of page @i: where it is in RAM, and whether it may be written without anybody looking.  @return 0: not here. */
+static bool resolve(struct hv_vp *vp, const struct dir *d, unsigned i, uint64_t e, uint64_t *ret_page, bool *ret_write)
+{
+    uint64_t gpa = d->table ? e & PE_ADDR : (e & PE_ADDR & ~0x1fffffull) + (uint64_t)i * 4096, self = 1ull << vp->index;
+    struct hv_gpa_ref ref;
+    struct x86_page *pg;
+
+    if ((e & (PE_P | PE_U | PE_A)) != (PE_P | PE_U | PE_A) || !hv_gpa_lookup(vp->p, gpa, &ref))
+        return false;
+    *ret_page = ref.ram_page;
+    *ret_write = false;
+    if (!d->write || (e & (PE_W | PE_D)) != (PE_W | PE_D) || !(ref.flags & HV_MAP_WRITE) || (ref.flags & HV_MAP_DIRTY_LOG))
+        return true;
+    /* As for a write tag of the TLB: first say that this VP may write, then look whether the page holds code. */
+    pg = &vp->p->pages[ref.ram_page];
+    if (atomic_load_explicit(&pg->lines, memory_order_relaxed))
+        return true;
+    if (!(atomic_load_explicit(&pg->write_vps, memory_order_relaxed) & self))
+        atomic_fetch_or(&pg->write_vps, self);
+    *ret_write = !atomic_load(&pg->lines);
+    return true;
+}
+
+uint64_t jnat_code_page(struct hv_vp *vp, uint64_t va)
+{
+    struct dir d;
+    uint64_t page, e;
+    bool write;
+
+    if (va >= USER_END || !look(vp, va, &d))
+        return ~0ull;
+    e = entry(&d, va >> 12 & 511);
+    return !d.nx && !(e & PE_NX) && resolve(vp, &d, va >> 12 & 511, e, &page, &write) ? page : ~0ull;
+}
+
+static struct jnat_region **bucket(struct jnat_executor *x, uint64_t va) { return &x->region[(va ^ va >> 10) & (JNAT_REGIONS - 1)]; }
+
+static struct jnat_region *region_of(struct jnat_executor *x, uint64_t va, bool make)
+{
+    struct jnat_region **at = bucket(x, va), *r;
+
+    for (r = *at; r; r = r->next)
+        if (r->va == va)
+            return r;
+    if (!make || !(r = calloc(1, sizeof(*r))))
+        return NULL;
+    r->va = va;
+    r->next = *at;
+    *at = r;
+    return r;
+}
+
+static bool is_writable(const struct jnat_region *r, unsigned i) { return r->writable[i / 64] >> i % 64 & 1; }
+
+static void forget(struct jnat_executor *x, struct jnat_region *r, unsigned i)
+{
+    r->pte[i] = 0;
+    r->writable[i / 64] &= ~(1ull << i % 64);
+    r->n--;
+    x->npages--;
+}
+
+static void drop(struct batch *b, struct jnat_region *r, unsigned i)
+{
+    forget(b->x, r, i);
+    put_unmap(b, r->va << 21 | (uint64_t)i << 12);
+}
+
+/* What is mapped of @r: is it what the tables say?  @deep: look also at what is behind them. */
+static void verify(struct hv_vp *vp, struct batch *b, struct jnat_region *r, bool deep)
+{
+    struct dir d;
+    bool there = r->n && look(vp, r->va << 21, &d);
+
+    for (unsigned i = 0; i < 512 && r->n; i++) {
+        uint64_t e, page, was = r->pte[i];
+        bool write, w = is_writable(r, i);
+
+        if (!was)
+            continue;
+        e = there ? entry(&d, i) : 0;
+        if (((e ^ was) & (PE_ADDR | PE_P | PE_U | (w ? PE_W | PE_D : 0))) || !(e & PE_A) || (w && !d.write) ||
+            (!d.table) != (r->large != 0)) {
+            drop(b, r, i);
+        } else if (deep) {
+            if (!resolve(vp, &d, i, e, &page, &write) || page != r->page[i])
+                drop(b, r, i);
+            else if (w && !write)
+                drop(b, r, i);
+        }
+    }
+    if (!r->n)
+        r->large = 0;
+}
+
+int jnat_sync(struct hv_vp *vp, struct jnat_executor *x)
+{
+    struct x86_mmu *m = &vp->mmu;
+    struct batch b = { .x = x, .w = vp->jit->nat->win, .fd = hv_ram_fd(vp->p) };
+    uint32_t to = m->tlb_gen, gen = x->seen_gen;
+    bool all = false, deep = to - gen > X86_TAKEN_LOG;
+
+    while (!deep && gen != to) {
+        const struct x86_taken *t = &m->taken[++gen % X86_TAKEN_LOG];
+        struct jnat_region *r;
+        uint32_t page;
+
+        switch (t->kind) {
+        case X86_TAKEN_PAGE:
+            r = region_of(x, t->page >> 21, false);
+            if (r && r->large)
+                verify(vp, &b, r, false);
+            else if (r && r->pte[t->page >> 12 & 511])
+                drop(&b, r, t->page >> 12 & 511);
+            break;
+        case X86_TAKEN_WRITE:
+            page = (uint32_t)((t->page - (uint64_t)(uintptr_t)m->ram) >> 12);
+            for (unsigned k = 0; k < JNAT_REGIONS; k++)
+                for (r = x->region[k]; r; r = r->next)
+                    for (unsigned i = 0; i < 512 && r->n; i++)
+                        if (r->pte[i] && r->page[i] == page && is_writable(r, i))
+                            drop(&b, r, i);
+            break;
+        case X86_TAKEN_NONGLOBAL: all = true; break;
+        default: deep = true; break;
+        }
+    }
+    if (all || deep)
+        for (unsigned k = 0; k < JNAT_REGIONS; k++)
+            for (struct jnat_region *r = x->region[k]; r; r = r->next)
+                verify(vp, &b, r, deep);
+    x->seen_gen = to;
+    flush(&b);
+    return b.err;
+}
+
+/* Is it where the executor has its own, or the host has nothing for programs? */
+static bool taken_place(struct hv_vp *vp, uint64_t va)
+{
+    const struct jnat *n = vp->jit->nat;
+
+    return va < LEAST || va >= USER_END - 4096 || va - (uint64_t)(uintptr_t)n->win < sizeof(struct jwin) ||
+           va - (uint64_t)(uintptr_t)n->jit->rx < JNAT_CACHE || va - (uint64_t)(uintptr_t)&vp->attention < 4096;
+}
+
+/* Nothing of the program's in these bytes?  @pd: the tables of the GB. */
+static bool nothing_at(struct hv_vp *vp, const uint64_t *pd, const volatile void *p, uint64_t len)
+{
+    uint64_t va = (uint64_t)(uintptr_t)p, end = va + len;
+
+    for (; va < end; va += 4096) {
+        uint64_t e = __atomic_load_n(&pd[va >> 21 & 511], __ATOMIC_RELAXED);
+        const uint64_t *t;
+
+        if (!(e & PE_P)) {
+            va |= 0x1ff000;
+            continue;
+        }
+        t = e & PE_PS ? NULL : table_at(vp, e);
+        if (!t || (__atomic_load_n(&t[va >> 12 & 511], __ATOMIC_RELAXED) & PE_P))
+            return false;
+    }
+    return true;
+}
+
+bool jnat_place_free(struct hv_vp *vp)
+{
+    const struct jnat *n = vp->jit->nat;
+    struct hv_gpa_ref ref;
+    uint64_t e = vp->cpu.cr3;
+
+    for (unsigned level = 0; level < 2; level++) {
+        const uint64_t *t;
+
+        if (!hv_gpa_lookup(vp->p, e & PE_ADDR, &ref))
+            return false;
+        /* Another thread of the program may put something there while this one runs: a store to this entry is one to code, and
+         * makes the VP look.  It is made by the guest's kernel, long before the other thread can speak of it. */
+        if (vp->p->nvps > 1)
+            x86_code_claim(vp, ref.ram_page, 1);
+        t = ref.hva;
+        e = __atomic_load_n(&t[level], __ATOMIC_RELAXED); /* of 512 GB: the first; of 1 GB: the second */
+        if (!(e & PE_P))
+            return true;
+    }
+    if (vp->p->nvps > 1 || (e & PE_PS) || !hv_gpa_lookup(vp->p, e & PE_ADDR, &ref))
+        return false;
+    return nothing_at(vp, ref.hva, n->win, sizeof(*n->win)) && nothing_at(vp, ref.hva, n->jit->rx, JNAT_CACHE) &&
+           nothing_at(vp, ref.hva, &vp->attention, 4096);
+}
+
+int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, bool write)
+{
+    struct batch b = { .x = x, .w = vp->jit->nat->win, .fd = hv_ram_fd(vp->p) };
+    unsigned at = va >> 12 & 511, first = at & ~(AROUND - 1u), end = first + AROUND;
+    struct jnat_region *r;
+    struct dir d;
+    uint64_t page;
+    bool w;
+
+    va &= ~4095ull;
+    if (taken_place(vp, va) || !look(vp, va, &d) || !resolve(vp, &d, at, entry(&d, at), &page, &w) || (write && !w))
+        return 0;
+    if (x->npages > JNAT_PAGES)
+        return -ENOSPC;
+    r = region_of(x, va >> 21, true);
+    if (!r)
+        return -ENOMEM;
+    if (r->n && (r->large != 0) != !d.table)
+        return 0;
+    if (r->pte[at] && (!write || is_writable(r, at)))
+        return 0; /* it was there */
+    r->large = d.table ? 0 : d.large;
+    if (!d.table) { /* one piece, usually */
+        first = 0;
+        end = 512;
+    }
+    for (unsigned i = first; i < end; i++) {
+        uint64_t e = entry(&d, i), to = r->va << 21 | (uint64_t)i << 12;
+
+        if ((r->pte[i] && (is_writable(r, i) || !(e & PE_D))) || taken_place(vp, to) || !resolve(vp, &d, i, e, &page, &w))
+            continue;
+        if (r->pte[i] && !w)
+            continue;
+        if (!r->pte[i]) {
+            r->n++;
+            x->npages++;
+        }
+        r->pte[i] = e;
+        r->page[i] = (uint32_t)page;
+        if (w)
+            r->writable[i / 64] |= 1ull << i % 64;
+        put_map(&b, to, page << 12, w);
+    }
+    flush(&b);
+    return b.err ? b.err : r->pte[at] && (!write || is_writable(r, at));
+}
+
+void jnat_unmap_all(struct jnat_executor *x)
+{
+    for (unsigned k = 0; k < JNAT_REGIONS; k++)
+        while (x->region[k]) {
+            struct jnat_region *r = x->region[k];
+
+            x->region[k] = r->next;
+            free(r);
+        }
+    x->npages = 0;
+}

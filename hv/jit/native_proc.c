@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The process of an executor: made by fork(2) without a copy of the file table, then all is unmapped but what it needs.
+ *
+ * Two threads.  The first runs programs; all that it may ask of the kernel is rt_sigreturn(2) and getpid(2), which stands
+ * for handing over: the kernel stops it and tells the VMM (seccomp_unotify(2)).  The second makes mappings.
+ * Reference: Linux seccomp_unotify(2), rseq(2), sigaction(2). */
+#define _GNU_SOURCE
+#include "hv/jit/native.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hv/infra.h"
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#endif
+#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1u
+#endif
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x1000
+#endif
+
+enum {
+    ANSWER_MS = 20,                  /* a look at whether it still answers */
+    ANSWER_CPU_NS = 200 * 1000000,   /* of its own time since it was asked to hand over */
+    RSEQ_SIGNATURE = 0x53053053
+};
+
+/* glibc 2.35 and later register restartable sequences for each thread; the kernel would write to memory that is gone. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+struct ksigaction { void (*handler)(void); unsigned long flags; void (*restorer)(void); uint64_t mask; };
+enum { KSA_RESTORER = 0x04000000 };
+
+struct keep { uintptr_t lo, hi; };
+
+static unsigned keeps(struct hv_vp *vp, struct keep k[3])
+{
+    struct jnat *n = vp->jit->nat;
+    struct keep t;
+
+    k[0] = (struct keep){ (uintptr_t)n->win, (uintptr_t)n->win + sizeof(struct jwin) };
+    k[1] = (struct keep){ (uintptr_t)n->jit->rx, (uintptr_t)n->jit->rx + JNAT_CACHE };
+    k[2] = (struct keep){ (uintptr_t)&vp->attention, (uintptr_t)&vp->attention + 4096 };
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned m = 0; m + 1 < 3 - i; m++)
+            if (k[m].lo > k[m + 1].lo) {
+                t = k[m];
+                k[m] = k[m + 1];
+                k[m + 1] = t;
+            }
+    return 3;
+}
+
+static bool seccomp_allow(const int *nrs, unsigned n, int notify, int *ret_listener)
+{
+    struct sock_filter f[16];
+    struct sock_fprog prog = { .filter = f };
+    unsigned k = 0;
+    long r;
+
+    f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+    f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xc000003e /* AUDIT_ARCH_X86_64 */, 1, 0);
+    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (unsigned i = 0; i < n; i++) {
+        f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nrs[i], 0, 1);
+        f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, nrs[i] == notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW);
+    }
+    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    prog.len = (unsigned short)k;
+    r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, ret_listener ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0, &prog);
+    if (ret_listener)
+        *ret_listener = (int)r;
+    return r >= 0;
+}
+
+/* The second thread, on a stack that is unmapped with the rest. */
+static void mapper_main(struct jwin *w, const uint8_t *code)
+{
+    static const int nrs[] = { SYS_getpid, SYS_mmap, SYS_munmap };
+    int listener;
+
+    if (!seccomp_allow(nrs, 3, SYS_getpid, &listener))
+        syscall(SYS_exit_group, 1);
+    w->addr = (uint64_t)listener;
+    __atomic_store_n(&w->sig, JNAT_READY, __ATOMIC_RELEASE);
+    ((void (*)(void))(uintptr_t)code)();
+}
+
+static bool rseq_off(void)
+{
+    char *at;
+
+    if (!&__rseq_size || !&__rseq_offset || !__rseq_size)
+        return true;
+    at = (char *)__builtin_thread_pointer() + __rseq_offset;
+    return !syscall(SYS_rseq, at, 32, 1 /* RSEQ_FLAG_UNREGISTER */, RSEQ_SIGNATURE) ||
+           !syscall(SYS_rseq, at, __rseq_size, 1, RSEQ_SIGNATURE);
+}
+
+/* What the new process needs to know: the tables are not in it. */
+struct birth { struct jwin *w; void *attention; const uint8_t *signal, *mapper, *park; };
+
+static __attribute__((noreturn)) void child(const struct birth *birth)
+{
+    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+    static const int nrs[] = { SYS_getpid, SYS_rt_sigreturn };
+    struct jwin *w = birth->w;
+    struct ksigaction sa = { .handler = (void (*)(void))(uintptr_t)birth->signal,
+                             .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | KSA_RESTORER,
+                             .restorer = (void (*)(void))(uintptr_t)birth->signal };
+    stack_t alt = { .ss_sp = w->stack, .ss_size = sizeof(w->stack) };
+    uint64_t blocked = ~0ull;
+    char *stack;
+    int listener;
+    long r;
+
+    for (unsigned i = 0; i < COUNT(signals); i++) {
+        blocked &= ~(1ull << (signals[i] - 1));
+        if (syscall(SYS_rt_sigaction, signals[i], &sa, NULL, 8))
+            goto fail;
+    }
+    if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, 8) || syscall(SYS_sigaltstack, &alt, NULL))
+        goto fail;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+        goto fail;
+    prctl(PR_SET_NAME, "mobo-native", 0, 0, 0);
+    if (!rseq_off())
+        goto fail;
+    if (mprotect(&w->ro, sizeof(*w) - offsetof(struct jwin, ro), PROT_READ) || mprotect(birth->attention, 4096, PROT_READ))
+        goto fail;
+    stack = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED)
+        goto fail;
+    {
+        register uint64_t r10 __asm__("r10") = 0;
+        register uint64_t r8 __asm__("r8") = 0;
+        register const uint8_t *code __asm__("r12") = birth->mapper;
+        register void (*fn)(struct jwin *, const uint8_t *) __asm__("r13") = mapper_main;
+        register struct jwin *win __asm__("r14") = w;
+
+        __asm__ volatile("syscall\n\ttestq %%rax, %%rax\n\tjnz 1f\n\txorl %%ebp, %%ebp\n\tmovq %%r14, %%rdi\n\tmovq %%r12, %%rsi\n\tcall *%%r13\n\tud2\n1:"
+                         : "=a"(r)
+                         : "a"((long)SYS_clone), "D"((long)(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)),
+                           "S"(stack + 65536 - 64), "d"(0l), "r"(r10), "r"(r8), "r"(code), "r"(fn), "r"(win)
+                         : "rcx", "r11", "memory");
+    }
+    if (r < 0 || !seccomp_allow(nrs, 2, SYS_getpid, &listener))
+        goto fail;
+    w->arg = (uint64_t)listener;
+    __atomic_store_n(&w->why, JNAT_READY, __ATOMIC_RELEASE);
+    ((void (*)(void))(uintptr_t)birth->park)();
+fail:
+    for (;;)
+        syscall(SYS_exit_group, 1);
+}
+
+/* @return what poll says: it handed over (1), not in that time (0), it is gone (negative). */
+static int handed_over(const struct jnat_executor *x, const struct jnat_thread *t, int ms)
+{
+    struct pollfd p[2] = { { .fd = t->listener, .events = POLLIN }, { .fd = x->pidfd, .events = POLLIN } };
+    int r = poll(p, 2, ms);
+
+    if (r < 0)
+        return errno == EINTR ? 0 : -EPIPE;
+    if (p[0].revents & POLLIN)
+        return 1;
+    return r ? -EPIPE : 0;
+}
+
+/* @return 1 it did, 0 not in that time, negative: it is gone. */
+static int receive(const struct jnat_executor *x, struct jnat_thread *t, int ms)
+{
+    struct seccomp_notif q;
+    int r = handed_over(x, t, ms);
+
+    if (r <= 0)
+        return r;
+    memset(&q, 0, sizeof(q));
+    if (ioctl(t->listener, SECCOMP_IOCTL_NOTIF_RECV, &q))
+        return errno == EINTR || errno == ENOENT ? 0 : -EPIPE;
+    t->id = q.id;
+    return 1;
+}
+
+static int go_on(struct jnat_thread *t)
+{
+    struct seccomp_notif_resp a = { .id = t->id };
+
+    return ioctl(t->listener, SECCOMP_IOCTL_NOTIF_SEND, &a) ? -EPIPE : 0;
+}
+
+void jnat_kill(struct jnat_executor *x)
+{
+    if (!x->alive)
+        return;
+    x->alive = false;
+    kill(x->pid, SIGKILL);
+    while (waitpid(x->pid, NULL, __WALL) < 0 && errno == EINTR)
+        ;
+    close(x->pidfd);
+    if (x->run.listener >= 0)
+        close(x->run.listener);
+    if (x->map.listener >= 0)
+        close(x->map.listener);
+    jnat_unmap_all(x);
+}
+
+int jnat_batch(struct jnat_executor *x, struct jwin *w, unsigned n)
+{
+    int r;
+
+    w->ro.nops = n;
+    w->mapper_err = 0;
+    if (go_on(&x->map))
+        return -EPIPE;
+    while ((r = receive(x, &x->map, 100)) == 0)
+        ;
+    w->ro.nops = 0;
+    return r < 0 ? r : w->mapper_err ? -ENOMEM : 0;
+}
+
+/* Its threads have said by which files they hand over, and have done so. */
+static int ready(struct jnat_executor *x, const uint64_t *said, const uint64_t *listener, struct jnat_thread *t)
+{
+    struct pollfd p = { .fd = x->pidfd, .events = POLLIN };
+    int r;
+
+    for (unsigned i = 0; __atomic_load_n(said, __ATOMIC_ACQUIRE) != JNAT_READY; i++)
+        if (poll(&p, 1, 1) > 0 || i > 5000)
+            return -EPIPE;
+    t->listener = (int)*listener;
+    for (unsigned i = 0; (r = receive(x, t, 10)) == 0; i++)
+        if (i > 500)
+            return -ETIME;
+    /* Both sides run on one processor, one at a time (Linux 6.6). */
+    if (r > 0 && ioctl(t->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (unsigned long)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP))
+        return -ENOSYS;
+    return r < 0 ? r : 0;
+}
+
+int jnat_empty(struct hv_vp *vp, struct jnat_executor *x)
+{
+    struct jwin *w = vp->jit->nat->win;
+    struct keep k[3];
+    unsigned nkeep = keeps(vp, k), nops = 0;
+    uintptr_t from = 0;
+
+    for (unsigned i = 0; i <= nkeep; i++) {
+        uintptr_t to = i < nkeep ? k[i].lo : 0x7ffffffff000;
+
+        if (to > from)
+            w->ro.op[nops++] = (struct jnat_op){ SYS_munmap, { from, to - from }, 0 };
+        from = i < nkeep ? k[i].hi : to;
+    }
+    jnat_unmap_all(x);
+    x->seen_gen = vp->mmu.tlb_gen;
+    x->missing = 0;
+    return jnat_batch(x, w, nops);
+}
+
+int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x)
+{
+    struct jnat *n = vp->jit->nat;
+    struct jwin *w = n->win;
+    struct birth birth = { w, (void *)&vp->attention, n->jit->t_signal, n->jit->t_mapper, n->jit->t_park };
+    int pidfd = -1, err;
+    long pid;
+
+    memset(w, 0, offsetof(struct jwin, rets));
+    w->ro.how = JNAT_ENTER;
+    w->ro.nops = 0;
+    pid = syscall(SYS_clone, CLONE_FILES | CLONE_PIDFD, NULL, &pidfd, NULL, 0);
+    if (pid < 0)
+        return -errno;
+    if (!pid)
+        child(&birth);
+    memset(x, 0, sizeof(*x));
+    x->alive = true;
+    x->pid = (int)pid;
+    x->pidfd = pidfd;
+    x->run.listener = x->map.listener = -1;
+    x->seen_gen = vp->mmu.tlb_gen;
+    err = ready(x, &w->sig, &w->addr, &x->map);
+    if (!err)
+        err = ready(x, &w->why, &w->arg, &x->run);
+    if (!err)
+        err = jnat_empty(vp, x);
+    if (err)
+        jnat_kill(x);
+    return err;
+}
+
+static uint64_t cpu_ns(const struct jnat_executor *x)
+{
+    struct timespec ts;
+    clockid_t id;
+
+    if (clock_getcpuclockid(x->pid, &id) || clock_gettime(id, &ts))
+        return 0;
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+int jnat_resume(struct hv_vp *vp, struct jnat_executor *x)
+{
+    uint64_t since = 0;
+    bool asked = false;
+    int r = go_on(&x->run);
+
+    while (!r) {
+        r = receive(x, &x->run, ANSWER_MS);
+        if (r)
+            return r < 0 ? r : 0;
+        /* It looks at this word in each loop. */
+        if (!atomic_load(&vp->attention)) {
+            asked = false;
+        } else if (!asked) {
+            asked = true;
+            since = cpu_ns(x);
+        } else if (cpu_ns(x) - since > ANSWER_CPU_NS) {
+            r = -ETIME;
+        }
+    }
+    return r;
+}
