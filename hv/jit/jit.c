@@ -1011,7 +1011,7 @@ void jit_native_ahead(struct hv_vp *vp, uint32_t first)
         memcpy(&l, at, sizeof(l));
         from = &j->blocks[l.block];
         to = from->rip + (uint64_t)(int64_t)l.rel;
-        if (from->dead)
+        if (from->dead || (to & 4095) > 4096 - X86_MAX_INSN) /* no faults here: nobody is there yet */
             continue;
         if ((to ^ last) >> 12) {
             last = to;

@@ -207,8 +207,10 @@ bool jit_native_recheck(struct hv_vp *vp)
     for (unsigned i = 0; i < n->nfacts; i++) {
         uint32_t *sig = &j->fsig[0][jit_fsig_slot(n->fact[i] << 12)];
 
-        if (*sig != n->fact_sig[i])
-            continue; /* another page has its place */
+        if (*sig != n->fact_sig[i]) { /* another page has its place; nobody knows of it */
+            same = false;
+            continue;
+        }
         if (jnat_code_page(vp, n->fact[i] << 12) != n->fact_page[i]) {
             *sig = 0;
             same = false;
