@@ -620,6 +620,13 @@ static bool native_string(struct tr *t, const struct x86_insn *in)
     if (in->asize != 8 || in->seg == X86_FS || in->seg == X86_GS)
         return false;
     if (in->rep != X86_REP_NONE) {
+        uint8_t *ok;
+
+        e_mov_imm(E, T1, 20); /* long ones look after interrupts: by C */
+        e_vex(E, 1, 3, 0, 2, 0xf7, T0, T1, &(struct hop){ .reg = G_CX }); /* shrx rcx, count, r11 */
+        ok = e_jrcxz(E);
+        cold_exec(t, e_jmp(E));
+        e_bind8(E, ok);
         e_mov_rr(E, T0, G_CX);
         e1(E, in->rep == X86_REP_F2 ? 0xf2 : 0xf3);
     }

@@ -1296,6 +1296,8 @@ static void jit_run(struct hv_vp *vp)
 
     if (unlikely(!j->seg_size))
         size_cache(vp);
+    if (j->nat)
+        j->nat->skip = false;
     x86_mmu_enter(vp);
     if (_setjmp(vp->jmp)) {
         vp->jit = j; /* an executor had its turn */
@@ -1528,6 +1530,8 @@ struct jit *jit_native_instance(struct hv_vp *vp, struct jwin *win)
         return NULL;
     j->win = win;
     j->nat = main->nat;
+    j->exact = main->exact;
+    j->small = main->small;
     j->cache_size = JNAT_CACHE;
     if (!low(win, sizeof(*win)) || instance_init(vp, j, false)) {
         jit_instance_free(j);
@@ -1574,7 +1578,7 @@ static int jit_create(struct hv_vp *vp)
     }
     reset_now(vp, "start");
     native = native_env && !strcmp(native_env, "no") ? HV_NATIVE_NO : native_env && !strcmp(native_env, "always") ? HV_NATIVE_ALWAYS : vp->p->native;
-    if (native != HV_NATIVE_NO && !j->lockstep && !j->exact && !j->small)
+    if (native != HV_NATIVE_NO && !j->lockstep && (native == HV_NATIVE_ALWAYS || (!j->exact && !j->small)))
         jit_native_init(vp, native == HV_NATIVE_ALWAYS);
     return 0;
 }

@@ -100,6 +100,11 @@ int main(int argc, char **argv)
             s.idtr_base = IDT;
             s.idtr_limit = 32 * 16 - 1;
         }
+        if (rnd() & 1) { /* exceptions are masked: as programs have it */
+            s.xsave[0] = 0x7f, s.xsave[1] = 0x03, s.xsave[4] = 0;
+            s.xsave[24] = 0x80, s.xsave[25] = 0x1f;
+            s.xsave[512] = 3;
+        }
         if (mode < 2 && getenv("MOBO_JIT_CHECK"))
             tables_apart(&h, &s);
         if (hv_vp_set_state(h.p, 0, &s)) {
