@@ -16,4 +16,6 @@ status=0
 MOBO_JIT_EXACT=1 "$oracle" -n $((count / 2)) -s "$seed" -e jit || status=1
 MOBO_JIT_EXACT=slots "$oracle" -n $((count / 3)) -s "$((seed + 1))" -e jit || status=1
 MOBO_JIT_SMALL=1 MOBO_JIT_EXACT=1 "$oracle" -n $((count / 6)) -s "$((seed + 2))" -e jit || status=1
+# Programs in executors.
+MOBO_JIT_NATIVE=always MOBO_JIT_EXACT=1 "$oracle" -n $((count / 30)) -s "$((seed + 3))" -e jit || status=1
 exit $status
