@@ -52,7 +52,7 @@ void jit_fast_after(struct hv_vp *vp, struct jfast *f, bool ret)
     f->rsp = &jit_of(vp)->rsp[jit_ret_stack(vp->mmu.view, c->cr4 & CR4_SMAP)];
     f->last_key = &jit_of(vp)->last_key[vp->mmu.view];
     f->key_out = jit_key(vp);
-    f->valid = !(ret && jit_of(vp)->nat && (jit_of(vp)->nat->armed || jit_of(vp)->nat->always)); /* C looks at what is returned to */
+    f->valid = !(ret && jit_native_next(vp)); /* C looks at returns to programs that an executor runs */
 }
 
 static const uint8_t *here(struct jit *j, struct emit *e) { return j->rx + (e->p - j->rw); }

@@ -782,15 +782,6 @@ const uint8_t *jit_c_x87load(struct hv_vp *vp, const uint8_t *next)
     return next;
 }
 
-/* Is the VP in a program that an executor is to run? */
-static inline bool native_next(const struct hv_vp *vp)
-{
-    const struct jit *j = vp->jit;
-
-    return unlikely(j->nat != NULL) && !j->win && vp->cpu.cpl == 3 && !j->nat->rest_until && !j->nat->off &&
-           (j->nat->always || (j->nat->armed && j->nat->armed == jnat_space_of(vp)));
-}
-
 /* Where translated code goes on at cpu.rip, or the way out to the run loop. */
 static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint64_t by)
 {
@@ -801,7 +792,7 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint6
     j->cur = NULL;
     j->left = true;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING ||
-        vp->mmu.dr6_hits || j->want_reset || j->single || !jittable(vp) || native_next(vp))
+        vp->mmu.dr6_hits || j->want_reset || j->single || !jittable(vp) || jit_native_next(vp))
         return j->t_exit;
     b = find_variant(vp, variant, by);
     if (unlikely(!b))
@@ -1238,6 +1229,8 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
         if (unlikely(j->pool[s->arg].op == X86_OP_PAUSE))
             give_way(vp);
         exec_any(vp, &j->pool[s->arg]);
+        if (j->pool[s->arg].op == X86_OP_MOV_CR && j->nat)
+            j->fast[1].valid = 0; /* another program, perhaps */
     }
     if (j->pool[s->arg].op >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);

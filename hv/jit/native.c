@@ -28,7 +28,8 @@ enum {
     TOKEN_NS = 80000,               /* and once more each so long, */
     TOKENS_LEAST = 48,              /* then there are to be so many, before it goes on */
     BUILT_NS = 40000,               /* between two blocks that are made, before it begins */
-    JUDGE_NS = 100000000,            /* of both sides together, then it is seen whether it pays */
+    IDLE_NS = 50000000,             /* without a turn, then a program is not armed any more */
+    JUDGE_NS = 100000000,           /* of both sides together, then it is seen whether it pays */
     PAUSE_NS = 50000000,            /* doubled each time */
     FAILS = 8,
     BROKEN = 32,                    /* executors that were misused, then there are no others */
@@ -72,6 +73,20 @@ static void settle(struct jnat *n)
     n->gain = n->cost = 0;
 }
 
+static void disarm(struct hv_vp *vp, struct jnat_space *s, bool failed)
+{
+    struct jnat *n = vp->jit->nat;
+
+    n->armed = 0;
+    s->score = 0;
+    settle(n);
+    if (!failed)
+        return;
+    s->not_before = hv_host_ns() + ((uint64_t)PAUSE_NS << s->fails);
+    if (s->fails < FAILS)
+        s->fails++;
+}
+
 void jit_native_sample(struct hv_vp *vp)
 {
     struct jnat *n = vp->jit->nat;
@@ -95,6 +110,8 @@ void jit_native_sample(struct hv_vp *vp)
     s = space_of(n, cr3);
     if (n->armed == cr3)
         return;
+    if (n->armed && now - n->turn_at > IDLE_NS)
+        disarm(vp, space_of(n, n->armed), false);
     s->score = ns / calls < RUN_NS && ns > 100000 ? 0 : s->score + (ns > 100000);
     if (s->score < n->patience || now < s->not_before || built * BUILT_NS > ns || !fits(vp))
         return;
@@ -103,6 +120,7 @@ void jit_native_sample(struct hv_vp *vp)
     n->tokens = TOKENS;
     n->tokens_at = now;
     n->rest_until = 0;
+    n->turn_at = now;
     jit_native_armed(vp->jit);
 }
 
@@ -116,20 +134,6 @@ bool jit_native_wanted(const struct hv_vp *vp)
         n->rest_until = 0;
     }
     return n && vp->cpu.cpl == 3 && (n->always || (n->armed && n->armed == jnat_space_of(vp))) && !n->off && !n->skip && fits(vp);
-}
-
-static void disarm(struct hv_vp *vp, struct jnat_space *s, bool failed)
-{
-    struct jnat *n = vp->jit->nat;
-
-    n->armed = 0;
-    s->score = 0;
-    settle(n);
-    if (!failed)
-        return;
-    s->not_before = hv_host_ns() + ((uint64_t)PAUSE_NS << s->fails);
-    if (s->fails < FAILS)
-        s->fails++;
 }
 
 /* ---- registers ------------------------------------------------------------------------------------------------ */
@@ -596,7 +600,8 @@ void jit_native_run(struct hv_vp *vp)
             break;
         }
     }
-    t1 = hv_host_ns() - t0;
+    n->turn_at = hv_host_ns();
+    t1 = n->turn_at - t0;
     n->there += there;
     n->all += t1;
     if (n->armed)

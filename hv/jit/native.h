@@ -118,6 +118,7 @@ struct jnat {
     struct jnat_space space[JNAT_SPACES];
     uint64_t armed;                 /* CR3 of the program that is run so, | 1; 0 none */
     uint64_t clock;
+    uint64_t turn_at;               /* host ns, the end of the last one */
     uint64_t fact[JNAT_FACTS], fact_page[JNAT_FACTS]; /* pages that fsig[] speaks of, where they are in RAM */
     uint32_t fact_sig[JNAT_FACTS];
     unsigned nfacts;
@@ -141,6 +142,14 @@ static inline uint64_t jnat_space_of(const struct hv_vp *vp) { return vp->cpu.cr
 void jit_native_sample(struct hv_vp *vp);
 /** Is the VP where an executor can run it, and is one to? */
 bool jit_native_wanted(const struct hv_vp *vp);
+/** The same, quickly: the VP goes on in a program. */
+static inline bool jit_native_next(const struct hv_vp *vp)
+{
+    const struct jnat *n = vp->jit->nat;
+
+    return unlikely(n != NULL) && !vp->jit->win && vp->cpu.cpl == 3 && !n->rest_until && !n->off &&
+           (n->always || (n->armed && n->armed == jnat_space_of(vp)));
+}
 /** Let it.  @return when the VP has to be run as usual; may longjmp like all that raises exceptions, with vp->jit to be
  * put right by the caller. */
 void jit_native_run(struct hv_vp *vp);
