@@ -20,12 +20,13 @@
 #endif
 
 enum {
-    RUN_NS = 100000,                /* between two calls, on average */
-    SCORE = 2, SCORE_MOST = 64,     /* times that it was so */
+    RUN_NS = 50000,                 /* between two calls, on average */
+    SCORE = 5, SCORE_MOST = 24,     /* times that it was so */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
     HANDOVER_NS = 6000,
     TOKENS = 64,                    /* handing over so often at one go, */
     TOKEN_NS = 80000,               /* and once more each so long, */
+    TOKEN_RUN_NS = 24000,           /* or for so much of its own time, */
     TOKENS_LEAST = 48,              /* then there are to be so many, before it goes on */
     BUILT_NS = 40000,               /* between two blocks that are made, before it begins */
     IDLE_NS = 50000000,             /* without a turn, then a program is not armed any more */
@@ -132,6 +133,7 @@ bool jit_native_wanted(const struct hv_vp *vp)
         if (hv_host_ns() < n->rest_until)
             return false;
         n->rest_until = 0;
+        jit_native_armed(n->main);
     }
     return n && vp->cpu.cpl == 3 && (n->always || (n->armed && n->armed == jnat_space_of(vp))) && !n->off && !n->skip && fits(vp);
 }
@@ -446,7 +448,7 @@ static void judge(struct hv_vp *vp, uint64_t there, uint64_t all)
     struct jnat *n = vp->jit->nat;
     struct jnat_space *s = space_of(n, n->armed);
 
-    n->gain += there / 2;
+    n->gain += there / 4 * 3; /* the translator takes about twice as long */
     n->cost += all - there;
     if (n->gain + n->cost < JUDGE_NS)
         return;
@@ -538,10 +540,13 @@ void jit_native_run(struct hv_vp *vp)
         w->ro.how = (uint64_t)how;
         t1 = hv_host_ns();
         r = jnat_resume(vp, x);
-        there += hv_host_ns() - t1;
+        t1 = hv_host_ns() - t1;
         if (r)
             break;
-        there -= HANDOVER_NS < there ? HANDOVER_NS : there;
+        t1 -= HANDOVER_NS < t1 ? HANDOVER_NS : t1;
+        there += t1;
+        n->tokens += t1 / TOKEN_RUN_NS > TOKENS ? TOKENS : (unsigned)(t1 / TOKEN_RUN_NS);
+        n->tokens = n->tokens > TOKENS ? TOKENS : n->tokens;
         nacc = j->nacc;
         n->handed[w->why < JNAT_SIGNAL ? w->why : JNAT_SIGNAL]++;
         how = JNAT_ENTER;
@@ -615,6 +620,7 @@ void jit_native_run(struct hv_vp *vp)
         broken(vp, main, x, r);
     vp->jit = main;
     n->skip = true;
+    jit_native_armed(main);
 }
 
 void jit_native_init(struct hv_vp *vp, bool always)
