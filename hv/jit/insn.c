@@ -798,8 +798,8 @@ bool tr_emit_native(struct tr *t, const struct x86_insn *in)
 
         if (b->kind == X86_O_IMM)
             return one_op(t, in, 1, 0xba, row, 1);
-        if (a->kind == X86_O_MEM && !t->native)
-            return emit_bt_mem(t, in);
+        if (a->kind == X86_O_MEM && (!t->native || in->asize != 8)) /* a 32-bit address is one with the offset of the bit, too */
+            return !t->native && emit_bt_mem(t, in);
         return two_op(t, in, 1, 0x83 | row << 3, 0, 0);
     }
     case X86_OP_MOV: return emit_mov(t, in);

@@ -288,6 +288,9 @@ static unsigned compare(const struct or_seq *q, const struct or_state *h, const 
         if (print)                                                         \
             printf("    %-8s host " fmt "  engine " fmt "\n", name, a, b); \
     } while (0)
+    /* There the engine has memory of its own, which the host's side, in this process, reaches as well. */
+    if (g->vector == 14 && g->cr2 >> 30 == 1)
+        return 0;
     if (g->vector == 0xff) {
         if (print)
             printf("    the guest did not end in a handler; host vector %u\n", h->vector);
