@@ -78,11 +78,12 @@ static void test_plain(void **state)
     assert_string_equal(c->kernel.path, "/k");
     config_destroy(c);
 
-    c = must("[vm]\nmemory = 64M ; inline\nprocessors = 0x10\nengine = interp\nenlightened = off\ncode_cache = 32M\n"
+    c = must("[vm]\nmemory = 64M ; inline\nprocessors = 0x10\nengine = interp\nenlightened = off\ncode_cache = 32M\nnative = no\n"
              "[boot]\nkernel = sub/vmlinuz\ninitrd = /abs/initrd\ncmdline = a=b c;d \"e\" ; f\n",
              NULL, 0);
     assert_true(c->memory == 64 << 20);
     assert_true(c->code_cache == 32 << 20);
+    assert_int_equal(c->native, 1);
     assert_true(c->enl_hide == 0 && c->enl_show == 0);
     assert_int_equal(c->processors, 16);
     assert_string_equal(c->engine, "interp");
@@ -91,7 +92,7 @@ static void test_plain(void **state)
     assert_true(strlen(c->kernel.path) > 12 &&
                 strcmp(c->kernel.path + strlen(c->kernel.path) - 12, "/sub/vmlinuz") == 0);
     assert_string_equal(c->initrd.path, "/abs/initrd");
-    assert_int_equal(c->initrd.pos.line, 9);
+    assert_int_equal(c->initrd.pos.line, 10);
     assert_string_equal(c->initrd.pos.file, "/vms/a.ini");
     config_destroy(c);
 }
@@ -226,6 +227,7 @@ static void test_meaning_errors(void **state)
     refuse("[vm]\nmemroy = 1G\n", NULL,
            "/vms/a.ini:2: unknown key 'memroy' in [vm] (did you mean 'memory'?)");
     refuse("[vm]\ncode_cache = much\n", NULL, "/vms/a.ini:2: code_cache: 'much' is not a size (as 32M)");
+    refuse("[vm]\nnative = maybe\n", NULL, "/vms/a.ini:2: unknown native 'maybe' (known: auto, no, always)");
     refuse("[vm]\ncode_cache = 1M\n", NULL, "/vms/a.ini:2: code_cache: '1M' is not from 4M to 96M");
     refuse("[vm]\ncode_cache = 97M\n", NULL, "/vms/a.ini:2: code_cache: '97M' is not from 4M to 96M");
     refuse("[vm]\nmemory = 0\n", NULL, "/vms/a.ini:2: memory: '0' is too little, the least is 1M");
