@@ -116,7 +116,7 @@ fi
   until [ -e stop ]; do
       rm -f flaky wire
       nbdkit -f -U "$tmp/flaky" --filter=log --filter=delay file file.raw rdelay=100ms wdelay=100ms logfile="$tmp/wire" &
-      until [ -e stop ] || [ "$(grep -c '\.\.\.\(Write\|Zero\|Trim\) .* return=0' wire)" -ge 2 ]; do sleep 0.05; done
+      until [ -e stop ] || ! kill -0 $! || [ "$(grep -c '\.\.\.\(Write\|Zero\|Trim\) .* return=0' wire)" -ge 2 ]; do sleep 0.05; done
       kill -KILL $!
       wait $!
       serves=$((serves + 1)); echo $serves > serves
@@ -129,7 +129,7 @@ r=$?
 touch stop
 wait $loop
 serves=$(cat serves)
-cmp -s disk.raw file.raw && [ $r = 0 ] && [ "$serves" -ge 3 ]; result $? "a server that is started anew ($serves times)"
+cmp -s disk.raw file.raw && [ $r = 0 ] && [ "$serves" -ge 3 ]; result $? "a server that is started anew ($serves times, status $r)"
 [ $r = 0 ] || sed 's/^/# /' flaky.log | head -5
 serve gone memory 48M
 kill -STOP "${servers[-1]}"
