@@ -211,7 +211,7 @@ static void more_channels(struct input *in)
 
     nvsp(0, 133, 1, 1 + how % 4, 0);
     for (unsigned ch = 1; ch < mobo_fake_vmbus_count(dev); ch++)
-        if (mobo_fake_vmbus_offer(dev, ch) && !(how >> 2 >> ch & 1))
+        if (mobo_fake_vmbus_offer(dev, ch) && !((uint64_t)how >> 2 >> (ch & 63) & 1))
             mobo_fake_vmbus_open(dev, ch, NULL);
 }
 
