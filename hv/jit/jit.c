@@ -37,7 +37,7 @@ static unsigned page_bucket(uint64_t ram_page) { return (unsigned)(ram_page & (J
 static unsigned hash_bucket(uint64_t phys) { return (unsigned)((phys ^ (phys >> 16)) & (JIT_HASH - 1)); }
 
 /* May the code at CS:RIP be translated, as far as the mode goes? */
-static bool jittable(const struct hv_vp *vp)
+bool jit_may_translate(const struct hv_vp *vp)
 {
     const struct x86_cpu *c = &vp->cpu;
 
@@ -718,7 +718,7 @@ void jit_decode_at_rip(struct hv_vp *vp, struct x86_insn *in)
 }
 
 /* ... and execute it by the shared semantics. */
-static void exec_at_rip(struct hv_vp *vp)
+void jit_exec_at_rip(struct hv_vp *vp)
 {
     jit_decode_at_rip(vp, &vp->scratch_insn);
     exec_any(vp, &vp->scratch_insn);
@@ -792,7 +792,7 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint6
     j->cur = NULL;
     j->left = true;
     if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING ||
-        vp->mmu.dr6_hits || j->want_reset || j->single || !jittable(vp) || jit_native_next(vp))
+        vp->mmu.dr6_hits || j->want_reset || j->single || !jit_may_translate(vp) || jit_native_next(vp))
         return j->t_exit;
     b = find_variant(vp, variant, by);
     if (unlikely(!b))
@@ -801,12 +801,10 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint6
     return j->rx + b->main;
 }
 
-static const uint8_t *dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0, 1); }
+const uint8_t *jit_dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0, 1); }
 
-const uint8_t *jit_native_find(struct hv_vp *vp) { return dispatch(vp); }
+/* Returns to programs go through C, which looks whether an executor is to run them. */
 void jit_native_armed(struct jit *j) { j->fast[1].valid = 0; }
-void jit_exec_at_rip(struct hv_vp *vp) { exec_at_rip(vp); }
-bool jit_may_translate(const struct hv_vp *vp) { return jittable(vp); }
 
 const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
 {
@@ -960,7 +958,7 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at)
             j->runs[b - j->blocks] = JIT_HOT << b->slow;
             if (b->slow == JIT_SLOW)
                 count_no_more(j, b);
-            return dispatch(vp);
+            return jit_dispatch(vp);
         }
     }
     if (b->slots)
@@ -1137,14 +1135,14 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
         if ((lo & 4095) + s->gn <= 4096 && !(lo & s->align)) {
             if (!x86_canonical(ea) || !x86_lin_hva(vp, ea, s->n, s->acc)) {
                 j->stat[JST_MISS_C]++;
-                exec_at_rip(vp);
+                jit_exec_at_rip(vp);
                 j->vdead = 1;
-                return dispatch(vp);
+                return jit_dispatch(vp);
             }
             j->stat[s->acc & X86_ACC_WRITE ? JST_MISS_WRITE : JST_MISS_READ]++;
             /* Other windows of the block must not outlive what was taken away. */
             if (unlikely(gen != vp->mmu.tlb_gen))
-                return dispatch(vp);
+                return jit_dispatch(vp);
             if (likely(lo + ((s->flags & JS_GWRITE) ? e->nwr : e->nrd) <= 4096u - s->gn))
                 return j->rx + s->retry;
         }
@@ -1158,7 +1156,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
         x86_lin_hva(vp, ea, s->n, s->acc) &&
         likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n)) {
         j->stat[s->acc & X86_ACC_WRITE ? JST_MISS_WRITE : JST_MISS_READ]++;
-        return b->groups && gen != vp->mmu.tlb_gen ? dispatch(vp) : j->rx + s->retry;
+        return b->groups && gen != vp->mmu.tlb_gen ? jit_dispatch(vp) : j->rx + s->retry;
     }
     j->stat[JST_MISS_C]++;
 exec:
@@ -1170,10 +1168,10 @@ exec:
     next = jit_rip_of(j, b) + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
-        return dispatch(vp);
+        return jit_dispatch(vp);
     relive(vp, was);
     if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
-        return dispatch(vp);
+        return jit_dispatch(vp);
     return j->rx + s->next;
 }
 
@@ -1239,10 +1237,10 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     j->ended = s->off + s->len == b->len;
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != jit_rip_of(j, b) + s->off + s->len ||
                  j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != site_key(b, s)))
-        return dispatch(vp);
+        return jit_dispatch(vp);
     relive(vp, was);
     if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
-        return dispatch(vp);
+        return jit_dispatch(vp);
     return j->rx + s->next;
 }
 
@@ -1270,14 +1268,14 @@ static void size_cache(struct hv_vp *vp)
     reset_now(vp, "its size");
 }
 
-void jit_native_between(struct hv_vp *vp)
+void jit_between(struct hv_vp *vp)
 {
     struct jit *j = jit_of(vp);
 
     if (unlikely(!j->seg_size))
         size_cache(vp);
     if (unlikely(j->want_reset & JIT_RESET))
-        reset_now(vp, "the memory has changed, or no room");
+        reset_now(vp, x86_vec_full(vp) ? "no room for stubs" : "the memory has changed, or no room for signatures");
     else if (unlikely(j->want_reset))
         evict(vp);
 }
@@ -1287,8 +1285,7 @@ static void jit_run(struct hv_vp *vp)
     struct jit *j = jit_of(vp);
     void (*enter)(const uint8_t *) = (void (*)(const uint8_t *))(uintptr_t)j->t_enter;
 
-    if (unlikely(!j->seg_size))
-        size_cache(vp);
+    jit_between(vp);
     if (j->nat)
         j->nat->skip = false;
     x86_mmu_enter(vp);
@@ -1314,10 +1311,7 @@ static void jit_run(struct hv_vp *vp)
         bool compare = false;
 
         interp_between(vp);
-        if (unlikely(j->want_reset & JIT_RESET))
-            reset_now(vp, x86_vec_full(vp) ? "no room for stubs" : "the memory has changed, or no room for signatures");
-        else if (unlikely(j->want_reset))
-            evict(vp);
+        jit_between(vp);
         if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING) {
             if (vp->run_state != HV_VP_RUNNING)
                 unmap_written(j);
@@ -1335,7 +1329,7 @@ static void jit_run(struct hv_vp *vp)
             x86_debug_trap(vp, hits);
             continue;
         }
-        if (unlikely(!jittable(vp))) {
+        if (unlikely(!jit_may_translate(vp))) {
             j->stat[JST_INTERP]++;
             interp_once(vp);
             continue;
@@ -1352,7 +1346,7 @@ static void jit_run(struct hv_vp *vp)
         b = find_variant(vp, j->single ? j->single_key : 0, 1);
         if (unlikely(!b)) {
             if (!j->want_reset && !j->gated)
-                exec_at_rip(vp);
+                jit_exec_at_rip(vp);
             continue;
         }
         if (unlikely(j->single)) {

@@ -37,7 +37,7 @@ enum {
     FL_MASK = 0xd501,
     MXCSR_MASK_ = 0xffff
 };
-enum { XS_HEADER = 512, XS_YMM_AT = 576, XS_SIZE = 832 };
+enum { XS_HEADER = 512, XS_SIZE = 832 };
 
 static struct jnat_space *space_of(struct jnat *n, uint64_t cr3)
 {
@@ -518,8 +518,8 @@ void jit_native_run(struct hv_vp *vp)
     w = n->win;
     vp->jit = j = n->jit;
     n->turns++;
-    jit_native_between(vp);
-    to = jit_native_find(vp);
+    jit_between(vp);
+    to = jit_dispatch(vp);
     while (to != j->t_exit && !n->kill) {
         r = jnat_sync(vp, x);
         if (!r && x->missing) { /* it is there now, probably */
@@ -571,7 +571,7 @@ void jit_native_run(struct hv_vp *vp)
             vp->cpu.rip = w->arg;
             jit_exec_at_rip(vp);
             fresh = true;
-            to = jnat_space_of(vp) == x->cr3 && fits(vp) ? jit_native_find(vp) : j->t_exit;
+            to = jnat_space_of(vp) == x->cr3 && fits(vp) ? jit_dispatch(vp) : j->t_exit;
             break;
         case JNAT_EXIT:
             vp->cpu.rip = w->arg;
@@ -587,7 +587,7 @@ void jit_native_run(struct hv_vp *vp)
                 break;
             how = how ? JNAT_ENTER : 0;
             fresh = true;
-            to = how ? jit_native_find(vp) : j->t_exit;
+            to = how ? jit_dispatch(vp) : j->t_exit;
             how = JNAT_ENTER;
             break;
         default: r = -EPROTO;

@@ -93,9 +93,9 @@ struct jnat_executor {
     bool alive;
     int pid, pidfd;
     struct jnat_thread run, map;
-    uint64_t cr3;
+    uint64_t cr3;                   /* as jnat_space_of says */
     uint64_t used;                  /* for LRU */
-    uint64_t missing;               /* the last access that was a page fault, | 1 if it was a write; 0 none */
+    uint64_t missing;               /* page of the last access that was a page fault, | 2, | 1 if it was a write; 0 none */
     uint32_t seen_gen;              /* mmu.tlb_gen that the mappings belong to */
     unsigned npages;
     struct jnat_region *region[JNAT_REGIONS];
@@ -106,7 +106,6 @@ struct jnat_space {
     uint64_t cr3, used;
     unsigned score, fails;
     uint64_t not_before;            /* host ns */
-    uint64_t ewma;                  /* ns between two ways out */
 };
 
 struct jnat {
@@ -116,7 +115,7 @@ struct jnat {
     struct jnote *note;
     struct jnat_executor exec[JNAT_EXECUTORS], *cur;
     struct jnat_space space[JNAT_SPACES];
-    uint64_t armed;                 /* CR3 of the program that is run so, | 1; 0 none */
+    uint64_t armed;                 /* tables of the program that is run so; 0 none */
     uint64_t clock;
     uint64_t turn_at;               /* host ns, the end of the last one */
     uint64_t fact[JNAT_FACTS], fact_page[JNAT_FACTS]; /* pages that fsig[] speaks of, where they are in RAM */
@@ -175,11 +174,11 @@ void jit_native_code(struct jit *j);
 /* jit.c */
 struct jit *jit_native_instance(struct hv_vp *vp, struct jwin *win);
 void jit_instance_free(struct jit *j);
-const uint8_t *jit_native_find(struct hv_vp *vp);
+const uint8_t *jit_dispatch(struct hv_vp *vp);
 /** Translate what the branches of new blocks lead to, as far as it has been run elsewhere; their links are acc[@first] and on. */
 void jit_native_ahead(struct hv_vp *vp, uint32_t first);
 /** Between two turns, as the run loop does. */
-void jit_native_between(struct hv_vp *vp);
+void jit_between(struct hv_vp *vp);
 /** A program is run so from now on: returns to it are to be noticed. */
 void jit_native_armed(struct jit *j);
 void jit_exec_at_rip(struct hv_vp *vp);

@@ -12,14 +12,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#define PE_P   (1ull << 0)
-#define PE_W   (1ull << 1)
-#define PE_U   (1ull << 2)
-#define PE_A   (1ull << 5)
-#define PE_D   (1ull << 6)
-#define PE_PS  (1ull << 7)
-#define PE_NX  (1ull << 63)
-#define PE_ADDR 0x000ffffffffff000ull
 #define USER_END 0x7ffffffff000ull
 
 enum { AROUND = 64 /* pages that are looked at together */, LEAST = 65536 /* of addresses: mmap_min_addr */ };

@@ -25,17 +25,6 @@ enum { R_USER = 1, R_WRITE = 2, R_NX = 4 };
 /* RAM pages that fit the lazily backed table: 1 TB. */
 #define MAX_RAM_PAGES (1ull << 28)
 
-/* Paging-structure entry bits, SDM 3A 4.3 to 4.5. */
-#define PE_P (1ull << 0)
-#define PE_W (1ull << 1)
-#define PE_U (1ull << 2)
-#define PE_A (1ull << 5)
-#define PE_D (1ull << 6)
-#define PE_PS (1ull << 7)
-#define PE_G (1ull << 8)
-#define PE_NX (1ull << 63)
-#define PE_ADDR 0x000ffffffffff000ull
-
 struct walk {
     uint64_t gpa;      /* of the byte */
     uint8_t rights;    /* R_* joined over the levels */

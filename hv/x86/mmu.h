@@ -95,6 +95,17 @@ struct x86_mmu {
     uint64_t rmw_page;              /* page that x86_lin_hva_rmw gave out, plus one, if it holds code */
 };
 
+/* Paging-structure entry bits, SDM 3A 4.3 to 4.5. */
+#define PE_P (1ull << 0)
+#define PE_W (1ull << 1)
+#define PE_U (1ull << 2)
+#define PE_A (1ull << 5)
+#define PE_D (1ull << 6)
+#define PE_PS (1ull << 7)
+#define PE_G (1ull << 8)
+#define PE_NX (1ull << 63)
+#define PE_ADDR 0x000ffffffffff000ull
+
 /* Access kinds of the linear functions. */
 enum {
     X86_ACC_READ = 0, X86_ACC_WRITE = 1, X86_ACC_EXEC = 2,
