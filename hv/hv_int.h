@@ -81,8 +81,8 @@ struct hv_vp {
     struct x86_cpu cpu;
     struct x86_mmu mmu;
 
-    _Atomic uint32_t attention __attribute__((aligned(HV_PAGE_SIZE))); /* alone in a page, which an executor may read */
-    _Atomic uint32_t wake_seq __attribute__((aligned(HV_PAGE_SIZE))); /* futex word of a halted VP */
+    _Atomic uint32_t attention;
+    _Atomic uint32_t wake_seq;        /* futex word of a halted VP */
     _Atomic uint64_t kicked_ns;       /* host time at which a running VP was first asked for attention; 0: it was not */
     uint8_t want_window;              /* an interrupt waits for IF or the end of a shadow */
     uint8_t rep_begun;                /* cpu.rip is a repeated string instruction with iterations done and to do */

@@ -364,11 +364,6 @@ int hv_vp_create(struct hv_partition *p, unsigned index)
         vp = mmap(NULL, vp_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (vp == MAP_FAILED)
         return hv_fail(-ENOMEM, "processor %u: out of memory", index);
-    /* Shared with processes that are forked (hv/jit/native.h). */
-    if (mmap((void *)&vp->attention, HV_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) {
-        munmap(vp, vp_size());
-        return hv_fail(-ENOMEM, "processor %u: out of memory", index);
-    }
     vp->p = p;
     vp->index = index;
     atomic_store(&vp->lapic.timer_deadline_ns, UINT64_MAX);

@@ -293,10 +293,10 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &m))
                 return 0;
             e_op(E, fl, 0, 0x8b, T0, &m);
-            e_mov_store(E, h_abs(t->tmp), T0);
+            e_mov_store(E, h_abs(&t->j->ea), T0);
             if (!push_imm64(t, next, true))
                 return 0;
-            e_mov_load(E, T0, h_abs(t->tmp));
+            e_mov_load(E, T0, h_abs(&t->j->ea));
         } else {
             if (!push_imm64(t, next, false))
                 return 0;
@@ -312,9 +312,9 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             tr_jmp_indirect(t);
             return 2;
         }
-        e_mov_store(E, h_abs(t->tmp), T0);
+        e_mov_store(E, h_abs(&t->j->ea), T0);
         return_room(t, 0, F_ALL);
-        e_mov_load(E, T0, h_abs(t->tmp));
+        e_mov_load(E, T0, h_abs(&t->j->ea));
         go_indirect(t, true);
         return_point(t, next);
         return 2;

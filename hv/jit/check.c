@@ -27,11 +27,6 @@ bool tr_ea_of(const struct tr *t, const struct x86_insn *in, unsigned off, struc
     return true;
 }
 
-static struct hop seg_base(const struct tr *t, unsigned seg)
-{
-    return t->native ? h_abs(&t->seg_base[seg - X86_FS]) : CPU(seg[seg].base);
-}
-
 /* Effective address into @d; @u is another scratch register or NOREG.  Keeps flags.  @return false: it takes @u. */
 bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
 {
@@ -44,7 +39,7 @@ bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
 
     if (a->base == X86_REG_NONE && a->index == X86_REG_NONE) {
         if (a->seg != X86_SEG_NONE && !big) {
-            e_mov_load(E, d, seg_base(t, a->seg));
+            e_mov_load(E, d, CPU(seg[a->seg].base));
             if (t->m64 && a->a32 && a->disp < 0)
                 return false;
             if (a->disp)
@@ -59,7 +54,7 @@ bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
     if (big)
         return false;
     if (a->seg != X86_SEG_NONE && !a->a32 && !hb && !hi && (b == NOREG || x == NOREG)) {
-        e_mov_load(E, d, seg_base(t, a->seg));
+        e_mov_load(E, d, CPU(seg[a->seg].base));
         e_lea(E, d, b != NOREG ? h_sib(d, b, 0, (int32_t)a->disp) : h_sib(d, x, a->scale, (int32_t)a->disp));
         return true;
     }
@@ -87,7 +82,7 @@ bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
     if (a->seg != X86_SEG_NONE) {
         if (u == NOREG)
             return false;
-        e_mov_load(E, u, seg_base(t, a->seg));
+        e_mov_load(E, u, CPU(seg[a->seg].base));
         lea_any(t, !t->m64, d, h_sib(d, u, 0, 0));
     }
     return true;
@@ -413,37 +408,6 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
     t->r11 = grp;
 }
 
-/* In the executor an address is what the guest says it is. */
-static bool native_access(struct tr *t, const struct ea *a, struct hop *ret)
-{
-    bool hb = is_home(t, a->base), hi = is_home(t, a->index);
-    unsigned b = h_or_none(t, a->base), x = h_or_none(t, a->index);
-
-    if (a->base == X86_REG_NONE && a->index == X86_REG_NONE && a->seg == X86_SEG_NONE) {
-        if (fits32(a->disp)) {
-            *ret = (struct hop){ .mem = true, .base = NOREG, .index = NOREG, .disp = (int32_t)a->disp };
-        } else {
-            e_mov_imm(E, T1, (uint64_t)a->disp);
-            *ret = h_mem(T1, 0);
-        }
-        return true;
-    }
-    if (a->a32 || a->seg != X86_SEG_NONE || (hb && hi)) {
-        if (!tr_emit_ea(t, a, T1, T0))
-            return false;
-        *ret = h_mem(T1, 0);
-        return true;
-    }
-    if (!fits32(a->disp))
-        return false;
-    if (hb)
-        e_mov_load(E, b = T1, HOME(a->base));
-    if (hi)
-        e_mov_load(E, x = T1, HOME(a->index));
-    *ret = h_sib(b, x, a->scale, (int32_t)a->disp);
-    return true;
-}
-
 /* After the check of @n bytes at @a, r11 (or r11 and rcx) lead to the host address: the returned operand.
  * @keep_t0: the operand must not use rcx. */
 bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, bool second, bool keep_t0,
@@ -463,8 +427,6 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     struct cold *c;
     struct hop m;
 
-    if (t->native)
-        return native_access(t, a, ret);
     if (!fits32(a->disp) && !(none && a->seg == X86_SEG_NONE))
         return false;
     if (grp >= 0 && group_fits(t, a, grp, off, by)) {
@@ -840,7 +802,7 @@ void tr_find_groups(struct tr *t)
         const struct x86_insn *in = &ti->in;
 
         ti->gmem = ti->gstack = -1;
-        if (!t->m64 || t->native || (t->key & JKEY_NOGROUP) || (*jit_hint(t->j, t->phys) & JHINT_NOGROUP))
+        if (!t->m64 || (t->key & JKEY_NOGROUP) || (*jit_hint(t->j, t->phys) & JHINT_NOGROUP))
             continue;
         group_operand(t, ti, &r);
         switch (in->op) {

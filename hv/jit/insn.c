@@ -375,8 +375,6 @@ static bool emit_div(struct tr *t, const struct x86_insn *in)
     unsigned fl = size_flags(a->size), w = a->size == 8, d;
     struct hop m, r11 = h_reg(T1), rdx = h_reg(RDX);
 
-    if (t->native) /* the executor notices what cannot be done */
-        return one_op(t, in, 0, a->size == 1 ? 0xf6 : 0xf7, in->op == X86_OP_DIV ? 6 : 7, 0);
     if (a->size < 4 || t->j->exact) /* the tests in front change the flags */
         return false;
     if (a->kind == X86_O_MEM) {
@@ -427,10 +425,10 @@ static bool emit_push(struct tr *t, const struct x86_insn *in)
         if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &v))
             return false;
         e_op(E, fl, 0, 0x8b, T0, &v);
-        e_mov_store(E, h_abs(t->tmp), T0);
+        e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, true, true, &m))
             return false;
-        e_mov_load(E, T0, h_abs(t->tmp));
+        e_mov_load(E, T0, h_abs(&t->j->ea));
         e_op(E, fl, 0, 0x89, T0, &m);
         sp_add(t, -(int32_t)n);
         return true;
@@ -471,11 +469,11 @@ static bool emit_pop(struct tr *t, const struct x86_insn *in)
         if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &v))
             return false;
         e_op(E, fl, 0, 0x8b, T0, &v);
-        e_mov_store(E, h_abs(t->tmp), T0);
+        e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_ea_of(t, in, t->ti[t->cur].off, &ea) ||
             !tr_mem_access(t, &ea, n, X86_ACC_WRITE, true, true, t->ti[t->cur].gmem, t->ti[t->cur].omem, &m))
             return false;
-        e_mov_load(E, T0, h_abs(t->tmp));
+        e_mov_load(E, T0, h_abs(&t->j->ea));
         e_op(E, fl, 0, 0x89, T0, &m);
         sp_add(t, (int32_t)n);
         return true;
@@ -505,12 +503,6 @@ static bool emit_leave(struct tr *t, const struct x86_insn *in)
 
     if (in->osize != n || !tr_mem_access(t, &a, n, X86_ACC_READ, false, false, t->ti[t->cur].gmem, t->ti[t->cur].omem, &m))
         return false;
-    if (t->native) { /* the load is what may fault */
-        e_op(E, E_W, 0, 0x8b, T0, &m);
-        e_lea(E, G_SP, h_mem(RBP, 8));
-        e_mov_rr(E, RBP, T0);
-        return true;
-    }
     if (t->m64)
         e_lea(E, G_SP, h_mem(RBP, 8));
     else
@@ -588,10 +580,6 @@ static bool emit_pause(struct tr *t)
     struct hop m = h_abs(&t->j->pauses);
     uint8_t *zero, *on;
 
-    if (t->native) {
-        e1(E, 0xf3), e1(E, 0x90);
-        return true;
-    }
     t->r11 = -1; /* C does not keep it */
     e_mov_load32(E, T0, m);
     e_lea32(E, T0, h_mem(T0, -1));
@@ -605,47 +593,12 @@ static bool emit_pause(struct tr *t)
     return true;
 }
 
-/* DF is clear in the executor.  A fault in the midst leaves the host's rcx as the guest's. */
-static bool native_string(struct tr *t, const struct x86_insn *in)
-{
-    unsigned size = in->o[0].size, op;
-
-    switch (in->op) {
-    case X86_OP_MOVS: op = 0xa4; break;
-    case X86_OP_CMPS: op = 0xa6; break;
-    case X86_OP_STOS: op = 0xaa; break;
-    case X86_OP_LODS: op = 0xac; break;
-    default: op = 0xae; break; /* SCAS */
-    }
-    if (in->asize != 8 || in->seg == X86_FS || in->seg == X86_GS)
-        return false;
-    if (in->rep != X86_REP_NONE) {
-        uint8_t *ok;
-
-        e_mov_imm(E, T1, 20); /* long ones look after interrupts: by C */
-        e_vex(E, 1, 3, 0, 2, 0xf7, T0, T1, &(struct hop){ .reg = G_CX }); /* shrx rcx, count, r11 */
-        ok = e_jrcxz(E);
-        cold_exec(t, e_jmp(E));
-        e_bind8(E, ok);
-        e_mov_rr(E, T0, G_CX);
-        e1(E, in->rep == X86_REP_F2 ? 0xf2 : 0xf3);
-    }
-    if (size == 2 || size == 8)
-        e1(E, size == 2 ? 0x66 : 0x48);
-    e1(E, size == 1 ? op : op + 1);
-    if (in->rep != X86_REP_NONE)
-        e_mov_rr(E, G_CX, T0);
-    return true;
-}
-
 /* What is short and stays in its pages takes no C. */
 static bool emit_string(struct tr *t, const struct x86_insn *in)
 {
     unsigned shift = (unsigned)__builtin_ctz(in->o[0].size);
     uint8_t *done;
 
-    if (t->native)
-        return native_string(t, in);
     if (!t->m64 || in->asize != 8 || in->rep == X86_REP_NONE || in->seg == X86_FS || in->seg == X86_GS)
         return false;
     t->r11 = -1;
@@ -660,7 +613,7 @@ static bool emit_pushf(struct tr *t, const struct x86_insn *in)
 {
     struct hop m;
 
-    if (!t->m64 || in->osize != 8 || t->native)
+    if (!t->m64 || in->osize != 8)
         return false;
     t->r11 = -1;
     e1(E, 0x9c), e1(E, 0x59);               /* pushfq; pop rcx */
@@ -669,10 +622,10 @@ static bool emit_pushf(struct tr *t, const struct x86_insn *in)
     e_vex(E, 1, 3, 0, 2, 0xf5, T0, T0, &m);
     e_mov_load32(E, T1, CPU(eflags));
     e_lea(E, T0, h_sib(T0, T1, 0, 0));
-    e_mov_store(E, h_abs(t->tmp), T0);
+    e_mov_store(E, h_abs(&t->j->ea), T0);
     if (!tr_stack_access(t, -8, 8, X86_ACC_WRITE, true, true, &m))
         return false;
-    e_mov_load(E, T0, h_abs(t->tmp));
+    e_mov_load(E, T0, h_abs(&t->j->ea));
     e_mov_store(E, m, T0);
     sp_add(t, -8);
     return true;
@@ -798,8 +751,8 @@ bool tr_emit_native(struct tr *t, const struct x86_insn *in)
 
         if (b->kind == X86_O_IMM)
             return one_op(t, in, 1, 0xba, row, 1);
-        if (a->kind == X86_O_MEM && (!t->native || in->asize != 8)) /* a 32-bit address is one with the offset of the bit, too */
-            return !t->native && emit_bt_mem(t, in);
+        if (a->kind == X86_O_MEM)
+            return emit_bt_mem(t, in);
         return two_op(t, in, 1, 0x83 | row << 3, 0, 0);
     }
     case X86_OP_MOV: return emit_mov(t, in);
@@ -890,13 +843,9 @@ bool tr_emit_native(struct tr *t, const struct x86_insn *in)
     case X86_OP_SFENCE: e1(E, 0x0f), e1(E, 0xae), e1(E, 0xf8); return true;
     case X86_OP_CMPXCHG8B: case X86_OP_CMPXCHG16B: return emit_cmpxchg_pair(t, in);
     case X86_OP_CLI: case X86_OP_STI: case X86_OP_SWAPGS: case X86_OP_CLAC: case X86_OP_STAC:
-        return !t->native && emit_system(t, in);
+        return emit_system(t, in);
     case X86_OP_MOVS: case X86_OP_STOS: return emit_string(t, in);
-    case X86_OP_CMPS: case X86_OP_LODS: case X86_OP_SCAS: return t->native && native_string(t, in);
-    case X86_OP_CLD:
-        if (!t->native)
-            eflags_change(t, &t->j->mask_no_df, 0);
-        return true;
+    case X86_OP_CLD: eflags_change(t, &t->j->mask_no_df, 0); return true;
     case X86_OP_PUSHF: return emit_pushf(t, in);
     case X86_OP_PUSH: return emit_push(t, in);
     case X86_OP_POP: return emit_pop(t, in);

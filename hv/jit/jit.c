@@ -78,8 +78,6 @@ static void known_none(struct jit *j, unsigned i)
 /* No entry of known[] leads to @b: its poll and its look at the page do not keep flags that only @b has no use for. */
 static void known_forget(struct jit *j, const struct jblock *b)
 {
-    if (j->win)
-        jit_native_forget(j, b);
     uint64_t high = b->floating ? j->mask_known >> 16 : 0; /* bits of RIP that count, and are any when it floats */
     uint32_t host = (uint32_t)(uintptr_t)(j->rx + b->known);
 
@@ -137,8 +135,9 @@ static void block_drop(struct jit *j, struct jblock *b, enum jit_drop why)
     patch_jmp(j, b->main, b->tail + JIT_TAIL_DROP);
 }
 
-static void drop_lines(struct jit *j, uint64_t ram_page, uint64_t lines)
+static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
 {
+    struct jit *j = jit_of(vp);
     uint32_t *pp = &j->page[page_bucket(ram_page)];
 
     while (*pp) {
@@ -163,30 +162,16 @@ static void drop_lines(struct jit *j, uint64_t ram_page, uint64_t lines)
             pp = &b->cross_next;
         }
     }
-}
-
-static void jit_code_drop(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
-{
-    struct jnat *n = jit_of(vp)->nat;
-
-    drop_lines(n ? n->main : jit_of(vp), ram_page, lines);
-    if (n && n->jit)
-        drop_lines(n->jit, ram_page, lines);
+    jit_native_code_drop(vp, ram_page);
     hv_engine_interp.code_drop(vp, ram_page, lines);
 }
 
-void jit_rets_clear(struct jit *j, unsigned stack) { j->rsp[stack] = (uint64_t)(uintptr_t)&j->rets[stack]->miss; }
+void jit_rets_clear(struct jit *j, unsigned stack) { j->rsp[stack] = (uint64_t)(uintptr_t)&j->rets[stack].miss; }
 
 static void rets_clear_all(struct jit *j)
 {
     for (unsigned c = 0; c < JIT_CLASSES; c++)
         jit_rets_clear(j, c);
-}
-
-static void fsig_zero(struct jit *j)
-{
-    for (unsigned c = 0; c < JIT_CLASSES; c++)
-        memset(j->fsig[c], 0, JIT_FSIG * sizeof(j->fsig[c][0]));
 }
 
 static void fsig_clear(struct hv_vp *vp)
@@ -195,7 +180,7 @@ static void fsig_clear(struct hv_vp *vp)
 
     rets_clear_all(j);
 
-    fsig_zero(j);
+    memset(j->fsig, 0, sizeof(j->fsig));
     j->nnonglobal = 0;
     j->seen_gen = vp->mmu.fetch_gen;
 }
@@ -204,8 +189,6 @@ static void known_clear(struct jit *j)
 {
     for (unsigned i = 0; i < JIT_KNOWN; i++)
         known_none(j, i);
-    if (j->win)
-        jit_native_forget(j, NULL);
 }
 
 /* Biases get new numbers. */
@@ -217,7 +200,7 @@ static void numbers_clear(struct jit *j)
     /* What is not there: no entry of fsig[] has this number. */
     for (unsigned i = 0; i < JIT_BIAS_CACHE; i++)
         j->bias_cache[i] = (struct jbias){ 1, 0u - ((JIT_BIASES + 1u) << JIT_SIG_BITS) };
-    fsig_zero(j);
+    memset(j->fsig, 0, sizeof(j->fsig));
     rets_clear_all(j);
 }
 
@@ -227,12 +210,6 @@ static void fsig_sync(struct hv_vp *vp)
     struct jit *j = jit_of(vp);
     uint32_t gen = vp->mmu.fetch_gen;
 
-    if (j->win) {
-        if (!jit_native_recheck(vp))
-            rets_clear_all(j);
-        j->seen_gen = gen;
-        return;
-    }
     if (gen - j->seen_gen > X86_FETCH_LOG) {
         fsig_clear(vp);
         return;
@@ -252,7 +229,7 @@ static void fsig_sync(struct hv_vp *vp)
             break;
         case X86_FETCH_NONGLOBAL:
             if (j->nnonglobal <= COUNT(j->nonglobal)) {
-                memset(j->fsig[X86_VIEW_USER], 0, JIT_FSIG * sizeof(j->fsig[0][0]));
+                memset(j->fsig[X86_VIEW_USER], 0, sizeof(j->fsig[0]));
                 jit_rets_clear(j, X86_VIEW_USER);
                 if (j->nnonglobal) {
                     jit_rets_clear(j, X86_VIEW_SUPER);
@@ -306,7 +283,7 @@ static uint32_t gone_bit(uint64_t phys, uint32_t key)
 static void unmap_written(struct jit *j)
 {
     if (j->written)
-        madvise(j->rw, j->cache_size, MADV_DONTNEED);
+        madvise(j->rw, JIT_CACHE_SIZE, MADV_DONTNEED);
     j->written = false;
 }
 
@@ -404,10 +381,7 @@ static void reset_now(struct hv_vp *vp, const char *why)
     empty(j);
     j->next_sig = 1;
     memset(j->sigs, 0, sizeof(j->sigs));
-    if (j->win)
-        memset(j->hint, 0, sizeof(j->hint));
-    else
-        jit_slots_reset(j);
+    jit_slots_reset(j);
     fsig_clear(vp);
     numbers_clear(j);
     memset(j->near, 0, sizeof(j->near));
@@ -416,15 +390,12 @@ static void reset_now(struct hv_vp *vp, const char *why)
 
 static void jit_reset(struct hv_vp *vp)
 {
-    struct jnat *n = jit_of(vp)->nat;
-    struct jit *j = n ? n->main : jit_of(vp);
+    struct jit *j = jit_of(vp);
 
     hv_engine_interp.reset(vp);
-    if (n && n->jit) {
-        n->jit->want_reset |= JIT_RESET;
-        n->kill = true;
-    }
-    if (j->in_code || jit_of(vp)->win) {
+    if (j->nat)
+        j->nat->kill = true;
+    if (j->in_code) {
         j->want_reset |= JIT_RESET;
         j->leave = true;
         return;
@@ -480,10 +451,6 @@ static void fsig_set(struct hv_vp *vp, const struct jblock *b, uint64_t lin, uin
         sig -= j->neg_sig;
     if (likely(j->fsig[cls][slot] == sig))
         return;
-    if (j->win && !jit_native_fact(j, lin >> 12, (lin ^ vp->cpu.rip) >> 12 ? b->page2 : b->phys >> 12, sig)) {
-        fsig_zero(j);
-        rets_clear_all(j);
-    }
     /* What speaks of a page is found by the page: a slot for each at most. */
     if (f->page != lin >> 12 || f->slot != slot) {
         j->fsig[cls][f->slot] = 0;
@@ -600,7 +567,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
     if (unlikely(j->seen_gen != vp->mmu.fetch_gen))
         fsig_sync(vp);
     if (unlikely(j->last_key[vp->mmu.view] != key)) {
-        memset(j->fsig[vp->mmu.view], 0, JIT_FSIG * sizeof(j->fsig[0][0]));
+        memset(j->fsig[vp->mmu.view], 0, sizeof(j->fsig[0]));
         rets_clear_all(j);
         j->last_key[vp->mmu.view] = key;
     }
@@ -622,7 +589,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
     }
     if (!n) {
         uint64_t t0 = hv_host_ns();
-        bool floating = (full & (X86_KEY_MODE64 | JKEY_SINGLE)) == X86_KEY_MODE64 && !j->win && (vp->mmu.view == X86_VIEW_USER || j->small);
+        bool floating = (full & (X86_KEY_MODE64 | JKEY_SINGLE)) == X86_KEY_MODE64 && (vp->mmu.view == X86_VIEW_USER || j->small);
 
         if (unlikely(j->lockstep) && !jit_lockstep_may_make(vp, phys, full))
             return NULL;
@@ -647,6 +614,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
             j->cross[b->page2 % JIT_CROSS] = n;
         }
         vp->counters[HV_CTR_BLOCKS_BUILT]++;
+        jit_native_built(vp);
     }
     if (b->floating)
         bias_set(vp, lin, lin - b->rip);
@@ -801,7 +769,7 @@ static const uint8_t *dispatch_variant(struct hv_vp *vp, uint32_t variant, uint6
     return j->rx + b->main;
 }
 
-const uint8_t *jit_dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0, 1); }
+static const uint8_t *dispatch(struct hv_vp *vp) { return dispatch_variant(vp, 0, 1); }
 
 /* Returns to programs go through C, which looks whether an executor is to run them. */
 void jit_native_armed(struct jit *j) { j->fast[1].valid = 0; }
@@ -831,10 +799,6 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     relive(vp, 0);
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
-    if (j->win) {
-        jit_native_note(j, b);
-        return to;
-    }
     j->known[known_index(j, rip)] = (struct jknown){
         .neg_tag = 0 - (rip + ((uint64_t)b->cls << 56)),
         .bias = j->bias,
@@ -853,8 +817,6 @@ static struct jblock *block_at(struct jit *j, const uint8_t *at, unsigned tail)
     uint32_t n;
 
     memcpy(&n, at + (JIT_TAIL_NUMBER - JIT_CALL - tail), 4);
-    if (unlikely(n >= j->nblocks)) /* an executor says so */
-        n = 0;
     return &j->blocks[n];
 }
 
@@ -958,71 +920,13 @@ const uint8_t *jit_c_hot(struct hv_vp *vp, const uint8_t *at)
             j->runs[b - j->blocks] = JIT_HOT << b->slow;
             if (b->slow == JIT_SLOW)
                 count_no_more(j, b);
-            return jit_dispatch(vp);
+            return dispatch(vp);
         }
     }
     if (b->slots)
         jit_slots_judge(j, b);
     *jit_hint(j, b->phys) |= !(*jit_hint(j, b->phys) & JHINT_WARM) ? JHINT_WARM : *jit_hint(j, b->phys) & JHINT_HOT ? JHINT_TRIED : JHINT_HOT;
     return jit_remake(vp, b);
-}
-
-/* A branch of @from leads to @b from now on; its link @l is at @at. */
-static void chain(struct jit *j, const struct jblock *from, struct jblock *b, const uint8_t *at, struct jlink l)
-{
-    bool far = l.arg & JLINK_FAR;
-    uint32_t to;
-    int32_t d;
-
-    j->written = true;
-    l.arg &= ~JLINK_FAR;
-    memcpy(j->rw + (at - j->rx) + offsetof(struct jlink, next), &b->links, 4);
-    b->links = (uint32_t)(at - j->rx);
-    to = !far && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
-    d = (int32_t)(to - (l.arg + 4));
-    memcpy(j->rw + l.arg, &d, 4);
-    j->stat[JST_CHAINED]++;
-}
-
-void jit_native_ahead(struct hv_vp *vp, uint32_t first)
-{
-    struct jit *j = jit_of(vp), *main = j->nat->main;
-    uint64_t rip = vp->cpu.rip, last = 1ull << 63, page = ~0ull;
-    uint32_t seg = j->seg;
-
-    for (unsigned n = 0; first < j->nacc && n < JNAT_AHEAD && !j->want_reset && j->seg == seg; first++) {
-        const uint8_t *at = j->rx + j->acc[first].at;
-        struct jblock *from, *b;
-        struct jlink l;
-        uint64_t to, phys;
-        uint32_t k;
-
-        memcpy(&l, at, sizeof(l));
-        from = &j->blocks[l.block];
-        to = from->rip + (uint64_t)(int64_t)l.rel;
-        if (from->dead || (to & 4095) > 4096 - X86_MAX_INSN) /* no faults here: nobody is there yet */
-            continue;
-        if ((to ^ last) >> 12) {
-            last = to;
-            page = jnat_code_page(vp, to);
-        }
-        if (page == ~0ull)
-            continue;
-        phys = page << 12 | (to & 4095);
-        for (k = main->hash[hash_bucket(phys)]; k && main->blocks[k].phys != phys; k = main->blocks[k].hash_next)
-            ;
-        if (!k)
-            continue;
-        vp->cpu.rip = to;
-        b = find_variant(vp, 0, 1);
-        if (!b)
-            break;
-        from = &j->blocks[l.block];
-        if (!from->dead)
-            chain(j, from, b, at, l);
-        n++;
-    }
-    vp->cpu.rip = rip;
 }
 
 /* The first run of a direct branch: from now on it goes to its target without us. */
@@ -1032,6 +936,8 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const uint8_t *at)
     struct jblock *from, *b;
     struct jlink l;
     uint64_t bias;
+    uint32_t to;
+    int32_t d;
 
     memcpy(&l, at, sizeof(l));
     from = &j->blocks[l.block];
@@ -1049,7 +955,16 @@ const uint8_t *jit_c_link(struct hv_vp *vp, const uint8_t *at)
     if (unlikely(!b))
         return j->t_exit;
     if (!from->dead && from->floating == b->floating && (!b->floating || j->bias == bias)) {
-        chain(j, from, b, at, l);
+        bool far = l.arg & JLINK_FAR;
+
+        j->written = true;
+        l.arg &= ~JLINK_FAR;
+        memcpy(j->rw + (at - j->rx) + offsetof(struct jlink, next), &b->links, 4);
+        b->links = (uint32_t)(at - j->rx);
+        to = !far && b->phys >> 12 == from->phys >> 12 ? b->main : b->sigent;
+        d = (int32_t)(to - (l.arg + 4));
+        memcpy(j->rw + l.arg, &d, 4);
+        j->stat[JST_CHAINED]++;
         if (unlikely(j->observe))
             jit_saw_link(vp, from, b);
     }
@@ -1137,12 +1052,12 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
                 j->stat[JST_MISS_C]++;
                 jit_exec_at_rip(vp);
                 j->vdead = 1;
-                return jit_dispatch(vp);
+                return dispatch(vp);
             }
             j->stat[s->acc & X86_ACC_WRITE ? JST_MISS_WRITE : JST_MISS_READ]++;
             /* Other windows of the block must not outlive what was taken away. */
             if (unlikely(gen != vp->mmu.tlb_gen))
-                return jit_dispatch(vp);
+                return dispatch(vp);
             if (likely(lo + ((s->flags & JS_GWRITE) ? e->nwr : e->nrd) <= 4096u - s->gn))
                 return j->rx + s->retry;
         }
@@ -1156,7 +1071,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
         x86_lin_hva(vp, ea, s->n, s->acc) &&
         likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n)) {
         j->stat[s->acc & X86_ACC_WRITE ? JST_MISS_WRITE : JST_MISS_READ]++;
-        return b->groups && gen != vp->mmu.tlb_gen ? jit_dispatch(vp) : j->rx + s->retry;
+        return b->groups && gen != vp->mmu.tlb_gen ? dispatch(vp) : j->rx + s->retry;
     }
     j->stat[JST_MISS_C]++;
 exec:
@@ -1168,10 +1083,10 @@ exec:
     next = jit_rip_of(j, b) + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
-        return jit_dispatch(vp);
+        return dispatch(vp);
     relive(vp, was);
     if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
-        return jit_dispatch(vp);
+        return dispatch(vp);
     return j->rx + s->next;
 }
 
@@ -1237,10 +1152,10 @@ const uint8_t *jit_c_exec(struct hv_vp *vp, const struct jsite *s)
     j->ended = s->off + s->len == b->len;
     if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != jit_rip_of(j, b) + s->off + s->len ||
                  j->seen_gen != vp->mmu.fetch_gen || jit_key(vp) != site_key(b, s)))
-        return jit_dispatch(vp);
+        return dispatch(vp);
     relive(vp, was);
     if (unlikely((was & ~vp->cpu.x87_live) & X86_LIVE_X87))
-        return jit_dispatch(vp);
+        return dispatch(vp);
     return j->rx + s->next;
 }
 
@@ -1258,26 +1173,12 @@ static void size_cache(struct hv_vp *vp)
         size = JIT_CACHE_MIN;
     if (size > JIT_CACHE_SIZE)
         size = JIT_CACHE_SIZE;
-    if (j->win)
-        size = JNAT_CACHE;
     if (j->small)
         size = 2u << 20;
     j->seg_size = j->small ? (uint32_t)(size / SMALL_SEGMENTS) & ~63u : JIT_HUGE;
     j->max_segs = (uint32_t)(size / j->seg_size);
-    j->nsegs = j->win || j->small || j->max_segs < JIT_CACHE_MIN / JIT_HUGE ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
+    j->nsegs = j->small || j->max_segs < JIT_CACHE_MIN / JIT_HUGE ? j->max_segs : JIT_CACHE_MIN / JIT_HUGE;
     reset_now(vp, "its size");
-}
-
-void jit_between(struct hv_vp *vp)
-{
-    struct jit *j = jit_of(vp);
-
-    if (unlikely(!j->seg_size))
-        size_cache(vp);
-    if (unlikely(j->want_reset & JIT_RESET))
-        reset_now(vp, x86_vec_full(vp) ? "no room for stubs" : "the memory has changed, or no room for signatures");
-    else if (unlikely(j->want_reset))
-        evict(vp);
 }
 
 static void jit_run(struct hv_vp *vp)
@@ -1285,12 +1186,13 @@ static void jit_run(struct hv_vp *vp)
     struct jit *j = jit_of(vp);
     void (*enter)(const uint8_t *) = (void (*)(const uint8_t *))(uintptr_t)j->t_enter;
 
-    jit_between(vp);
+    if (unlikely(!j->seg_size))
+        size_cache(vp);
     if (j->nat)
         j->nat->skip = false;
     x86_mmu_enter(vp);
     if (_setjmp(vp->jmp)) {
-        vp->jit = j; /* an executor had its turn */
+        jit_native_left(vp);
         if (vp->p->excl_owner == vp)
             vp->p->excl_depth = 0;
         if (unlikely(j->lockstep))
@@ -1311,7 +1213,10 @@ static void jit_run(struct hv_vp *vp)
         bool compare = false;
 
         interp_between(vp);
-        jit_between(vp);
+        if (unlikely(j->want_reset & JIT_RESET))
+            reset_now(vp, x86_vec_full(vp) ? "no room for stubs" : "the memory has changed, or no room for signatures");
+        else if (unlikely(j->want_reset))
+            evict(vp);
         if (unlikely(atomic_load_explicit(&vp->attention, memory_order_acquire)) || vp->run_state != HV_VP_RUNNING) {
             if (vp->run_state != HV_VP_RUNNING)
                 unmap_written(j);
@@ -1381,22 +1286,6 @@ static bool jit_probe(char *reason, size_t len)
     return true;
 }
 
-void jit_instance_free(struct jit *j)
-{
-    jit_slots_fini(j);
-    if (j->rw)
-        munmap(j->rw, j->cache_size);
-    if (j->rx)
-        munmap((void *)(uintptr_t)j->rx, j->cache_size);
-    if (j->blocks)
-        munmap(j->blocks, JIT_MAX_BLOCKS * sizeof(*j->blocks));
-    if (j->pool)
-        munmap(j->pool, JIT_MAX_POOL * sizeof(*j->pool));
-    if (j->acc)
-        munmap(j->acc, JIT_MAX_ACC * sizeof(*j->acc));
-    munmap(j, sizeof(*j));
-}
-
 static void jit_destroy(struct hv_vp *vp)
 {
     struct jit *j = vp->jit;
@@ -1407,7 +1296,18 @@ static void jit_destroy(struct hv_vp *vp)
     jit_native_fini(vp);
     jit_lockstep_fini(j);
     jit_observe_fini(j);
-    jit_instance_free(j);
+    jit_slots_fini(j);
+    if (j->rw)
+        munmap(j->rw, JIT_CACHE_SIZE);
+    if (j->rx)
+        munmap((void *)(uintptr_t)j->rx, JIT_CACHE_SIZE);
+    if (j->blocks)
+        munmap(j->blocks, JIT_MAX_BLOCKS * sizeof(*j->blocks));
+    if (j->pool)
+        munmap(j->pool, JIT_MAX_POOL * sizeof(*j->pool));
+    if (j->acc)
+        munmap(j->acc, JIT_MAX_ACC * sizeof(*j->acc));
+    munmap(j, sizeof(*j));
     vp->jit = NULL;
 }
 
@@ -1438,10 +1338,10 @@ static void *map_lazy(size_t len, int flags)
 
 /* A view of the cache: of a memfd, or of memory without a name (@fd is negative; @again: the other view of the same).  The executable one begins where huge pages do, the writable one does not: so only pages that are
  * written count as its. */
-static void *map_view(int fd, void *again, size_t size, int prot, int flags)
+static void *map_view(int fd, void *again, int prot, int flags)
 {
     size_t off = prot & PROT_EXEC ? 0 : 4096;
-    uint8_t *at = reserve(size + off, flags);
+    uint8_t *at = reserve(JIT_CACHE_SIZE + off, flags);
     void *p;
 
     if (!at)
@@ -1450,33 +1350,38 @@ static void *map_view(int fd, void *again, size_t size, int prot, int flags)
         munmap(at, off);
     at += off;
     if (fd >= 0)
-        p = mmap(at, size, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+        p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED, fd, 0);
     else if (!again)
-        p = mmap(at, size, prot, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        p = mmap(at, JIT_CACHE_SIZE, prot, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     else
-        p = mremap(again, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, at);
-    if (p != MAP_FAILED && !(fd < 0 && again && mprotect(p, size, prot)))
+        p = mremap(again, 0, JIT_CACHE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at);
+    if (p != MAP_FAILED && !(fd < 0 && again && mprotect(p, JIT_CACHE_SIZE, prot)))
         return p;
-    munmap(at, size);
+    munmap(at, JIT_CACHE_SIZE);
     return NULL;
 }
 
 static bool low(const void *p, size_t len) { return (uintptr_t)p + len <= 0x7fffffffu; }
 
-/* A translator's tables and cache; what it is for is up to the caller.  @return 0 or a negative errno: the caller frees it. */
-static int instance_init(struct hv_vp *vp, struct jit *j, bool nameless)
+static int jit_create(struct hv_vp *vp)
 {
+    struct jit *j;
+    int err = hv_engine_interp.vp_create(vp), fd;
     unsigned ca, cb, cc, cd;
-    int fd;
+    const char *exact, *native_env = getenv("MOBO_JIT_NATIVE");
+    unsigned native;
+    bool nameless;
 
-    if (!low(j, sizeof(*j)) || !low(vp, sizeof(*vp)) || !low(vp->mmu.views, X86_VIEWS * sizeof(*vp->mmu.views)))
+    if (err)
+        return err;
+    j = vp->jit = map_lazy(sizeof(*j), MAP_32BIT);
+    if (!j)
+        return hv_fail(-ENOMEM, "translator: no memory below 2 GB for its tables");
+    if (!low(j, sizeof(*j)) || !low(vp, sizeof(*vp)) || !low(vp->mmu.views, X86_VIEWS * sizeof(*vp->mmu.views))) {
+        jit_destroy(vp);
         return hv_fail(-ENOMEM, "translator: the processor's state is not below 2 GB");
-    j->vp = vp;
-    for (unsigned c = 0; c < JIT_CLASSES; c++) {
-        j->rets[c] = &j->own_rets[c];
-        j->fsig[c] = j->own_fsig[c];
-        j->jc[c] = j->own_jc[c];
     }
+    j->vp = vp;
     j->mask_idx = (uint64_t)(X86_TLB_SIZE - 1) << 12;
     j->mask_page = ~4095ull;
     j->mask_bias = (uint64_t)(JIT_BIAS_CACHE - 1) << 12;
@@ -1488,8 +1393,18 @@ static int instance_init(struct hv_vp *vp, struct jit *j, bool nameless)
     j->mask_page32 = ~4095ull | 31;
     j->vdead = j->x87dead = 1;
     j->pauses = JIT_PAUSES;
+    exact = getenv("MOBO_JIT_EXACT");
+    j->exact = exact != NULL;
+    j->exact_slots = exact && !strcmp(exact, "slots");
+    j->small = getenv("MOBO_JIT_SMALL") != NULL;
     /* jc[]'s index is made of the bits below 16: what has one place there is to have two here. */
     j->mask_known = j->small ? 7 << 4 : 0x3f << 16 | 0x3f << 4;
+    j->always_hot = j->small || j->exact_slots;
+    err = jit_lockstep_init(vp);
+    if (err) {
+        jit_destroy(vp);
+        return err;
+    }
     j->host_avx = __builtin_cpu_supports("avx");
     if (j->host_avx && __get_cpuid_count(13, 1, &ca, &cb, &cc, &cd))
         j->host_xinuse = ca & 4;
@@ -1497,68 +1412,20 @@ static int instance_init(struct hv_vp *vp, struct jit *j, bool nameless)
     j->pool = map_lazy(JIT_MAX_POOL * sizeof(*j->pool), 0);
     j->acc = map_lazy(JIT_MAX_ACC * sizeof(*j->acc), 0);
     /* perf reads its map of names for memory without a name only. */
+    nameless = vp->p->symbols && strstr(vp->p->symbols, "map");
     fd = nameless ? -1 : memfd_create("mobo-jit", MFD_CLOEXEC);
-    if (nameless || (fd >= 0 && !ftruncate(fd, j->cache_size))) {
-        j->rw = map_view(fd, NULL, j->cache_size, PROT_READ | PROT_WRITE, 0);
-        j->rx = j->rw ? map_view(fd, j->rw, j->cache_size, PROT_READ | PROT_EXEC, MAP_32BIT) : NULL;
+    if (nameless || (fd >= 0 && !ftruncate(fd, JIT_CACHE_SIZE))) {
+        j->rw = map_view(fd, NULL, PROT_READ | PROT_WRITE, 0);
+        j->rx = j->rw ? map_view(fd, j->rw, PROT_READ | PROT_EXEC, MAP_32BIT) : NULL;
     }
     if (fd >= 0)
         close(fd);
-    if (!j->blocks || !j->pool || !j->acc || !j->rw || !j->rx || !low(j->rx, j->cache_size) || jit_slots_init(j))
-        return hv_fail(-ENOMEM, "translator: no memory for the code cache of %u MB", j->cache_size >> 20);
-    return 0;
-}
-
-struct jit *jit_native_instance(struct hv_vp *vp, struct jwin *win)
-{
-    struct jit *j = map_lazy(sizeof(*j), MAP_32BIT), *main = vp->jit;
-
-    if (!j)
-        return NULL;
-    j->win = win;
-    j->nat = main->nat;
-    j->exact = main->exact;
-    j->small = main->small;
-    j->cache_size = JNAT_CACHE;
-    if (!low(win, sizeof(*win)) || instance_init(vp, j, false)) {
-        jit_instance_free(j);
-        return NULL;
+    if (!j->blocks || !j->pool || !j->acc || !j->rw || !j->rx || !low(j->rx, JIT_CACHE_SIZE) || jit_slots_init(j)) {
+        jit_destroy(vp);
+        return hv_fail(-ENOMEM, "translator: no memory for the code cache of %d MB", JIT_CACHE_SIZE >> 20);
     }
-    j->rets[0] = &win->rets;
-    j->fsig[0] = win->fsig;
-    j->jc[0] = win->jc;
-    jit_native_code(j);
-    vp->jit = j;
-    reset_now(vp, "start");
-    vp->jit = main;
-    return j;
-}
-
-static int jit_create(struct hv_vp *vp)
-{
-    struct jit *j;
-    int err = hv_engine_interp.vp_create(vp);
-    const char *exact, *native_env = getenv("MOBO_JIT_NATIVE");
-    unsigned native;
-
-    if (err)
-        return err;
-    j = vp->jit = map_lazy(sizeof(*j), MAP_32BIT);
-    if (!j)
-        return hv_fail(-ENOMEM, "translator: no memory below 2 GB for its tables");
-    exact = getenv("MOBO_JIT_EXACT");
-    j->exact = exact != NULL;
-    j->exact_slots = exact && !strcmp(exact, "slots");
-    j->small = getenv("MOBO_JIT_SMALL") != NULL;
-    j->always_hot = j->small || j->exact_slots;
-    j->cache_size = JIT_CACHE_SIZE;
-    err = jit_lockstep_init(vp);
-    if (!err)
-        err = instance_init(vp, j, vp->p->symbols && strstr(vp->p->symbols, "map"));
-    if (!err) {
-        jit_make_thunks(j);
-        err = jit_observe_init(vp);
-    }
+    jit_make_thunks(j);
+    err = jit_observe_init(vp);
     if (err) {
         jit_destroy(vp);
         return err;
@@ -1580,5 +1447,6 @@ const struct hv_engine hv_engine_jit = {
     .reset = jit_reset,
     .code_drop = jit_code_drop,
     .stop_block = jit_stop_block,
+    .kick = jit_native_kick,
     .counters = jit_counters,
 };

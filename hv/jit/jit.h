@@ -238,7 +238,7 @@ struct jit {
     uint32_t xf;                    /* flags put away by exact code with slots */
     uint64_t rsp_host, rsp[JIT_CLASSES]; /* stack pointers of C and of each view */
     uint64_t *rsp_cur;              /* of rsp[]: the view that runs */
-    struct jit_rets *rets[JIT_CLASSES];
+    struct jit_rets rets[JIT_CLASSES];
     uint32_t slot_gen;              /* mmu.tlb_gen that the slots belong to */
     struct jslot slot[JIT_SLOT_KINDS * JIT_SLOTS];
     int32_t slot_budget[JIT_SLOT_KINDS * JIT_SLOTS];
@@ -253,11 +253,8 @@ struct jit {
     uint64_t x87dead;               /* 0: the host's x87 registers are */
     uint32_t upper;                 /* some vector register is not zero above bit 127 */
     uint64_t group[16];             /* of the running block: host address - linear address */
-    uint32_t *fsig[JIT_CLASSES];    /* [JIT_FSIG] */
-    const uint8_t **jc[JIT_CLASSES]; /* [JIT_JC] */
-    struct jit_rets own_rets[JIT_CLASSES];
-    uint32_t own_fsig[JIT_CLASSES][JIT_FSIG];
-    const uint8_t *own_jc[JIT_CLASSES][JIT_JC];
+    uint32_t fsig[JIT_CLASSES][JIT_FSIG];
+    const uint8_t *jc[JIT_CLASSES][JIT_JC];
 
     struct jfast fast[2];           /* SYSCALL, SYSRET */
     uint32_t pauses;                /* PAUSE until the thread yields */
@@ -265,11 +262,9 @@ struct jit {
     uint64_t calls;                 /* SYSCALLs so far */
 
     struct hv_vp *vp;
-    struct jwin *win;               /* this is the translator for the executor of programs; NULL: the usual one, */
-    struct jnat *nat;               /* which may have such a one; native.h */
+    struct jnat *nat;               /* programs may run in processes of their own; NULL: not.  native.h */
     uint8_t *rw;                    /* the cache, writable view */
     const uint8_t *rx;              /* executable view */
-    uint32_t cache_size;            /* bytes of address space */
     uint32_t used, first;           /* bytes; where blocks begin, after the thunks */
     uint32_t seg_size, seg_end;     /* of a segment, of the one that is filled now */
     uint32_t cold_begin, cold;      /* its part for what is seldom run, so that what runs is dense; used up to here */
@@ -285,7 +280,6 @@ struct jit {
     const uint8_t *t_enter, *t_exit, *t_ripexit, *t_dispatch, *t_dispatch_c, *t_link, *t_miss, *t_exec, *t_vload, *t_x87load, *t_drop, *t_hot, *t_page, *t_poll, *t_slot, *t_retmiss[JIT_CLASSES];
     const uint8_t *t_string[JIT_CLASSES][2][4]; /* REP MOVS and STOS within a page: view, STOS, size as a power of 2 */
     const uint8_t *t_check[JIT_CLASSES][2][2][JIT_CHECKS]; /* view, write, flags are live, window */
-    const uint8_t *t_park, *t_signal, *t_mapper; /* of the executor */
     const uint8_t *t_syscall, *t_sysret, *t_rdtsc, *t_rdtscp;
     uint32_t seen_gen;              /* mmu.fetch_gen that fsig belongs to */
     uint32_t next_sig;
@@ -396,7 +390,7 @@ static inline unsigned jit_ret_stack(unsigned view, bool smap) { return view == 
 void jit_rets_clear(struct jit *j, unsigned stack);
 static inline uint32_t jit_ret_limit(const struct jit *j, unsigned stack)
 {
-    return (uint32_t)(uintptr_t)&j->rets[stack]->e[j->small ? JIT_RET_DEPTH - 4 : 1];
+    return (uint32_t)(uintptr_t)&j->rets[stack].e[j->small ? JIT_RET_DEPTH - 4 : 1];
 }
 
 /* Slots.  A kind: view, write or read, and whether it holds the host page. */

@@ -28,7 +28,7 @@ static void implicit(const struct x86_insn *in, struct use *u)
 {
     switch (in->op) {
     case X86_OP_LEAVE: u->cost[X86_RBP] = NEVER; break;
-    case X86_OP_MOVS: case X86_OP_STOS: case X86_OP_CMPS: case X86_OP_LODS: case X86_OP_SCAS:
+    case X86_OP_MOVS: case X86_OP_STOS:
         u->cost[X86_RSI] = u->cost[X86_RDI] = NEVER;
         break;
     case X86_OP_CMPXCHG8B:

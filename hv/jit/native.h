@@ -1,79 +1,85 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Programs in a process of their own: the translator's second form of code, whose operands are the guest's addresses.
+/* Programs in a process of their own: 64-bit user code of the guest is run by the host's processor as it is.
  *
- * The checks of the software TLB cost a program that computes half of its time or more.  An executor is a process that
- * has nothing but one guest address space: pages of the guest's RAM where the program has them, code that a second
- * instance of the translator has made (struct jit with @win), and struct jwin.  A VP's thread lets it run instead of
- * itself, one of the two at a time, while the VP is in a program that hardly ever calls the kernel.  The host's MMU
- * does what the software TLB does elsewhere; a page that is not there is a signal, and so is what an instruction raises.
+ * The checks of the software TLB and the translation itself cost a program that computes half of its time or more.  An
+ * executor is a process that has nothing but one guest address space: pages of the guest's RAM where the program has
+ * them, with its rights, a page of fixed code and struct jwin.  A VP's thread lets it run instead of itself, one of the two
+ * at a time, while the VP is in a program that seldom calls the kernel.  The host's MMU does what the software TLB does
+ * elsewhere; a page that is not there is a signal, and so is what an instruction raises, a system call (seccomp(2)), and
+ * somebody's wish to have the VP.
  *
- * What an executor does is not believed.  It runs code of the guest with the guest's addresses unchecked, so anything
- * in it may be read, and all that can be written may be changed, struct jwin's upper part and its stacks among it; then
- * it jumps anywhere in its code.  It can hurt its own program with that, as the program can anyway:
- *  - it has no page that its program must not have, nor any of the VMM's (but the code, which has none of its addresses);
- *  - its thread may do nothing but return from a signal and hand over: a system call that stops it until the VMM answers
- *    (SECCOMP_RET_USER_NOTIF), so that the VMM knows that it stands still, whatever it says;
+ * What an executor does is not believed.  It runs code of the guest, so anything in it may be read, and all that can be
+ * written may be changed, the upper part of struct jwin with the frames of its signals among it; then it may jump anywhere.
+ * It can hurt its own program with that, as the program can anyway:
+ *  - it has no page that its program must not have, nor any of the VMM's;
+ *  - its thread may do nothing but return from a signal and hand over, by one instruction each: the latter is a system call
+ *    that stops it until the VMM answers (SECCOMP_RET_USER_NOTIF), so that the VMM knows that it stands still;
  *  - its mappings are made by a second thread, which is stopped in the same way, from a list that can only be read,
  *    while the first one stands still;
- *  - what it hands over is registers of its program, checked as such, and places in its code, which the VMM compares
- *    with what it has made;
+ *  - what it hands over is registers of its program, checked as such;
  *  - if it does not answer, it is killed, and the program gets a #GP.
- * The one thing that is not as on a processor: the pages of the executor's own (below 2 GB) can be read where the
- * program has none.  Where it has some, or code that cannot be run here, it is run as all other code is.
  *
- * native.c when, and a turn; native_map.c its memory; native_proc.c the process; native_code.c its fixed code. */
+ * Instructions that would show the host where the guest has something else (CPUID, RDTSC, RDPID, XGETBV, LSL, SGDT,
+ * XSAVE and their like) raise no signal.  A page that has one of them (native_scan.c) cannot be executed there: its
+ * instructions are interpreted, until all of them have been executed; then a copy of it is, in which HLT is in their places
+ * (native_patch.c).  What is not as on a processor of the guest's:
+ *  - the executor's own pages (below 2 GB) can be read where the program has none; where it has some, or has one of
+ *    another kind, it is run as all other code is;
+ *  - instructions that the host has and the guest's CPUID does not show work;
+ *  - a program that reads its own code may find F4 where 0F is, in the instructions above;
+ *  - selectors that a program reads are the host's; bytes that are an instruction for who jumps into the midst of another
+ *    one only may be one of those above.
+ *
+ * native.c when, and a turn; native_state.c registers; native_map.c its memory; native_scan.c code that is not for it; native_patch.c
+ * copies of that; native_proc.c the process; native_code.c its fixed code. */
 #ifndef MOBO_HV_JIT_NATIVE_H
 #define MOBO_HV_JIT_NATIVE_H
+
+#include <linux/seccomp.h>
+#include <signal.h>
 
 #include "hv/jit/jit.h"
 
 enum {
-    JNAT_CACHE = 32 << 20,          /* bytes of code */
     JNAT_OPS = 256,                 /* system calls in one list */
     JNAT_STACK = 64 << 10,          /* for signals */
     JNAT_EXECUTORS = 4,             /* of a VP */
     JNAT_SPACES = 16,               /* address spaces that something is known of */
-    JNAT_REGIONS = 4096,            /* of 2 MB, of an executor */
+    JNAT_REGIONS = 4096,            /* of 2 MB, of an executor: lists by address */
     JNAT_PAGES = 40000,             /* mapped at most */
-    JNAT_KNOWN = 8192,              /* targets that jc[] does not have */
-    JNAT_FACTS = 4096,              /* pages of code that fsig[] speaks of */
-    JNAT_AHEAD = 512                /* blocks that are made at one go */
+    JNAT_KICK = SIGURG              /* somebody wants the VP; nothing happens to whoever else gets it */
 };
-
-/* Why the executor hands over. */
-enum jnat_why { JNAT_READY = 1, JNAT_DISPATCH, JNAT_LINK, JNAT_EXEC, JNAT_EXIT, JNAT_DROP, JNAT_PAGE, JNAT_POLL, JNAT_SIGNAL };
-/* How it goes on: into code, or where a signal was. */
-enum jnat_how { JNAT_ENTER = 1, JNAT_RETURN };
+enum { JNAT_READY = 1 };
 
 struct jnat_op { uint64_t nr, arg[6], pad; };
 
 struct jwin {
     /* The executor can write this. */
-    uint64_t gpr[16], fl, tmp, rsp, a, b;
-    uint64_t why, arg, addr, sig, frame;
+    uint64_t sig, frame;            /* the last signal, and its ucontext */
+    uint64_t base[2];               /* FS, GS */
+    uint16_t sel[4];                /* DS, ES, FS, GS */
     uint64_t mapper_err;
-    uint8_t xsave[1024] __attribute__((aligned(64)));
+    uint64_t said[2], listener[2];  /* when it begins: of the two threads */
     uint8_t stack[JNAT_STACK] __attribute__((aligned(64)));
-    struct jit_rets rets;
     /* This it can only read. */
     struct {
-        uint64_t enter, how, seg_base[2], nops, mask_known;
+        uint64_t frame, base[2], nops;
+        struct seccomp_notif_resp go;
         struct jnat_op op[JNAT_OPS] __attribute__((aligned(64)));
     } ro __attribute__((aligned(4096)));
-    uint32_t fsig[JIT_FSIG];
-    const uint8_t *jc[JIT_JC];
-    struct { uint64_t neg, host; } known[JNAT_KNOWN]; /* - RIP; behind the block's look at it */
+    uint8_t code[4096] __attribute__((aligned(4096))); /* and execute */
 } __attribute__((aligned(4096)));
 
-/* Of a block: where its instructions are, and its loans. */
-struct jnote_loan { uint8_t host, from, to; };
-struct jnote {
-    uint32_t ind, end;
-    uint8_t n, ends, nloans;
-    uint64_t rep;                   /* which are repeated string instructions */
-    struct jnote_loan loan[3];
-    uint16_t host[JIT_MAX_INSNS], off[JIT_MAX_INSNS]; /* from @ind; from the block's RIP */
+/* Its fixed code: addresses. */
+struct jnat_code {
+    const uint8_t *start;           /* here its thread begins, with a signal */
+    const uint8_t *signal;          /* the handler */
+    const uint8_t *handed, *returned; /* behind the system calls of its thread: handing over, rt_sigreturn */
+    const uint8_t *mapper;          /* the second thread */
 };
+
+/* Where a sensitive instruction has its 0F, in its page; it is one for sure, by its form. */
+struct jnat_site { uint16_t at; bool sure; };
 
 /* 2 MB of a program. */
 struct jnat_region {
@@ -81,9 +87,9 @@ struct jnat_region {
     uint64_t pte[512];              /* as they were when mapped, 0 not mapped; large: all the entry above */
     uint32_t page[512];             /* RAM pages */
     uint64_t large;
-    uint64_t writable[8];
+    uint64_t writable[8], code[8];  /* no page is both */
     unsigned n;
-    struct jnat_region *next;
+    struct jnat_region *next, *all;
 };
 
 /* A thread of an executor, and the notification by which it stands still. */
@@ -93,12 +99,15 @@ struct jnat_executor {
     bool alive;
     int pid, pidfd;
     struct jnat_thread run, map;
+    unsigned nops;                  /* in ro.op, to be carried out before it goes on */
+    bool map_out;                   /* the second thread was let go, and it is not known that it stands still */
     uint64_t cr3;                   /* as jnat_space_of says */
     uint64_t used;                  /* for LRU */
-    uint64_t missing;               /* page of the last access that was a page fault, | 2, | 1 if it was a write; 0 none */
+    uint64_t missing;               /* page of the last access that was a page fault, | 4, | its kind (X86_ACC_*); 0 none */
     uint32_t seen_gen;              /* mmu.tlb_gen that the mappings belong to */
+    uint32_t seen_gone;             /* jnat.gone */
     unsigned npages;
-    struct jnat_region *region[JNAT_REGIONS];
+    struct jnat_region *region[JNAT_REGIONS], *all;
 };
 
 /* What is known of an address space. */
@@ -108,30 +117,51 @@ struct jnat_space {
     uint64_t not_before;            /* host ns */
 };
 
+/* Of RAM pages: code has been looked through, and can be executed as it is, not at all, or as a copy; it is, or was, mapped by
+ * an executor so that it can be written; some sensitive instruction of it has been executed. */
+enum { JNAT_CLEAN = 1, JNAT_SENSITIVE = 2, JNAT_PATCHED = 4, JNAT_WRITTEN = 8, JNAT_SEEN = 16 };
+enum { JNAT_LOOKED = JNAT_CLEAN | JNAT_SENSITIVE | JNAT_PATCHED, JNAT_CAN_RUN = JNAT_CLEAN | JNAT_PATCHED };
+
+/* A copy of a page of code, in which sensitive instructions are others that raise #GP: those that have been executed, so
+ * that it is known that they are instructions. */
+enum { JNAT_PATCHES = 256, JNAT_SITES = 32 /* in a page */, JNAT_SEEN_SITES = 1024 };
+
 struct jnat {
-    struct jit *main;
-    struct jit *jit;                /* for the executors: NULL before the first turn */
-    struct jwin *win;
-    struct jnote *note;
+    struct jwin *win;               /* NULL before the first turn */
+    struct jnat_code code;
+    uint8_t *page;                  /* by RAM page */
+    uint32_t gone;                  /* changes whenever a page is not JNAT_CAN_RUN any more */
+    int patch_fd;
+    uint8_t *patch;                 /* [JNAT_PATCHES], of RAM pages (0 none): */
+    uint32_t patch_of[JNAT_PATCHES];
+    unsigned next_patch;
+    uint64_t seen[JNAT_SEEN_SITES]; /* what has been executed of such pages, hashed: RAM page << 12 | offset (of 0F, for such an instruction) */
+    unsigned frame, fp;             /* where signals put their ucontext and the vector state, from win->stack; */
+    uint8_t *pristine;              /* and the stack as it was then, from @pristine_at */
+    unsigned pristine_at;
     struct jnat_executor exec[JNAT_EXECUTORS], *cur;
     struct jnat_space space[JNAT_SPACES];
+    _Atomic int running;            /* process that the VP's thread waits for; 0 none */
     uint64_t armed;                 /* tables of the program that is run so; 0 none */
     uint64_t clock;
     uint64_t turn_at;               /* host ns, the end of the last one */
-    uint64_t fact[JNAT_FACTS], fact_page[JNAT_FACTS]; /* pages that fsig[] speaks of, where they are in RAM */
-    uint32_t fact_sig[JNAT_FACTS];
-    unsigned nfacts;
+    bool in_turn;
+    uint64_t began, turn_there;     /* this one: host ns, ns in the program */
     bool always;                    /* each program, at once: for tests */
     unsigned broken;
     bool off;                       /* not on this host, or not now */
     bool skip;                      /* once */
-    bool kill;                      /* no executor is of use any more */
-    uint64_t sample_ns, sample_cr3, sample_kernel;
+    bool kill;                      /* no executor is of use any more; */
+    bool stale;                     /* @cur is not */
+    uint64_t sample_ns, sample_cr3, sample_kernel, sample_translating;
+    unsigned built;                 /* blocks of programs */
     unsigned tokens;                /* for handing over */
-    uint64_t tokens_at, rest_until, sample_built;
+    uint64_t tokens_at, rest_until;
     uint64_t gain, cost;            /* ns, of the program that is armed */
     unsigned patience;              /* how often a program has to be found computing; programs that do not live long teach it */
-    uint64_t turns, handed[JNAT_SIGNAL + 1], there, all, made; /* counters; there, all: ns */
+    uint64_t turns, there, all, made; /* counters; there, all: ns; and why it handed over: */
+    uint64_t calls, faults, mapped, interpreted, kicks;
+    unsigned interpretations;
 };
 
 /* Of an address space: where its tables are.  Its PCID is another each time. */
@@ -139,6 +169,8 @@ static inline uint64_t jnat_space_of(const struct hv_vp *vp) { return vp->cpu.cr
 
 /** Of the VP's thread.  A time at which the VP is in a program, and something interrupts it. */
 void jit_native_sample(struct hv_vp *vp);
+/** A block of code has been made. */
+void jit_native_built(struct hv_vp *vp);
 /** Is the VP where an executor can run it, and is one to? */
 bool jit_native_wanted(const struct hv_vp *vp);
 /** The same, quickly: the VP goes on in a program. */
@@ -146,61 +178,90 @@ static inline bool jit_native_next(const struct hv_vp *vp)
 {
     const struct jnat *n = vp->jit->nat;
 
-    return unlikely(n != NULL) && !vp->jit->win && vp->cpu.cpl == 3 && !n->rest_until && !n->off &&
+    return unlikely(n != NULL) && vp->cpu.cpl == 3 && !n->rest_until && !n->off &&
            (n->always || (n->armed && n->armed == jnat_space_of(vp)));
 }
-/** Let it.  @return when the VP has to be run as usual; may longjmp like all that raises exceptions, with vp->jit to be
- * put right by the caller. */
+/** Let it.  @return when the VP has to be run as usual; may longjmp like all that raises exceptions. */
 void jit_native_run(struct hv_vp *vp);
+/** The turn is over, if there was one: by a longjmp. */
+void jit_native_left(struct hv_vp *vp);
 /** Such a thing may be.  No memory for it: then not. */
 void jit_native_init(struct hv_vp *vp, bool always);
 void jit_native_fini(struct hv_vp *vp);
-/** A block has been made. */
-void jit_native_made(struct jit *j, uint32_t block, const struct jnote *n);
-/** Is @at behind a call of t_link that a block makes? */
-bool jit_native_is_link(const struct jit *j, uint64_t at);
+/** The instruction @in, @off bytes from the start of RAM page @ram_page, is executed by a program. */
+void jit_native_seen(struct hv_vp *vp, const struct x86_insn *in, uint64_t ram_page, unsigned off);
+/** RAM page @ram_page is written to, where code was. */
+void jit_native_code_drop(struct hv_vp *vp, uint64_t ram_page);
+/** Attention is set: the executor is to hand over.  Any thread, async-signal-safe. */
+void jit_native_kick(struct hv_vp *vp);
 
-/** fsig[] has begun to say that page @va of a program (linear address >> 12) is RAM page @page.  @return false: there is no room
- * for more, it is empty now. */
-bool jit_native_fact(struct jit *j, uint64_t va, uint64_t page, uint32_t sig);
-/** The guest may have changed its tables: is what fsig[] says still so?  @return false: not all of it. */
-bool jit_native_recheck(struct hv_vp *vp);
-/** Block @b is gone, and known[] does not have it; or nothing at all. */
-void jit_native_forget(struct jit *j, const struct jblock *b);
-void jit_native_note(struct jit *j, const struct jblock *b);
-
-/* native_code.c */
-void jit_native_code(struct jit *j);
 /* jit.c */
-struct jit *jit_native_instance(struct hv_vp *vp, struct jwin *win);
-void jit_instance_free(struct jit *j);
-const uint8_t *jit_dispatch(struct hv_vp *vp);
-/** Translate what the branches of new blocks lead to, as far as it has been run elsewhere; their links are acc[@first] and on. */
-void jit_native_ahead(struct hv_vp *vp, uint32_t first);
-/** Between two turns, as the run loop does. */
-void jit_between(struct hv_vp *vp);
 /** A program is run so from now on: returns to it are to be noticed. */
 void jit_native_armed(struct jit *j);
 void jit_exec_at_rip(struct hv_vp *vp);
 bool jit_may_translate(const struct hv_vp *vp);
+
+/* native_code.c */
+/** Make it, in win->code. */
+void jnat_make_code(struct jwin *w, struct jnat_code *ret);
 
 /* native_proc.c */
 int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x);
 /** It has no page of any program from now on. */
 int jnat_empty(struct hv_vp *vp, struct jnat_executor *x);
 void jnat_kill(struct jnat_executor *x);
-/** Go on, and wait until it hands over.  @return 0, -ETIME (it does not answer), -EPIPE (it is gone). */
+/** Carry out the list, go on, and wait until it hands over.  @return 0; -ETIME (it does not answer), -EPIPE (it is gone); -ENOMEM: it has
+ * not gone on, for want of memory. */
 int jnat_resume(struct hv_vp *vp, struct jnat_executor *x);
-/** Have the list of ro.op carried out.  @return 0 or a negative errno. */
-int jnat_batch(struct jnat_executor *x, struct jwin *w, unsigned n);
+/** Have the list of ro.op carried out now.  @return 0 or a negative errno. */
+int jnat_flush(struct jnat_executor *x, struct jwin *w);
+
+/* native_state.c */
+/** What it was that @x has begun with: the form of all its signals' frames.  @return 0 or a negative errno. */
+int jnat_first_frame(struct hv_vp *vp);
+/** The frame of the executor's last signal.  @return NULL: there is none, it tells nonsense. */
+const ucontext_t *jnat_frame(const struct hv_vp *vp);
+/** What it is about. */
+const siginfo_t *jnat_siginfo(const ucontext_t *uc);
+/** The VP's registers from it.  May raise exceptions.  @return 0; -EPROTO: no program can be in this state.  The executor may
+ * be stale afterwards. */
+int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc);
+/** The VP's registers are what it goes on with. */
+void jnat_state_put(struct hv_vp *vp);
+/** Another program's state is not left there. */
+void jnat_state_clear(struct hv_vp *vp);
+
+/* native_scan.c */
+/** Instructions of this page of code that an executor must not run.  @before: the page before, or NULL.  @return their number; more
+ * than @max: that is not all. */
+unsigned jnat_scan(const uint8_t page[4096], const uint8_t *before, struct jnat_site *ret, unsigned max);
+bool jnat_is_sensitive(unsigned op);
+/** Is there one that begins in the first page and ends in the second? */
+bool jnat_scan_across(const uint8_t first[4096], const uint8_t second[4096]);
+
+/* native_patch.c */
+int jnat_patches_init(struct jnat *n);
+void jnat_patches_fini(struct jnat *n);
+/** The instruction there is executed by a program: so others that follow it are code.  @sensitive: it is such a one, 0F is there. */
+void jnat_executed(struct jnat *n, uint64_t ram_page, unsigned off, bool sensitive);
+/** Look through RAM page @ram_page, which holds @p: n->page[] says the result. */
+void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, const uint8_t *before);
+/** Where the copy of a page is, in patch_fd. */
+uint64_t jnat_patch_offset(const struct jnat *n, uint64_t ram_page);
+/** It is not what it was. */
+void jnat_patch_forget(struct jnat *n, uint64_t ram_page);
 
 /* native_map.c */
-/** RAM page of an address that a program may execute, as its tables say it; nothing is noted.  @return ~0: none. */
-uint64_t jnat_code_page(struct hv_vp *vp, uint64_t va);
 /** Take away what the guest has taken away.  @return 0 or a negative errno: the executor is of no use. */
 int jnat_sync(struct hv_vp *vp, struct jnat_executor *x);
-/** A signal for an access to @va.  @return 1: it can be tried again; 0: not by mapping; negative errno. */
-int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, bool write);
+/** A signal for an access to @va (X86_ACC_READ, _WRITE, _EXEC).  @return 1: it can be tried again; 0: not by mapping; negative errno. */
+int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned acc);
+/** @in has been executed at @rip.  NULL: any instruction. */
+void jnat_seen_at(struct hv_vp *vp, const struct x86_insn *in, uint64_t rip);
+/** The program's byte at @va, -1: none is there. */
+int jnat_byte(struct hv_vp *vp, uint64_t va);
+/** Is @va in a page of code that is not for executors? */
+bool jnat_sensitive(struct hv_vp *vp, uint64_t va);
 void jnat_unmap_all(struct jnat_executor *x);
 /** Has the program that the VP is in nothing where an executor has its own?  With several VPs it is noticed when that changes. */
 bool jnat_place_free(struct hv_vp *vp);

@@ -2,13 +2,16 @@
 /* The memory of an executor: what its program's page tables say, as a TLB has it.
  *
  * A page is mapped when an access to it was a signal, with its neighbours that have been accessed before, and writable
- * only if it is dirty and holds no code; so nothing has to be noted for the guest later.  It is taken away when the
+ * only if it is dirty and holds no code; so nothing has to be noted for the guest later.  Where a program may execute and
+ * not write it is mapped as code, if it has been looked through (native_scan.c, native_patch.c); from then on its RAM page holds code, for
+ * all processors, and stores to it are noticed like those to code that has been translated.  A page is taken away when the
  * guest tells the processor that it may have changed the tables, as far as they have changed: mmu.taken[], that is
  * what the other caches of addresses follow.  Reference: Intel SDM 3A 4.5, 4.10. */
 #include "hv/jit/native.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -26,40 +29,37 @@ struct dir {
 struct batch {
     struct jnat_executor *x;
     struct jwin *w;
-    int fd;
-    unsigned n;
     int err;
 };
 
-static void flush(struct batch *b)
-{
-    if (b->n && !b->err)
-        b->err = jnat_batch(b->x, b->w, b->n);
-    b->n = 0;
-}
-
+/* The last place of the list is jnat_resume's. */
 static struct jnat_op *next(struct batch *b)
 {
-    if (b->n == JNAT_OPS)
-        flush(b);
-    return &b->w->ro.op[b->n++];
+    if (b->x->nops == JNAT_OPS - 1 && !b->err)
+        b->err = jnat_flush(b->x, b->w);
+    if (b->err)
+        b->x->nops = 0;
+    return &b->w->ro.op[b->x->nops++];
 }
 
-static void put_map(struct batch *b, uint64_t va, uint64_t offset, bool write)
-{
-    uint64_t prot = PROT_READ | (write ? PROT_WRITE : 0);
-    struct jnat_op *l = b->n ? &b->w->ro.op[b->n - 1] : NULL;
+/* What can be more of the same. */
+static struct jnat_op *last(const struct batch *b) { return b->x->nops ? &b->w->ro.op[b->x->nops - 1] : NULL; }
 
-    if (l && l->nr == SYS_mmap && l->arg[0] + l->arg[1] == va && l->arg[5] + l->arg[1] == offset && l->arg[2] == prot) {
+static void put_map(struct batch *b, uint64_t va, int fd, uint64_t offset, int rights)
+{
+    uint64_t prot = PROT_READ | (uint64_t)rights;
+    struct jnat_op *l = last(b);
+
+    if (l && l->nr == SYS_mmap && l->arg[0] + l->arg[1] == va && l->arg[5] + l->arg[1] == offset && l->arg[2] == prot && l->arg[4] == (uint64_t)fd) {
         l->arg[1] += 4096;
         return;
     }
-    *next(b) = (struct jnat_op){ SYS_mmap, { va, 4096, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)b->fd, offset }, 0 };
+    *next(b) = (struct jnat_op){ SYS_mmap, { va, 4096, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)fd, offset }, 0 };
 }
 
 static void put_unmap(struct batch *b, uint64_t va)
 {
-    struct jnat_op *l = b->n ? &b->w->ro.op[b->n - 1] : NULL;
+    struct jnat_op *l = last(b);
 
     if (l && l->nr == SYS_munmap && l->arg[0] + l->arg[1] == va) {
         l->arg[1] += 4096;
@@ -128,16 +128,80 @@ static bool resolve(struct hv_vp *vp, const struct dir *d, unsigned i, uint64_t 
     return true;
 }
 
-uint64_t jnat_code_page(struct hv_vp *vp, uint64_t va)
+/* Where @va is in RAM, as the tables say; nothing is noted.  @return NULL: nowhere. */
+static const uint8_t *peek(struct hv_vp *vp, uint64_t va)
 {
+    struct hv_gpa_ref ref;
     struct dir d;
-    uint64_t page, e;
-    bool write;
+    uint64_t e;
 
     if (va >= USER_END || !look(vp, va, &d))
-        return ~0ull;
+        return NULL;
     e = entry(&d, va >> 12 & 511);
-    return !d.nx && !(e & PE_NX) && resolve(vp, &d, va >> 12 & 511, e, &page, &write) ? page : ~0ull;
+    if ((e & (PE_P | PE_U)) != (PE_P | PE_U) || !hv_gpa_lookup(vp->p, d.table ? e & PE_ADDR : (e & PE_ADDR & ~0x1fffffull) + (va & 0x1ff000), &ref))
+        return NULL;
+    return ref.hva;
+}
+
+int jnat_byte(struct hv_vp *vp, uint64_t va)
+{
+    const uint8_t *p = peek(vp, va);
+
+    return p ? p[va & 4095] : -1;
+}
+
+/* The page at @va, RAM page @ram_page: can an executor run its code?  Stores to it are noticed from now on. */
+static bool can_run(struct hv_vp *vp, uint64_t va, uint64_t ram_page)
+{
+    struct jnat *n = vp->jit->nat;
+    const uint8_t *p = vp->mmu.ram + (ram_page << 12), *before = peek(vp, va - 4096), *behind;
+
+    if (!(n->page[ram_page] & JNAT_LOOKED)) {
+        x86_code_claim(vp, ram_page, ~0ull);
+        jnat_look_through(n, ram_page, p, before);
+    }
+    if (!(n->page[ram_page] & JNAT_CAN_RUN))
+        return false;
+    /* Instructions that begin in the page before, or end in the one behind, as those are now: who changes them has them looked at, too. */
+    behind = peek(vp, va + 4096);
+    return !(behind && jnat_scan_across(p, behind)) && !(before && jnat_scan_across(before, p));
+}
+
+/* Page @i of @d, whose entry is @e: a page of code?  Programs may execute it, and have not written to it lately. */
+static bool is_code(const struct dir *d, uint64_t e) { return !d->nx && !(e & PE_NX) && !(d->write && (e & (PE_W | PE_D)) == (PE_W | PE_D)); }
+
+bool jnat_sensitive(struct hv_vp *vp, uint64_t va)
+{
+    uint64_t page, e;
+    struct dir d;
+    bool w;
+
+    va &= ~4095ull;
+    if (va >= USER_END || !look(vp, va, &d))
+        return false;
+    e = entry(&d, va >> 12 & 511);
+    return resolve(vp, &d, va >> 12 & 511, e & ~PE_D, &page, &w) && !d.nx && !(e & PE_NX) && !can_run(vp, va, page);
+}
+
+void jnat_seen_at(struct hv_vp *vp, const struct x86_insn *in, uint64_t rip)
+{
+    const uint8_t *p = !in || jnat_is_sensitive(in->op) ? peek(vp, rip) : NULL;
+    uint64_t at = (uint64_t)(p - vp->mmu.ram);
+
+    if (!p || at >= hv_ram_len(vp->p))
+        return;
+    if (in)
+        jit_native_seen(vp, in, at >> 12, rip & 4095);
+    else
+        jnat_executed(vp->jit->nat, at >> 12, rip & 4095, false);
+}
+
+void jit_native_code_drop(struct hv_vp *vp, uint64_t ram_page)
+{
+    struct jnat *n = vp->jit->nat;
+
+    if (n)
+        jnat_patch_forget(n, ram_page);
 }
 
 static struct jnat_region **bucket(struct jnat_executor *x, uint64_t va) { return &x->region[(va ^ va >> 10) & (JNAT_REGIONS - 1)]; }
@@ -154,15 +218,19 @@ static struct jnat_region *region_of(struct jnat_executor *x, uint64_t va, bool 
     r->va = va;
     r->next = *at;
     *at = r;
+    r->all = x->all;
+    x->all = r;
     return r;
 }
 
-static bool is_writable(const struct jnat_region *r, unsigned i) { return r->writable[i / 64] >> i % 64 & 1; }
+static bool bit(const uint64_t *of, unsigned i) { return of[i / 64] >> i % 64 & 1; }
+static void set_bit(uint64_t *of, unsigned i, bool on) { of[i / 64] = (of[i / 64] & ~(1ull << i % 64)) | (uint64_t)on << i % 64; }
 
 static void forget(struct jnat_executor *x, struct jnat_region *r, unsigned i)
 {
     r->pte[i] = 0;
-    r->writable[i / 64] &= ~(1ull << i % 64);
+    set_bit(r->writable, i, false);
+    set_bit(r->code, i, false);
     r->n--;
     x->npages--;
 }
@@ -178,16 +246,18 @@ static void verify(struct hv_vp *vp, struct batch *b, struct jnat_region *r, boo
 {
     struct dir d;
     bool there = r->n && look(vp, r->va << 21, &d);
+    unsigned left = r->n;
 
-    for (unsigned i = 0; i < 512 && r->n; i++) {
+    for (unsigned i = 0; left; i++) {
         uint64_t e, page, was = r->pte[i];
-        bool write, w = is_writable(r, i);
+        bool write, w = bit(r->writable, i);
 
         if (!was)
             continue;
+        left--;
         e = there ? entry(&d, i) : 0;
         if (((e ^ was) & (PE_ADDR | PE_P | PE_U | (w ? PE_W | PE_D : 0))) || !(e & PE_A) || (w && !d.write) ||
-            (!d.table) != (r->large != 0)) {
+            (bit(r->code, i) && (d.nx || (e & PE_NX))) || (!d.table) != (r->large != 0)) {
             drop(b, r, i);
         } else if (deep) {
             if (!resolve(vp, &d, i, e, &page, &write) || page != r->page[i])
@@ -200,10 +270,37 @@ static void verify(struct hv_vp *vp, struct batch *b, struct jnat_region *r, boo
         r->large = 0;
 }
 
+/* Nobody may write to this RAM page without notice any more. */
+static void unwrite(struct batch *b, uint32_t page)
+{
+    for (struct jnat_region *r = b->x->all; r; r = r->all)
+        for (unsigned k = 0; k < 8; k++)
+            for (uint64_t left = r->writable[k]; left; left &= left - 1) {
+                unsigned i = k * 64 + (unsigned)__builtin_ctzll(left);
+
+                if (r->page[i] == page)
+                    drop(b, r, i);
+            }
+}
+
+/* Code that has been written to is looked at again. */
+static void uncode(const struct jnat *n, struct batch *b)
+{
+    for (struct jnat_region *r = b->x->all; r; r = r->all)
+        for (unsigned k = 0; k < 8; k++)
+            for (uint64_t left = r->code[k]; left; left &= left - 1) {
+                unsigned i = k * 64 + (unsigned)__builtin_ctzll(left);
+
+                if (!(n->page[r->page[i]] & JNAT_CAN_RUN))
+                    drop(b, r, i);
+            }
+}
+
 int jnat_sync(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct x86_mmu *m = &vp->mmu;
-    struct batch b = { .x = x, .w = vp->jit->nat->win, .fd = hv_ram_fd(vp->p) };
+    const struct jnat *n = vp->jit->nat;
+    struct batch b = { .x = x, .w = n->win };
     uint32_t to = m->tlb_gen, gen = x->seen_gen;
     bool all = false, deep = to - gen > X86_TAKEN_LOG;
 
@@ -222,22 +319,20 @@ int jnat_sync(struct hv_vp *vp, struct jnat_executor *x)
             break;
         case X86_TAKEN_WRITE:
             page = (uint32_t)((t->page - (uint64_t)(uintptr_t)m->ram) >> 12);
-            for (unsigned k = 0; k < JNAT_REGIONS; k++)
-                for (r = x->region[k]; r; r = r->next)
-                    for (unsigned i = 0; i < 512 && r->n; i++)
-                        if (r->pte[i] && r->page[i] == page && is_writable(r, i))
-                            drop(&b, r, i);
+            if (n->page[page] & JNAT_WRITTEN)
+                unwrite(&b, page);
             break;
         case X86_TAKEN_NONGLOBAL: all = true; break;
         default: deep = true; break;
         }
     }
     if (all || deep)
-        for (unsigned k = 0; k < JNAT_REGIONS; k++)
-            for (struct jnat_region *r = x->region[k]; r; r = r->next)
-                verify(vp, &b, r, deep);
+        for (struct jnat_region *r = x->all; r; r = r->all)
+            verify(vp, &b, r, deep);
+    if (x->seen_gone != n->gone)
+        uncode(n, &b);
     x->seen_gen = to;
-    flush(&b);
+    x->seen_gone = n->gone;
     return b.err;
 }
 
@@ -246,8 +341,7 @@ static bool taken_place(struct hv_vp *vp, uint64_t va)
 {
     const struct jnat *n = vp->jit->nat;
 
-    return va < LEAST || va >= USER_END - 4096 || va - (uint64_t)(uintptr_t)n->win < sizeof(struct jwin) ||
-           va - (uint64_t)(uintptr_t)n->jit->rx < JNAT_CACHE || va - (uint64_t)(uintptr_t)&vp->attention < 4096;
+    return va < LEAST || va >= USER_END - 4096 || va - (uint64_t)(uintptr_t)n->win < sizeof(struct jwin);
 }
 
 /* Nothing of the program's in these bytes?  @pd: the tables of the GB. */
@@ -292,21 +386,38 @@ bool jnat_place_free(struct hv_vp *vp)
     }
     if (vp->p->nvps > 1 || (e & PE_PS) || !hv_gpa_lookup(vp->p, e & PE_ADDR, &ref))
         return false;
-    return nothing_at(vp, ref.hva, n->win, sizeof(*n->win)) && nothing_at(vp, ref.hva, n->jit->rx, JNAT_CACHE) &&
-           nothing_at(vp, ref.hva, &vp->attention, 4096);
+    return nothing_at(vp, ref.hva, n->win, sizeof(*n->win));
 }
 
-int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, bool write)
+/* Page @i of @r, with entry @e: is it to be mapped, and how?  @return PROT_WRITE, PROT_EXEC, 0; negative: not. */
+static int rights(struct hv_vp *vp, const struct dir *d, unsigned i, uint64_t e, uint64_t va, unsigned acc, uint64_t *ret_page)
 {
-    struct batch b = { .x = x, .w = vp->jit->nat->win, .fd = hv_ram_fd(vp->p) };
+    bool code = is_code(d, e) || (acc == X86_ACC_EXEC && !d->nx && !(e & PE_NX)), w;
+
+    /* The right to write is taken of what is not code only. */
+    if (!resolve(vp, d, i, code ? e & ~PE_D : e, ret_page, &w))
+        return -1;
+    if (w) {
+        vp->jit->nat->page[*ret_page] |= JNAT_WRITTEN;
+        return PROT_WRITE;
+    }
+    /* Neighbours that have not been looked through are not now: they may never be executed. */
+    return code && (acc == X86_ACC_EXEC || (vp->jit->nat->page[*ret_page] & JNAT_LOOKED)) && can_run(vp, va, *ret_page) ? PROT_EXEC : 0;
+}
+
+int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned acc)
+{
+    const struct jnat *n = vp->jit->nat;
+    struct batch b = { .x = x, .w = n->win };
+    int fd = hv_ram_fd(vp->p);
     unsigned at = va >> 12 & 511, first = at & ~(AROUND - 1u), end = first + AROUND;
+    int need = acc == X86_ACC_WRITE ? PROT_WRITE : acc == X86_ACC_EXEC ? PROT_EXEC : 0, got;
     struct jnat_region *r;
     struct dir d;
     uint64_t page;
-    bool w;
 
     va &= ~4095ull;
-    if (taken_place(vp, va) || !look(vp, va, &d) || !resolve(vp, &d, at, entry(&d, at), &page, &w) || (write && !w))
+    if (taken_place(vp, va) || !look(vp, va, &d) || (got = rights(vp, &d, at, entry(&d, at), va, acc, &page)) < 0 || (need && got != need))
         return 0;
     if (x->npages > JNAT_PAGES)
         return -ENOSPC;
@@ -315,7 +426,7 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, bool writ
         return -ENOMEM;
     if (r->n && (r->large != 0) != !d.table)
         return 0;
-    if (r->pte[at] && (!write || is_writable(r, at)))
+    if (r->pte[at] && (!need || bit(need == PROT_WRITE ? r->writable : r->code, at)))
         return 0; /* it was there */
     r->large = d.table ? 0 : d.large;
     if (!d.table) { /* one piece, usually */
@@ -325,9 +436,8 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, bool writ
     for (unsigned i = first; i < end; i++) {
         uint64_t e = entry(&d, i), to = r->va << 21 | (uint64_t)i << 12;
 
-        if ((r->pte[i] && (is_writable(r, i) || !(e & PE_D))) || taken_place(vp, to) || !resolve(vp, &d, i, e, &page, &w))
-            continue;
-        if (r->pte[i] && !w)
+        if ((r->pte[i] && i != at && (bit(r->writable, i) || bit(r->code, i) || !(e & PE_D))) || taken_place(vp, to) ||
+            (got = rights(vp, &d, i, e, to, i == at ? acc : X86_ACC_READ, &page)) < 0 || (r->pte[i] && !got))
             continue;
         if (!r->pte[i]) {
             r->n++;
@@ -335,12 +445,14 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, bool writ
         }
         r->pte[i] = e;
         r->page[i] = (uint32_t)page;
-        if (w)
-            r->writable[i / 64] |= 1ull << i % 64;
-        put_map(&b, to, page << 12, w);
+        set_bit(r->writable, i, got == PROT_WRITE);
+        set_bit(r->code, i, got == PROT_EXEC);
+        if (got == PROT_EXEC && (n->page[page] & JNAT_PATCHED))
+            put_map(&b, to, n->patch_fd, jnat_patch_offset(n, page), got);
+        else
+            put_map(&b, to, fd, page << 12, got);
     }
-    flush(&b);
-    return b.err ? b.err : r->pte[at] && (!write || is_writable(r, at));
+    return b.err ? b.err : r->pte[at] && (!need || bit(need == PROT_WRITE ? r->writable : r->code, at));
 }
 
 void jnat_unmap_all(struct jnat_executor *x)
@@ -352,5 +464,6 @@ void jnat_unmap_all(struct jnat_executor *x)
             x->region[k] = r->next;
             free(r);
         }
+    x->all = NULL;
     x->npages = 0;
 }

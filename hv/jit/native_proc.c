@@ -2,7 +2,8 @@
 /* The process of an executor: made by fork(2) without a copy of the file table, then all is unmapped but what it needs.
  *
  * Two threads.  The first runs programs; all that it may ask of the kernel is rt_sigreturn(2) and getpid(2), which stands
- * for handing over: the kernel stops it and tells the VMM (seccomp_unotify(2)).  The second makes mappings.
+ * for handing over: the kernel stops it and tells the VMM (seccomp_unotify(2)); and that by the two instructions of the
+ * fixed code only, since programs have system calls, which are signals.  The second makes mappings.
  * Reference: Linux seccomp_unotify(2), rseq(2), sigaction(2). */
 #define _GNU_SOURCE
 #include "hv/jit/native.h"
@@ -48,59 +49,54 @@ extern const unsigned int __rseq_size __attribute__((weak));
 struct ksigaction { void (*handler)(void); unsigned long flags; void (*restorer)(void); uint64_t mask; };
 enum { KSA_RESTORER = 0x04000000 };
 
-struct keep { uintptr_t lo, hi; };
+/* A system call that a thread may do.  @at: by the instruction before this address only, NULL: by any.  @cmd: its second argument, 0: any. */
+struct allowed { int nr; const uint8_t *at; uint32_t cmd; };
 
-static unsigned keeps(struct hv_vp *vp, struct keep k[3])
+/* All others: @or_else.  The first one hands over, by which file is *ret_listener. */
+static bool seccomp_allow(const struct allowed *a, unsigned n, uint32_t or_else, int *ret_listener)
 {
-    struct jnat *n = vp->jit->nat;
-    struct keep t;
-
-    k[0] = (struct keep){ (uintptr_t)n->win, (uintptr_t)n->win + sizeof(struct jwin) };
-    k[1] = (struct keep){ (uintptr_t)n->jit->rx, (uintptr_t)n->jit->rx + JNAT_CACHE };
-    k[2] = (struct keep){ (uintptr_t)&vp->attention, (uintptr_t)&vp->attention + 4096 };
-    for (unsigned i = 0; i < 2; i++)
-        for (unsigned m = 0; m + 1 < 3 - i; m++)
-            if (k[m].lo > k[m + 1].lo) {
-                t = k[m];
-                k[m] = k[m + 1];
-                k[m + 1] = t;
-            }
-    return 3;
-}
-
-static bool seccomp_allow(const int *nrs, unsigned n, int notify, int *ret_listener)
-{
-    struct sock_filter f[16];
+    struct sock_filter f[48];
     struct sock_fprog prog = { .filter = f };
     unsigned k = 0;
-    long r;
 
     f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
     f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xc000003e /* AUDIT_ARCH_X86_64 */, 1, 0);
-    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-    f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, or_else);
     for (unsigned i = 0; i < n; i++) {
-        f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nrs[i], 0, 1);
-        f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, nrs[i] == notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW);
+        uint64_t at = (uint64_t)(uintptr_t)a[i].at;
+        uint8_t skip = (uint8_t)((at ? 5 : 1) + (a[i].cmd ? 2 : 0));
+
+        f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+        f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)a[i].nr, 0, skip);
+        if (at) {
+            f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer));
+            f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)at, 0, 3);
+            f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4);
+            f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(at >> 32), 0, 1);
+        }
+        if (a[i].cmd) {
+            f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1]));
+            f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, a[i].cmd, 0, 1);
+        }
+        f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, i ? SECCOMP_RET_ALLOW : SECCOMP_RET_USER_NOTIF);
     }
-    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, or_else);
     prog.len = (unsigned short)k;
-    r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, ret_listener ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0, &prog);
-    if (ret_listener)
-        *ret_listener = (int)r;
-    return r >= 0;
+    *ret_listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog);
+    return *ret_listener >= 0;
 }
 
 /* The second thread, on a stack that is unmapped with the rest. */
 static void mapper_main(struct jwin *w, const uint8_t *code)
 {
-    static const int nrs[] = { SYS_getpid, SYS_mmap, SYS_munmap };
+    static const struct allowed calls[] = { { SYS_getpid, NULL, 0 }, { SYS_mmap, NULL, 0 }, { SYS_munmap, NULL, 0 },
+                                            { SYS_ioctl, NULL, (uint32_t)SECCOMP_IOCTL_NOTIF_SEND }, { SYS_exit_group, NULL, 0 } };
     int listener;
 
-    if (!seccomp_allow(nrs, 3, SYS_getpid, &listener))
+    if (!seccomp_allow(calls, COUNT(calls), SECCOMP_RET_KILL_PROCESS, &listener))
         syscall(SYS_exit_group, 1);
-    w->addr = (uint64_t)listener;
-    __atomic_store_n(&w->sig, JNAT_READY, __ATOMIC_RELEASE);
+    w->listener[1] = (uint64_t)listener;
+    __atomic_store_n(&w->said[1], JNAT_READY, __ATOMIC_RELEASE);
     ((void (*)(void))(uintptr_t)code)();
 }
 
@@ -116,16 +112,18 @@ static bool rseq_off(void)
 }
 
 /* What the new process needs to know: the tables are not in it. */
-struct birth { struct jwin *w; void *attention; const uint8_t *signal, *mapper, *park; };
+struct birth { struct jwin *w; struct jnat_code code; };
 
 static __attribute__((noreturn)) void child(const struct birth *birth)
 {
-    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
-    static const int nrs[] = { SYS_getpid, SYS_rt_sigreturn };
+    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, JNAT_KICK };
+    const struct allowed calls[] = { { SYS_getpid, birth->code.handed, 0 }, { SYS_rt_sigreturn, birth->code.returned, 0 } };
     struct jwin *w = birth->w;
-    struct ksigaction sa = { .handler = (void (*)(void))(uintptr_t)birth->signal,
+    /* One that wants the VP waits for the end of the handler. */
+    struct ksigaction sa = { .handler = (void (*)(void))(uintptr_t)birth->code.signal,
                              .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | KSA_RESTORER,
-                             .restorer = (void (*)(void))(uintptr_t)birth->signal };
+                             .restorer = (void (*)(void))(uintptr_t)birth->code.signal,
+                             .mask = 1ull << (JNAT_KICK - 1) };
     stack_t alt = { .ss_sp = w->stack, .ss_size = sizeof(w->stack) };
     uint64_t blocked = ~0ull;
     char *stack;
@@ -144,7 +142,7 @@ static __attribute__((noreturn)) void child(const struct birth *birth)
     prctl(PR_SET_NAME, "mobo-native", 0, 0, 0);
     if (!rseq_off())
         goto fail;
-    if (mprotect(&w->ro, sizeof(*w) - offsetof(struct jwin, ro), PROT_READ) || mprotect(birth->attention, 4096, PROT_READ))
+    if (mprotect(&w->ro, offsetof(struct jwin, code) - offsetof(struct jwin, ro), PROT_READ))
         goto fail;
     stack = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stack == MAP_FAILED)
@@ -152,7 +150,7 @@ static __attribute__((noreturn)) void child(const struct birth *birth)
     {
         register uint64_t r10 __asm__("r10") = 0;
         register uint64_t r8 __asm__("r8") = 0;
-        register const uint8_t *code __asm__("r12") = birth->mapper;
+        register const uint8_t *code __asm__("r12") = birth->code.mapper;
         register void (*fn)(struct jwin *, const uint8_t *) __asm__("r13") = mapper_main;
         register struct jwin *win __asm__("r14") = w;
 
@@ -162,11 +160,11 @@ static __attribute__((noreturn)) void child(const struct birth *birth)
                            "S"(stack + 65536 - 64), "d"(0l), "r"(r10), "r"(r8), "r"(code), "r"(fn), "r"(win)
                          : "rcx", "r11", "memory");
     }
-    if (r < 0 || !seccomp_allow(nrs, 2, SYS_getpid, &listener))
+    if (r < 0 || !seccomp_allow(calls, COUNT(calls), SECCOMP_RET_TRAP, &listener))
         goto fail;
-    w->arg = (uint64_t)listener;
-    __atomic_store_n(&w->why, JNAT_READY, __ATOMIC_RELEASE);
-    ((void (*)(void))(uintptr_t)birth->park)();
+    w->listener[0] = (uint64_t)listener;
+    __atomic_store_n(&w->said[0], JNAT_READY, __ATOMIC_RELEASE);
+    ((void (*)(void))(uintptr_t)birth->code.start)();
 fail:
     for (;;)
         syscall(SYS_exit_group, 1);
@@ -223,18 +221,40 @@ void jnat_kill(struct jnat_executor *x)
     jnat_unmap_all(x);
 }
 
-int jnat_batch(struct jnat_executor *x, struct jwin *w, unsigned n)
+/* The second thread stands still.  @return 0 or a negative errno. */
+static int map_in(struct jnat_executor *x)
 {
     int r;
 
-    w->ro.nops = n;
-    w->mapper_err = 0;
-    if (go_on(&x->map))
-        return -EPIPE;
+    if (!x->map_out)
+        return 0;
     while ((r = receive(x, &x->map, 100)) == 0)
         ;
-    w->ro.nops = 0;
-    return r < 0 ? r : w->mapper_err ? -ENOMEM : 0;
+    x->map_out = false;
+    return r < 0 ? r : 0;
+}
+
+/* Let it carry out the list. */
+static int map_go(struct jnat_executor *x, struct jwin *w)
+{
+    int r = map_in(x);
+
+    w->ro.nops = x->nops;
+    w->mapper_err = 0;
+    x->nops = 0;
+    if (r || go_on(&x->map))
+        return -EPIPE;
+    x->map_out = true;
+    return 0;
+}
+
+int jnat_flush(struct jnat_executor *x, struct jwin *w)
+{
+    int r = x->nops ? map_go(x, w) : 0;
+
+    if (!r)
+        r = map_in(x);
+    return r && w->mapper_err ? -ENOMEM : r;
 }
 
 /* Its threads have said by which files they hand over, and have done so. */
@@ -258,34 +278,29 @@ static int ready(struct jnat_executor *x, const uint64_t *said, const uint64_t *
 
 int jnat_empty(struct hv_vp *vp, struct jnat_executor *x)
 {
-    struct jwin *w = vp->jit->nat->win;
-    struct keep k[3];
-    unsigned nkeep = keeps(vp, k), nops = 0;
-    uintptr_t from = 0;
+    struct jnat *n = vp->jit->nat;
+    struct jwin *w = n->win;
+    uint64_t lo = (uint64_t)(uintptr_t)w, hi = lo + sizeof(*w);
 
-    for (unsigned i = 0; i <= nkeep; i++) {
-        uintptr_t to = i < nkeep ? k[i].lo : 0x7ffffffff000;
-
-        if (to > from)
-            w->ro.op[nops++] = (struct jnat_op){ SYS_munmap, { from, to - from }, 0 };
-        from = i < nkeep ? k[i].hi : to;
-    }
+    w->ro.op[0] = (struct jnat_op){ SYS_munmap, { 0, lo }, 0 };
+    w->ro.op[1] = (struct jnat_op){ SYS_munmap, { hi, 0x7ffffffff000 - hi }, 0 };
     jnat_unmap_all(x);
     x->seen_gen = vp->mmu.tlb_gen;
+    x->seen_gone = n->gone;
     x->missing = 0;
-    return jnat_batch(x, w, nops);
+    x->nops = 2;
+    return jnat_flush(x, w);
 }
 
 int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jnat *n = vp->jit->nat;
     struct jwin *w = n->win;
-    struct birth birth = { w, (void *)&vp->attention, n->jit->t_signal, n->jit->t_mapper, n->jit->t_park };
+    struct birth birth = { w, n->code };
     int pidfd = -1, err;
     long pid;
 
-    memset(w, 0, offsetof(struct jwin, rets));
-    w->ro.how = JNAT_ENTER;
+    memset(w, 0, offsetof(struct jwin, ro));
     w->ro.nops = 0;
     pid = syscall(SYS_clone, CLONE_FILES | CLONE_PIDFD, NULL, &pidfd, NULL, 0);
     if (pid < 0)
@@ -297,10 +312,11 @@ int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x)
     x->pid = (int)pid;
     x->pidfd = pidfd;
     x->run.listener = x->map.listener = -1;
-    x->seen_gen = vp->mmu.tlb_gen;
-    err = ready(x, &w->sig, &w->addr, &x->map);
+    err = ready(x, &w->said[1], &w->listener[1], &x->map);
     if (!err)
-        err = ready(x, &w->why, &w->arg, &x->run);
+        err = ready(x, &w->said[0], &w->listener[0], &x->run);
+    if (!err)
+        err = jnat_first_frame(vp);
     if (!err)
         err = jnat_empty(vp, x);
     if (err)
@@ -318,17 +334,34 @@ static uint64_t cpu_ns(const struct jnat_executor *x)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+void jit_native_kick(struct hv_vp *vp)
+{
+    struct jnat *n = vp->jit ? vp->jit->nat : NULL;
+    int pid = n ? atomic_load(&n->running) : 0;
+
+    if (pid)
+        syscall(SYS_tgkill, pid, pid, JNAT_KICK);
+}
+
 int jnat_resume(struct hv_vp *vp, struct jnat_executor *x)
 {
+    struct jwin *w = vp->jit->nat->win;
     uint64_t since = 0;
-    bool asked = false;
-    int r = go_on(&x->run);
+    bool asked = false, listed = x->nops;
+    int r;
 
+    if (listed) { /* the second thread lets it go at the end of its list: one switch between processes less */
+        w->ro.go = (struct seccomp_notif_resp){ .id = x->run.id };
+        w->ro.op[x->nops++] = (struct jnat_op){ SYS_ioctl, { (uint64_t)x->run.listener, SECCOMP_IOCTL_NOTIF_SEND, (uint64_t)(uintptr_t)&w->ro.go }, 0 };
+        r = map_go(x, w);
+    } else {
+        r = go_on(&x->run);
+    }
     while (!r) {
         r = receive(x, &x->run, ANSWER_MS);
         if (r)
-            return r < 0 ? r : 0;
-        /* It looks at this word in each loop. */
+            return r > 0 ? 0 : listed && w->mapper_err ? -ENOMEM : r;
+        /* Whoever has set it has sent a signal. */
         if (!atomic_load(&vp->attention)) {
             asked = false;
         } else if (!asked) {

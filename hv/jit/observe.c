@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "hv/infra.h"
+#include "hv/jit/native.h"
 #include "hv/jit/tr.h"
 
 enum { TRACE_BURST = 20000, TRACE_LEVEL = 4 /* of hv_ops.log */, TOP_OPS = 12, DUMP_ROOM = 4 * JIT_BLOCK_MAX };
@@ -54,24 +55,23 @@ static const char *const stat_names[JIT_STATS] = {
 
 static uint64_t read64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 
-/* What programs in executors did: turns, ns of the turns and of that in the program, pages mapped, and how often it handed over, why. */
+/* What programs in executors did: turns, ns of the turns and of that in the program; and why it was handed over. */
 static void jit_native_counters(const struct jnat *n, void (*fn)(void *ctx, const char *name, uint64_t val), void *ctx)
 {
-    static const char *const why[] = { [JNAT_DISPATCH] = "native-dispatch", [JNAT_LINK] = "native-link", [JNAT_EXEC] = "native-by-c",
-                                       [JNAT_EXIT] = "native-exit", [JNAT_DROP] = "native-drop", [JNAT_PAGE] = "native-page",
-                                       [JNAT_POLL] = "native-poll", [JNAT_SIGNAL] = "native-signal" };
-
     fn(ctx, "native-turns", read64(&n->turns));
     fn(ctx, "native-ns", read64(&n->all));
     fn(ctx, "native-program-ns", read64(&n->there));
     fn(ctx, "native-made", read64(&n->made));
-    for (unsigned i = JNAT_DISPATCH; i <= JNAT_SIGNAL; i++)
-        fn(ctx, why[i], read64(&n->handed[i]));
+    fn(ctx, "native-calls", read64(&n->calls));
+    fn(ctx, "native-faults", read64(&n->faults));
+    fn(ctx, "native-mapped", read64(&n->mapped));
+    fn(ctx, "native-kicks", read64(&n->kicks));
+    fn(ctx, "native-interpreted", read64(&n->interpreted));
 }
 
 void jit_counters(struct hv_vp *vp, void (*fn)(void *ctx, const char *name, uint64_t val), void *ctx)
 {
-    const struct jit *j = vp->jit && vp->jit->win ? vp->jit->nat->main : vp->jit;
+    const struct jit *j = vp->jit;
     unsigned top[TOP_OPS], n = 0;
     uint64_t val[TOP_OPS];
 

@@ -665,11 +665,11 @@ void jit_make_thunks(struct jit *j)
 
         /* A RET with nothing above: rcx is where to. */
         j->t_retmiss[c] = here(j, &e);
-        e_mov_imm(&e, RSP, (uint64_t)(uintptr_t)&j->rets[c]->miss);
+        e_mov_imm(&e, RSP, (uint64_t)(uintptr_t)&j->rets[c].miss);
         e_op(&e, 0, 1, 0xb7, R11, &m);        /* movzx r11d, cx */
         m = h_sib(NOREG, R11, 3, (int32_t)(uintptr_t)j->jc[c]);
         e_op(&e, 0, 0, 0xff, 4, &m);
-        j->rets[c]->miss = j->t_retmiss[c];
+        j->rets[c].miss = j->t_retmiss[c];
         jit_rets_clear(j, c);
     }
     j->rsp_cur = j->rsp;

@@ -7,7 +7,6 @@
 #define MOBO_HV_JIT_TR_H
 
 #include "hv/jit/jit.h"
-#include "hv/jit/native.h"
 
 /* Arithmetic flags, for liveness. */
 enum { F_C = 1, F_P = 2, F_A = 4, F_Z = 8, F_S = 16, F_O = 32, F_ALL = 63 };
@@ -75,9 +74,6 @@ struct tr {
     uint32_t blockno;
     bool m64;
     unsigned cls;
-    bool native;               /* for the executor: operands are the guest's addresses; native.h */
-    uint64_t *gpr, *tmp;       /* homes of registers, room for an address or a value */
-    const uint64_t *seg_base;  /* by X86_FS, X86_GS */
     struct x86_tlb *tlb;
     const uint8_t *page;       /* guest page */
     uint64_t ram_page;
@@ -100,7 +96,6 @@ struct tr {
     bool lent;
     bool loop_polls;           /* a poll is there, */
     uint8_t *loop;             /* host code of the first instruction, with the loans in force; NULL: no way there */
-    struct jnote note;
     struct ti ti[JIT_MAX_INSNS];
     struct cold cold[JIT_MAX_INSNS * 4 + 8];
 };
@@ -108,7 +103,7 @@ struct tr {
 #define E (&t->e)
 #define CPU(field) h_abs(&t->vp->cpu.field)
 #define CPU_VP(field) h_abs(&t->vp->field)
-#define HOME(g) h_abs(&t->gpr[g])
+#define HOME(g) h_abs(&t->vp->cpu.gpr[g])
 /* The base of an address may be X86_REG_RIP where code floats: the bias. */
 #define HOME_OR_BIAS(g) ((g) == X86_REG_RIP ? h_abs(&t->j->bias) : HOME(g))
 static inline uint32_t off_of(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->base); }

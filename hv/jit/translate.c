@@ -5,6 +5,7 @@
  * host address.  An instruction changes guest state by its last host instruction only, so that whoever
  * leaves in the middle (a failed check) can start it again.  What has no native form here is executed by C
  * (t_exec).  References: Intel SDM volume 2 for encodings and flags; volume 1 appendix A (flags). */
+#include "hv/jit/native.h"
 #include "hv/jit/tr.h"
 
 #include "hv/jit/lockstep.h"
@@ -44,24 +45,15 @@ static bool pool_add(struct tr *t, const struct x86_insn *in, uint32_t *ret)
     return true;
 }
 
-/* Out of the executor: the instruction is executed by C, and what comes behind it is another block. */
-static void native_exec(struct tr *t, unsigned i)
-{
-    tr_guest_rip(t, t->rip + t->ti[i].off);
-    e_bind(e_jmp(E), thunk_rw(t, t->j->t_exec));
-}
-
 static void emit_exec(struct tr *t, unsigned i)
 {
     struct jsite s = site_of(t, i);
-    const uint8_t *thunk = t->native || t->key & JKEY_SINGLE ? NULL : jit_event_thunk(t->j, &t->ti[i].in, t->key);
+    const uint8_t *thunk = t->key & JKEY_SINGLE ? NULL : jit_event_thunk(t->j, &t->ti[i].in, t->key);
 
+    if (t->key & X86_KEY_USER)
+        jit_native_seen(t->vp, &t->ti[i].in, t->ram_page, (unsigned)(t->phys & 4095) + t->ti[i].off);
     t->r11 = -1;
     tr_loans_out(t);
-    if (t->native) {
-        native_exec(t, i);
-        return;
-    }
     if (thunk)
         tr_guest_rip(t, t->rip + t->ti[i].off + t->ti[i].in.len);
 
@@ -201,8 +193,6 @@ static void emit_cold(struct tr *t, uint8_t *tail)
                 e_bind(c->from, E->p);
             }
             e_bind(e_call(E), thunk_rw(t, t->j->t_link));
-            if (t->native) /* whoever says that he came from here is believed */
-                t->j->acc[t->j->nacc++].at = off_of(t, E->p);
             memcpy(E->p, &(struct jlink){ t->blockno, off_of(t, c->from) | (c->flags & JS_SAMEPAGE ? 0 : JLINK_FAR), 0,
                                           (int32_t)(c->target - t->rip) }, sizeof(struct jlink));
             E->p += sizeof(struct jlink);
@@ -226,7 +216,7 @@ static void emit_cold(struct tr *t, uint8_t *tail)
             e_bind(e_jmp(E), c->again);
             break;
         case COLD_RETS: /* calls without end have to be left somewhere */
-            e_mov_imm(E, RSP, (uint64_t)(uintptr_t)&t->j->rets[t->cls]->miss);
+            e_mov_imm(E, RSP, (uint64_t)(uintptr_t)&t->j->rets[t->cls].miss);
             e_mov_load32(E, T0, h_abs(&t->vp->attention));
             e1(E, 0xe3), e1(E, 5);            /* jrcxz over the jump */
             {
@@ -236,17 +226,12 @@ static void emit_cold(struct tr *t, uint8_t *tail)
                 e_bind(leave, E->p);
             }
             if (t->ti[c->ti].in.op == X86_OP_CALL_IND)
-                e_mov_load(E, T0, h_abs(t->tmp));
+                e_mov_load(E, T0, h_abs(&t->j->ea));
             else
                 tr_guest_rip(t, c->target);
             e_bind(e_jmp(E), thunk_rw(t, t->j->t_ripexit));
             break;
         case COLD_EXEC:
-            if (t->native) {
-                tr_loans_out(t);
-                native_exec(t, c->ti);
-                break;
-            }
             if (!pool_add(t, &t->ti[c->ti].in, &s.arg))
                 s.arg = 0;
             tr_loans_out(t);
@@ -274,20 +259,6 @@ static void accesses_done(struct tr *t, uint32_t first)
         s->arg = 0;
     }
     j->acc_n[j->seg] = j->nacc;
-}
-
-/* What the executor's signals need. */
-static void note_done(struct tr *t, const struct jblock *b)
-{
-    struct jnote *n = &t->note;
-
-    n->n = (uint8_t)t->n;
-    n->ind = b->ind;
-    n->end = b->end;
-    n->ends = tr_ends_block(t, &t->ti[t->n - 1].in);
-    n->nloans = (uint8_t)t->nloans;
-    for (unsigned i = 0; i < t->nloans; i++)
-        n->loan[i] = (struct jnote_loan){ t->loan[i].host, t->loan[i].from, t->loan[i].to };
 }
 
 struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page, uint64_t ram_page, uint32_t key, uint64_t canon,
@@ -326,17 +297,9 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->page = page;
     t->ram_page = ram_page;
     t->phys = ram_page << 12 | (lin & 4095);
-    t->native = j->win != NULL;
-    t->gpr = t->native ? j->win->gpr : vp->cpu.gpr;
-    t->tmp = t->native ? &j->win->tmp : &j->ea;
-    t->seg_base = t->native ? j->win->ro.seg_base : NULL;
     t->hot = j->always_hot || (*jit_hint(j, t->phys) & JHINT_HOT);
     t->warm = t->hot || (*jit_hint(j, t->phys) & JHINT_WARM);
-    if (t->native) {
-        t->hot = false;
-        t->warm = true;
-    }
-    t->counted = !t->native && !j->always_hot && !(t->hot && (*jit_hint(j, t->phys) & JHINT_TRIED));
+    t->counted = !j->always_hot && !(t->hot && (*jit_hint(j, t->phys) & JHINT_TRIED));
     t->slots = 0;
     t->stack_taken[0] = t->stack_taken[1] = false;
     t->claimed = 0;
@@ -430,7 +393,6 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     b->page2 = page2;
     b->lines = t->claimed;
     t->cur = 0;
-    t->note.rep = 0;
     tr_emit_entries(t, b, sigmiss);
     if (page2 != ~0ull)
         sigmiss2 = tr_page_check(t, end_rip, sig2);
@@ -452,8 +414,6 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         memcpy(saved, t->g, t->ngroups * sizeof(saved[0]));
         t->cur = i;
         ti->host = host;
-        if (t->native)
-            t->note.host[i] = (uint16_t)(host - b->ind), t->note.off[i] = ti->off, t->note.rep |= (uint64_t)(ti->in.rep != X86_REP_NONE && ti->in.op >= X86_OP_MOVS && ti->in.op <= X86_OP_SCAS) << i;
         ti->view = (uint8_t)t->cls;
         ended = false;
         if (!ti->in.feature || hv_feature(vp->p, ti->in.feature)) {
@@ -484,8 +444,6 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         tr_link_to(t, e_jmp(E), end_rip);
     }
     b->end = off_of(t, E->p);
-    if (t->native)
-        note_done(t, b);
     E->p = j->rw + j->cold;
     uint8_t *tail = E->p;
 
@@ -496,12 +454,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     e_bind(e_call(E), thunk_rw(t, j->t_poll));
     e4(E, t->blockno);
     emit_cold(t, tail);
-    if (t->native) {
-        t->j->acc_n[t->j->seg] = t->j->nacc;
-        jit_native_made(t->j, t->blockno, &t->note);
-    } else {
-        accesses_done(t, first_acc);
-    }
+    accesses_done(t, first_acc);
     b->slots = t->slots;
     e_bind(sigmiss[0], tail + JIT_TAIL_PAGE);
     e_bind(sigmiss[1], tail + JIT_TAIL_PAGE);

@@ -35,7 +35,7 @@ static void live_check(struct tr *t, const uint64_t *dead, const uint8_t *thunk)
 /* From here on the vector registers are live. */
 void tr_vec_live(struct tr *t)
 {
-    if (!t->vchecked && !t->native)
+    if (!t->vchecked)
         live_check(t, &t->j->vdead, t->j->t_vload);
     t->vchecked = true;
 }
@@ -67,16 +67,6 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
     switch (in->op) {
     case X86_OP_STMXCSR:
         return emit_stmxcsr(t, in);
-    case X86_OP_FLDCW: case X86_OP_LDMXCSR: /* what they unmask is a signal then */
-        if (!t->native || (t->key & (JKEY_SSE_SLOW | JKEY_X87_SLOW)) || (t->key & (in->op == X86_OP_FLDCW ? X86_KEY_NOFPU : in->vex ? X86_KEY_NOAVX : X86_KEY_NOSSE)))
-            return false;
-        if (!tr_insn_ea(t, in, in->op == X86_OP_FLDCW ? 2 : 4, X86_ACC_READ, false, &m))
-            return false;
-        if (in->op == X86_OP_FLDCW)
-            e_op(E, 0, 0, 0xd9, 5, &m);
-        else
-            e_op(E, 0, 1, 0xae, 2, &m);
-        return true;
     case X86_OP_FWAIT:
         return !(t->key & (X86_KEY_NOFPU | JKEY_X87_SLOW));
     case X86_OP_VEC_XMM0: case X86_OP_PCMPESTRI: case X86_OP_PCMPESTRM: case X86_OP_PCMPISTRI: case X86_OP_PCMPISTRM:
@@ -112,7 +102,7 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
         return false;
     if (vec)
         tr_vec_live(t);
-    if (x87 && !t->xchecked && !t->native) {
+    if (x87 && !t->xchecked) {
         live_check(t, &t->j->x87dead, t->j->t_x87load);
         m = CPU(x87_ptrs);
         e_op(E, 0, 0, 0xc6, 0, &m);

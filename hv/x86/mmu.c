@@ -23,7 +23,6 @@
 enum { REQ_FLUSH = 1, REQ_REVOKE = 2, REQ_DROP = 4 };
 enum { R_USER = 1, R_WRITE = 2, R_NX = 4 };
 /* RAM pages that fit the lazily backed table: 1 TB. */
-#define MAX_RAM_PAGES (1ull << 28)
 
 struct walk {
     uint64_t gpa;      /* of the byte */
@@ -284,6 +283,8 @@ static void request(struct hv_vp *to, uint32_t what, uint64_t ram_page, uint64_t
     atomic_fetch_or(&m->requests, what);
     pthread_mutex_unlock(&m->req_lock);
     atomic_fetch_or(&to->attention, HV_ATT_SYNC); /* a VP that sleeps need not wake for it */
+    if (to->p->engine->kick)
+        to->p->engine->kick(to);
 }
 
 /* Until @to has taken its TLB requests or is out of the guest. */
@@ -1293,7 +1294,7 @@ void x86_mmu_fini(struct hv_vp *vp)
 
 int x86_pages_init(struct hv_partition *p)
 {
-    p->pages = mmap(NULL, MAX_RAM_PAGES * sizeof(*p->pages), PROT_READ | PROT_WRITE,
+    p->pages = mmap(NULL, X86_MAX_RAM_PAGES * sizeof(*p->pages), PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p->pages == MAP_FAILED) {
         p->pages = NULL;
@@ -1307,7 +1308,7 @@ void x86_pages_fini(struct hv_partition *p)
 {
     if (!p->pages)
         return;
-    munmap(p->pages, MAX_RAM_PAGES * sizeof(*p->pages));
+    munmap(p->pages, X86_MAX_RAM_PAGES * sizeof(*p->pages));
     p->pages = NULL;
     pthread_mutex_destroy(&p->excl_lock);
 }

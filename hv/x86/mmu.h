@@ -186,6 +186,8 @@ struct x86_page {
     _Atomic uint32_t patience;  /* how many of them are borne before all code goes, as a power of two */
 };
 
+#define X86_MAX_RAM_PAGES (1ull << 28)
+
 int x86_mmu_init(struct hv_vp *vp);
 void x86_mmu_fini(struct hv_vp *vp);
 int x86_pages_init(struct hv_partition *p);

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Copies of pages of code in which instructions that an executor must not run are replaced.
+ *
+ * What looks like one may be data, or another instruction's middle: so only where one has been executed, or can be come to from
+ * there by what comes next and by direct branches, or has a form that nothing else has, HLT is put, which raises #GP.
+ * Where a page has others, too, it is not executed at all. */
+#define _GNU_SOURCE
+#include "hv/jit/native.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { HLT = 0xf4 };
+
+int jnat_patches_init(struct jnat *n)
+{
+    void *p;
+
+    n->patch_fd = memfd_create("mobo-patch", MFD_CLOEXEC);
+    if (n->patch_fd < 0)
+        return -errno;
+    p = ftruncate(n->patch_fd, JNAT_PATCHES * 4096) ? MAP_FAILED :
+        mmap(NULL, JNAT_PATCHES * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, n->patch_fd, 0);
+    if (p == MAP_FAILED) {
+        close(n->patch_fd);
+        return -ENOMEM;
+    }
+    n->patch = p;
+    return 0;
+}
+
+void jnat_patches_fini(struct jnat *n)
+{
+    if (!n->patch)
+        return;
+    munmap(n->patch, JNAT_PATCHES * 4096);
+    close(n->patch_fd);
+    n->patch = NULL;
+}
+
+static uint64_t *seen_at(struct jnat *n, uint64_t phys) { return &n->seen[(phys * 0x9e3779b97f4a7c15ull) >> 54]; }
+
+void jnat_executed(struct jnat *n, uint64_t ram_page, unsigned off, bool sensitive)
+{
+    uint64_t phys = ram_page << 12 | off;
+
+    if (*seen_at(n, phys) == phys)
+        return;
+    *seen_at(n, phys) = phys;
+    n->gone += sensitive && (n->page[ram_page] & JNAT_CLEAN); /* it was not known */
+    n->page[ram_page] = (uint8_t)((n->page[ram_page] & ~(JNAT_SENSITIVE | (sensitive ? JNAT_CLEAN : 0))) | JNAT_SEEN); /* to be looked at anew */
+}
+
+void jit_native_seen(struct hv_vp *vp, const struct x86_insn *in, uint64_t ram_page, unsigned off)
+{
+    struct jnat *n = vp->jit->nat;
+    const uint8_t *p = vp->mmu.ram + (ram_page << 12);
+
+    _Static_assert(JNAT_SEEN_SITES == 1 << (64 - 54), "the hash");
+    if (!n || !jnat_is_sensitive(in->op))
+        return;
+    while (off < 4096 && p[off] != 0x0f) /* prefixes */
+        off++;
+    if (off < 4096)
+        jnat_executed(n, ram_page, off, true);
+}
+
+/* Where instructions of the page @p begin that can be come to from @from, as bits in @reached. */
+static void follow(const uint8_t *p, unsigned from, uint64_t reached[64])
+{
+    uint16_t stack[64];
+    unsigned depth = 0;
+    struct x86_insn in;
+
+    stack[depth++] = (uint16_t)from;
+    while (depth) {
+        unsigned at = stack[--depth];
+
+        while (at < 4096 && !(reached[at / 64] >> at % 64 & 1)) {
+            int len = x86_decode(p + at, 4096 - at, X86_MODE_64, &in);
+            int64_t to;
+
+            if (len <= 0)
+                break;
+            reached[at / 64] |= 1ull << at % 64;
+            to = (int64_t)at + len + in.imm;
+            if (in.nops && in.o[0].kind == X86_O_REL && to >= 0 && to < 4096 && depth < 64)
+                stack[depth++] = (uint16_t)to;
+            if (in.op == X86_OP_JMP_NEAR || in.op == X86_OP_JMP_IND || in.op == X86_OP_RET_NEAR || in.op == X86_OP_UD2 || in.op == X86_OP_HLT)
+                break;
+            at += (unsigned)len;
+        }
+    }
+}
+
+/* What has been executed and was not found, as data are around it. */
+static unsigned add_seen(const struct jnat *n, uint64_t ram_page, const uint8_t *p, struct jnat_site *site, unsigned num)
+{
+    struct x86_insn in;
+
+    for (unsigned i = 0; i < JNAT_SEEN_SITES && num <= JNAT_SITES; i++) {
+        unsigned at = n->seen[i] & 4095, k = 0;
+
+        if (n->seen[i] >> 12 != ram_page || p[at] != 0x0f || x86_decode(p + at, 4096 - at, X86_MODE_64, &in) <= 0 || !jnat_is_sensitive(in.op))
+            continue;
+        while (k < num && site[k].at != at)
+            k++;
+        if (k == num && num++ < JNAT_SITES)
+            site[k] = (struct jnat_site){ (uint16_t)at, true };
+    }
+    return num;
+}
+
+void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, const uint8_t *before)
+{
+    struct jnat_site site[JNAT_SITES];
+    unsigned num = jnat_scan(p, before, site, JNAT_SITES), slot;
+    uint64_t reached[64] = { 0 };
+    uint8_t *to;
+
+    if (n->page[ram_page] & JNAT_SEEN)
+        num = add_seen(n, ram_page, p, site, num);
+    if (!num) {
+        n->page[ram_page] |= JNAT_CLEAN;
+        return;
+    }
+    n->page[ram_page] |= JNAT_SENSITIVE;
+    if (num > JNAT_SITES)
+        return;
+    if (n->page[ram_page] & JNAT_SEEN)
+        for (unsigned i = 0; i < JNAT_SEEN_SITES; i++) /* from there on: it is known that code is there */
+            if (n->seen[i] >> 12 == ram_page)
+                follow(p, n->seen[i] & 4095, reached);
+    for (unsigned i = 0; i < num; i++) {
+        unsigned back = 0;
+
+        while (back < 3 && site[i].at > back && !(reached[(site[i].at - back) / 64] >> (site[i].at - back) % 64 & 1))
+            back++; /* prefixes */
+        if (!site[i].sure && !(reached[(site[i].at - back) / 64] >> (site[i].at - back) % 64 & 1))
+            return;
+    }
+    slot = n->next_patch++ % JNAT_PATCHES;
+    if (n->patch_of[slot])
+        jnat_patch_forget(n, n->patch_of[slot]);
+    to = n->patch + slot * 4096;
+    memcpy(to, p, 4096);
+    for (unsigned i = 0; i < num; i++)
+        to[site[i].at] = HLT;
+    n->patch_of[slot] = (uint32_t)ram_page;
+    n->page[ram_page] = (uint8_t)((n->page[ram_page] & ~JNAT_SENSITIVE) | JNAT_PATCHED);
+}
+
+uint64_t jnat_patch_offset(const struct jnat *n, uint64_t ram_page)
+{
+    unsigned slot = 0;
+
+    while (slot < JNAT_PATCHES - 1 && n->patch_of[slot] != ram_page)
+        slot++;
+    return (uint64_t)slot * 4096;
+}
+
+void jnat_patch_forget(struct jnat *n, uint64_t ram_page)
+{
+    if (n->page[ram_page] & JNAT_CAN_RUN)
+        n->gone++;
+    if (n->page[ram_page] & JNAT_PATCHED)
+        n->patch_of[jnat_patch_offset(n, ram_page) / 4096] = 0;
+    if (n->page[ram_page] & JNAT_SEEN)
+        for (unsigned i = 0; i < JNAT_SEEN_SITES; i++)
+            if (n->seen[i] >> 12 == ram_page)
+                n->seen[i] = 0;
+    n->page[ram_page] &= JNAT_WRITTEN;
+}
