@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Programs in executors (hv/jit/native.h): they compute what they are to, faults come as they do elsewhere, and one that
  * changes what the executor has of its own hurts itself only. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/filter.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "hv/infra.h"
 #include "hv/jit/native.h"
 #include "tests/engines/harness.h"
 
 enum { IDT = 0x6000, TSS = 0x5000, HANDLERS = 0x7000, DATA = 0x400000, USER = 0x800000, FAULT = 0x100 };
 
 static struct harness h;
-static struct jit *j;
 static struct jnat *n;
 
 /* Guest code: from NAME to NAME_end. */
@@ -29,17 +37,37 @@ static struct jnat *n;
 CODE(sum, "xorl %eax, %eax\n movl $300000, %ecx\n"
           "2: pushq %rcx\n addq (%rsp), %rax\n call 3f\n popq %rdx\n subl $1, %ecx\n jnz 2b\n" OUT
           "3: imulq $3, %rax, %rax\n movq %rax, (%rdi)\n xorq $5, (%rdi)\n movq (%rdi), %rax\n ret\n");
-/* rdi: what is filled with rcx bytes; then a call without a place to come back to. */
+/* rdi: what is filled with rcx bytes. */
 CODE(scribble, "movb $0xcc, %al\n rep stosb\n movl $7, %eax\n" OUT);
-CODE(scribble_ret, "movb $0xcc, %al\n rep stosb\n leaq 4f(%rip), %rax\n pushq %rax\n ret\n 4: movl $8, %eax\n" OUT);
 CODE(store, "movq %rax, (%rdi)\n movq (%rdi), %rax\n" OUT);
 CODE(divide, "xorl %edx, %edx\n movl $5, %eax\n divl %ecx\n" OUT);
 CODE(move, "rep movsb\n movl $9, %eax\n" OUT);
 /* Its second instruction is changed in each turn. */
 CODE(modify, "xorl %eax, %eax\n movl $200, %ecx\n leaq 5f(%rip), %rbx\n"
              "2: movl %ecx, 1(%rbx)\n jmp 5f\n 5: movl $0, %edx\n addl %edx, %eax\n subl $1, %ecx\n jnz 2b\n" OUT);
-/* Bytes in its code that are an endless loop, or a system call, and a way to them. */
-CODE(hijack, "movabsq $0x9090feeb12345678, %rbx\n movabsq $0x0b0f050f12345679, %rbx\n movq %rax, (%rdi)\n movl $1, %eax\n leaq 4f(%rip), %rbx\n pushq %rbx\n ret\n 4: movl $11, %eax\n" OUT);
+/* Into the executor's fixed code at rdi, with rax, and rsi on the stack. */
+CODE(jump, "movq %rsi, %rsp\n jmp *%rdi\n");
+/* What a signal returns to is changed: the mask of signals, then its own code, endlessly; 32 KB is what there is of frames. */
+CODE(deaf, "movb $0xff, %al\n movl $8, %ecx\n rep stosb\n movq %rsi, %rdi\n 2: jmp 2b\n");
+/* What shows the processor: as the guest's, not the host's. */
+CODE(show, "movl $3, %ebp\n 2: movl $0x40000000, %eax\n xorl %ecx, %ecx\n cpuid\n movl %ebx, %esi\n xorl %ecx, %ecx\n xgetbv\n movl %eax, (%rdi)\n"
+           " rdtsc\n movl %eax, 4(%rdi)\n movl %edx, 8(%rdi)\n rdpid %rax\n movl %eax, 12(%rdi)\n sidt 16(%rdi)\n smsw %rax\n movl %eax, 28(%rdi)\n"
+           " movl $24, %edx\n lsl %edx, %eax\n movl %eax, 32(%rdi)\n rdtscp\n movl %ecx, 36(%rdi)\n subl $1, %ebp\n jnz 2b\n movl %esi, %eax\n" OUT);
+/* The same is written there first, in code that has run. */
+CODE(late, "leaq 5f(%rip), %rbx\n call 5f\n movl $0xa20f, (%rbx)\n movb $0xc3, 2(%rbx)\n movl $0x40000000, %eax\n xorl %ecx, %ecx\n call 5f\n movl %ebx, %eax\n" OUT
+           "5: nop\n nop\n ret\n");
+CODE(call, "movl $39, %eax\n movl $1, %ebx\n movq $0x1234567, %r10\n syscall\n" OUT);
+CODE(int3, "int3\n");
+CODE(int80, "movl $20, %eax\n int $0x80\n");
+CODE(icebp, ".byte 0xf1\n");
+CODE(ud2, "ud2\n");
+CODE(hlt, "hlt\n");
+CODE(step, "pushfq\n orl $0x100, (%rsp)\n popfq\n nop\n nop\n");
+/* NT and ID stay what they are made, DF too. */
+CODE(flags, "pushfq\n orl $0x204400, (%rsp)\n popfq\n movq %rax, (%rdi)\n pushfq\n popq %rax\n andl $0x204400, %eax\n cld\n" OUT);
+CODE(bases, "wrfsbase %rdi\n addq $8, %rdi\n wrgsbase %rdi\n movl %eax, %fs:(0)\n movl %ecx, %gs:(0)\n rdfsbase %rbx\n movl 8(%rbx), %eax\n addl (%rbx), %eax\n" OUT);
+/* To 32-bit code by a far jump. */
+CODE(far, "leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n 4: movl $77, %eax\n decl %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
 CODE(spin, "2: addq $1, %rax\n jmp 2b\n");
 CODE(mxcsr, "movl $0x1f80, -8(%rsp)\n ldmxcsr -8(%rsp)\n fldcw cw(%rip)\n fld1\n fldpi\n faddp\n fistpl -8(%rsp)\n movl -8(%rsp), %eax\n" OUT
             "cw: .word 0x0f7f\n");
@@ -92,8 +120,7 @@ static int setup(void **state)
     setenv("MOBO_JIT_NATIVE", "always", 1);
     if (harness_open(&h, "jit", 1))
         return -1;
-    j = h.p->vps[0]->jit;
-    n = j->nat;
+    n = h.p->vps[0]->jit->nat;
     return 0;
 }
 
@@ -165,50 +192,123 @@ static void scribbles(void **state)
     begun();
     LOAD(scribble, (uint64_t)(uintptr_t)n->win, 0, offsetof(struct jwin, ro), 0);
     assert_int_equal(run(), 7);
-    LOAD(scribble_ret, (uint64_t)(uintptr_t)n->win, 0, offsetof(struct jwin, ro), 0);
-    assert_true(run() >= FAULT); /* of whatever kind */
     /* What it can only read is not there for the program. */
-    LOAD(store, (uint64_t)(uintptr_t)&n->win->ro.enter, 0, 0, 0);
+    LOAD(store, (uint64_t)(uintptr_t)&n->win->ro.frame, 0, 0, 0);
     assert_int_equal(run(), FAULT + 14);
-    LOAD(store, (uint64_t)(uintptr_t)n->jit->rx, 0, 0, 0);
-    assert_int_equal(run(), FAULT + 14);
-    LOAD(store, (uint64_t)(uintptr_t)&h.p->vps[0]->attention, 0, 0, 0);
+    LOAD(store, (uint64_t)(uintptr_t)n->win->code, 0, 0, 0);
     assert_int_equal(run(), FAULT + 14);
     begun();
 }
 
-/* Where the bytes @what are in the executor's code. */
-static uint64_t code_at(const void *what, size_t len)
-{
-    for (uint32_t at = n->jit->first; at < n->jit->seg_end - len; at++)
-        if (!memcmp(n->jit->rw + at, what, len))
-            return (uint64_t)(uintptr_t)(n->jit->rx + at);
-    fail_msg("not in the code");
-    return 0;
-}
-
+/* It hands over, and returns from signals, when no signal is there. */
 static void hijacks(void **state)
 {
-    uint64_t loop, call;
+    const uint8_t *sysret;
     struct hv_exit e;
 
     (void)state;
     begun();
-    LOAD(hijack, DATA, 0, 0, 0);
-    assert_int_equal(run(), 11);
-    loop = code_at("\x78\x56\x34\x12\xeb\xfe", 6) + 4;
-    call = code_at("\x79\x56\x34\x12\x0f\x05", 6) + 4;
-    /* The same code is made at the same place. */
-    LOAD(hijack, (uint64_t)(uintptr_t)&n->win->rets.miss, call, 0, 0);
-    assert_int_equal(run(), FAULT + 13);
-    assert_int_equal(n->broken, 1);
-    begun();
-    /* It does not answer: but the VP does. */
-    LOAD(hijack, (uint64_t)(uintptr_t)&n->win->rets.miss, loop, 0, 0);
-    assert_int_equal(harness_run(&h, 300, &e), HV_EXIT_CANCELED);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint8_t *at[4] = { n->code.signal, n->code.handed - 2, n->code.mapper, n->code.start };
+
+        LOAD(jump, (uint64_t)(uintptr_t)at[i], 39, 0, (uint64_t)(uintptr_t)n->win->stack + 4096);
+        h.exited = false;
+        (void)harness_run(&h, 500, &e); /* whatever it is that its program gets */
+        begun();
+    }
+    /* What it would be told by signals is kept from it, and it does not answer: but the VP does. */
+    LOAD(deaf, (uint64_t)(uintptr_t)n->win->stack + n->frame + 296, 0, 0, 0);
+    assert_int_equal(harness_run(&h, 400, &e), HV_EXIT_CANCELED);
     assert_false(h.exited);
-    assert_int_equal(n->broken, 2);
+    sysret = n->code.returned - 2;
+    LOAD(jump, (uint64_t)(uintptr_t)sysret, 15, 0, (uint64_t)(uintptr_t)n->win->stack + n->frame);
+    h.exited = false;
+    (void)harness_run(&h, 500, &e);
     begun();
+    assert_true(n->broken < 8);
+}
+
+/* A program sees the guest's processor. */
+static void shows(void **state)
+{
+    const uint32_t *seen = (const uint32_t *)(h.ram + DATA);
+    uint32_t r[4];
+    uint64_t tsc;
+    struct hv_vp_state s;
+
+    (void)state;
+    begun();
+    hv_cpuid(h.p, 0, 0x40000000, 0, r);
+    for (unsigned at = 0; at < 2; at++) { /* within a page, and with the second half of CPUID in the next one */
+        unsigned skip = at ? 4096 - 13 : 0;
+        uint64_t turns = n->turns;
+
+        LOAD(show, DATA, 0, 0, 0);
+        hv_vp_get_state(h.p, 0, &s);
+        if (at) {
+            memmove(h.ram + USER + skip, h.ram + USER, (size_t)(show_end - show));
+            hv_gpa_dirty(h.p, USER, 8192);
+            assert_int_equal(h.ram[USER + 4095], 0x0f);
+        }
+        s.rip = USER + skip;
+        s.tsc_aux = 0x5aa5;
+        assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+        assert_int_equal(run(), r[1]);
+        assert_true(n->turns > turns);
+        if (!at) /* all of them have been executed: a copy of the page is run by now */
+            assert_true(n->page[USER >> 12] & JNAT_PATCHED);
+        hv_vp_get_state(h.p, 0, &s);
+        assert_int_equal(seen[0], 7);
+        tsc = seen[1] | (uint64_t)seen[2] << 32;
+        assert_true(tsc <= hv_tsc_read(h.p->vps[0]) && tsc + 10000000000ull > hv_tsc_read(h.p->vps[0]));
+        assert_int_equal(seen[3], 0x5aa5);
+        assert_int_equal(*(const uint16_t *)(h.ram + DATA + 16), 32 * 16 - 1);
+        assert_int_equal(seen[7], (uint32_t)s.cr0);
+        assert_int_equal(seen[8], 0xffffffff);
+        assert_int_equal(seen[9], 0x5aa5);
+    }
+    LOAD(late, 0, 0, 0, 0);
+    assert_int_equal(run(), r[1]);
+    assert_int_equal(n->broken, 0);
+}
+
+static void leaves(void **state)
+{
+    struct hv_vp_state s;
+
+    (void)state;
+    begun();
+    LOAD(call, 0, 0, 0, 0);
+    hv_vp_get_state(h.p, 0, &s);
+    s.lstar = HANDLERS + 32 * 20;
+    s.star = 8ull << 32 | 0x13ull << 48;
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    assert_int_equal(run(), FAULT + 20);
+    hv_vp_get_state(h.p, 0, &s);
+    assert_int_equal(s.gpr[1], USER + 19); /* RCX: behind SYSCALL */
+    assert_int_equal(s.gpr[3], 1);
+    assert_int_equal(s.gpr[10], 0x1234567);
+    LOAD(int3, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 3);
+    LOAD(icebp, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 1);
+    LOAD(int80, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 13); /* beyond the limit of this IDT */
+    LOAD(ud2, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 6);
+    LOAD(hlt, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 13);
+    LOAD(step, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 1);
+    hv_vp_get_state(h.p, 0, &s);
+    assert_true(s.dr[6] & 1 << 14);
+    LOAD(flags, DATA + (HARNESS_RAM / 2), 0, 0, 0);
+    assert_int_equal(run(), 0x204400);
+    LOAD(bases, DATA, 5, 6, 0);
+    assert_int_equal(run(), 11);
+    LOAD(far, 0, 0, 0, 0);
+    assert_int_equal(run(), 76);
+    assert_int_equal(n->broken, 0);
 }
 
 /* Somebody wants the VP. */
@@ -226,6 +326,102 @@ static void answers(void **state)
     assert_int_equal(n->broken, 0);
 }
 
+static void *kills(void *arg)
+{
+    (void)arg;
+    usleep(50000);
+    kill(n->cur->pid, SIGKILL);
+    return NULL;
+}
+
+/* Somebody kills it, or the host has no memory for it. */
+static void killed(void **state)
+{
+    pthread_t t;
+
+    (void)state;
+    begun();
+    assert_int_equal(pthread_create(&t, NULL, kills, NULL), 0);
+    LOAD(spin, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 13);
+    pthread_join(t, NULL);
+    assert_int_equal(n->broken, 1);
+    begun();
+}
+
+/* A host that does not let it: what is run so elsewhere is run by the translator.  Seccomp is for good: in a process of its own. */
+static void refused(void **state)
+{
+    struct sock_filter f[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog prog = { COUNT(f), f };
+    int status = 0, pid = fork();
+
+    (void)state;
+    if (!pid) {
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) || setup(NULL))
+            _exit(2);
+        LOAD(mxcsr, 0, 0, 0, 0);
+        _exit(run() == 4 && n->off && !n->exec[0].alive ? 0 : 1);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static unsigned sites(const uint8_t *text, unsigned len, unsigned at, struct jnat_site *ret)
+{
+    uint8_t page[4096];
+
+    memset(page, 0x90, sizeof(page));
+    memcpy(page + at, text, len);
+    return jnat_scan(page, NULL, ret, JNAT_SITES);
+}
+
+/* What is an instruction, and what only looks so. */
+static void scans(void **state)
+{
+    static const struct { const char *text; uint8_t len; uint8_t n, at; bool sure; } t[] = {
+        { "\x0f\xa2", 2, 1, 0, false }, { "\xb8\x01\x00\x00\x00\x0f\xa2", 7, 1, 5, true }, { "\x31\xc9\x0f\xa2", 4, 1, 2, true },
+        { "\x0f\x31", 2, 1, 0, false }, { "\x0f\xae\xe8\x0f\x31", 5, 1, 3, true }, { "\xf3\x0f\xc7\xf8", 4, 1, 1, true },
+        { "\xf3\x48\x0f\xc7\xf8", 5, 1, 2, false }, { "\x0f\xc7\x64\x24\x40", 5, 1, 0, true }, { "\x0f\xae\x64\x24\x40", 5, 1, 0, true },
+        { "\x48\x0f\xae\x27", 4, 1, 1, false }, { "\x66\x0f\xae\x7d\x00", 5, 0, 0, false }, { "\x0f\x01\xd0", 3, 1, 0, false }, { "\x0f\x01\xee", 3, 1, 0, false },
+        { "\x0f\x03\xc2", 3, 1, 0, false }, { "\x0f\x00\xc8", 3, 1, 0, false }, { "\x0f\x01\x0f", 3, 1, 0, false }, { "\x0f\x34", 2, 1, 0, false },
+        { "\xb8\x0f\xa2\x00\x00", 5, 0, 0, false }, { "\xe8\x0f\x31\x0f\xa2", 5, 0, 0, false }, { "\x25\xff\x0f\x00\x00", 5, 0, 0, false },
+        { "\x48\xb8\x0f\xa2\x0f\x31\x0f\x01\xd0\x00", 10, 0, 0, false }, { "\x81\x0d\x0f\xa2\x0f\x00\x0f\x31\x00\x00", 10, 0, 0, false },
+        { "\x0f\xae\xe8", 3, 0, 0, false }, { "\x0f\xae\x2f", 3, 0, 0, false }, { "\x0f\xc7\xf0", 3, 0, 0, false }, { "\x0f\x01\xd6", 3, 0, 0, false },
+        { "\x0f\xc7\x0f", 3, 0, 0, false }, { "\x0f\xae\x0f", 3, 0, 0, false },
+    };
+    static const unsigned places[] = { 100, 2000, 4080 };
+    struct jnat_site s[JNAT_SITES];
+    uint8_t a[4096], b[4096];
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT(t); i++)
+        for (unsigned k = 0; k < COUNT(places); k++) {
+            unsigned num = sites((const uint8_t *)t[i].text, t[i].len, places[k], s);
+
+            if (num != t[i].n || (num && (s[0].at != places[k] + t[i].at || s[0].sure != t[i].sure)))
+                fail_msg("case %u at %u: %u found, at %u, %s", i, places[k], num, s[0].at, s[0].sure ? "for sure" : "perhaps");
+        }
+    /* In two pages, at each place. */
+    for (unsigned i = 0; i < COUNT(t); i++)
+        for (unsigned first = 1; first < t[i].len; first++) {
+            memset(a, 0x90, sizeof(a));
+            memset(b, 0x90, sizeof(b));
+            memcpy(a + 4096 - first, t[i].text, first);
+            memcpy(b, t[i].text + first, t[i].len - first);
+            if (first > t[i].at)
+                assert_int_equal(jnat_scan_across(a, b) || jnat_scan(a, NULL, s, JNAT_SITES), t[i].n);
+            else
+                assert_int_equal(jnat_scan(b, a, s, JNAT_SITES), t[i].n);
+        }
+}
+
 /* Do the 2 MB at @at have some of @p? */
 static bool within(uint64_t at, const void *p, uint64_t len) { return at < (uint64_t)(uintptr_t)p + len && at + (2 << 20) > (uint64_t)(uintptr_t)p; }
 
@@ -236,7 +432,7 @@ static void places(void **state)
 
     (void)state;
     begun();
-    at = (uint64_t)(uintptr_t)n->win->gpr;
+    at = (uint64_t)(uintptr_t)n->win->stack;
     turns = n->turns;
     LOAD(store, at, 0x5a5a1234, 0, 0);
     pdpt[1] = 0x8007;
@@ -245,7 +441,7 @@ static void places(void **state)
     assert_int_equal(*(uint32_t *)(h.ram + DATA + (at & 0x1fffff)), 0x5a5a1234);
     assert_int_equal(n->turns, turns);
     /* Elsewhere in that GB it may. */
-    for (at = 1u << 30; within(at, n->win, sizeof(*n->win)) || within(at, n->jit->rx, JNAT_CACHE) || within(at, (void *)&h.p->vps[0]->attention, 4096);)
+    for (at = 1u << 30; within(at, n->win, sizeof(*n->win));)
         at += 2 << 20;
     LOAD(store, at, 0x5a5a1235, 0, 0);
     pdpt[1] = 0x8007;
@@ -259,6 +455,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(computes, setup, teardown),  cmocka_unit_test_setup_teardown(faults, setup, teardown),
         cmocka_unit_test_setup_teardown(scribbles, setup, teardown), cmocka_unit_test_setup_teardown(hijacks, setup, teardown),
+        cmocka_unit_test_setup_teardown(shows, setup, teardown),     cmocka_unit_test_setup_teardown(leaves, setup, teardown),
+        cmocka_unit_test_setup_teardown(killed, setup, teardown),    cmocka_unit_test(refused), cmocka_unit_test(scans),
         cmocka_unit_test_setup_teardown(answers, setup, teardown),   cmocka_unit_test_setup_teardown(places, setup, teardown),
     };
 

@@ -579,6 +579,7 @@ int main(int argc, char **argv)
     }
     opt.modes = mode ? mode : host_modes();
     guest_setup();
+    opt.no_selectors = getenv("MOBO_JIT_NATIVE") && !strcmp(getenv("MOBO_JIT_NATIVE"), "always"); /* executors have the host's */
     or_gen_init(&opt);
     if (!or_gen_rows()) {
         fprintf(stderr, "oracle: no instruction matches\n");

@@ -82,6 +82,7 @@ struct or_gen_options {
     const char *only;                  /* mnemonic, or NULL */
     int row;                           /* only this row of the opcode list, or -1 */
     unsigned modes;                    /* the modes to make sequences of, as a mask */
+    bool no_selectors;                 /* none that tells what is in a segment register */
 };
 void or_gen_init(const struct or_gen_options *opt);
 unsigned or_gen_rows(void);

@@ -77,6 +77,8 @@ static uint32_t undefined_flags(const struct x86_insn *in)
 /* What cannot be compared natively: depends on the machine, leaves user mode, or is another kernel's affair. */
 static bool usable(const struct x86_insn *in)
 {
+    if (opts.no_selectors && (in->op == X86_OP_PUSH_SREG || (in->nops > 1 && in->o[1].kind == X86_O_SREG)))
+        return false;
     switch (in->op) {
     case X86_OP_INVALID:
     case X86_OP_UD0:
