@@ -24,7 +24,7 @@ enum {
     KERNEL_NS = 4000,               /* of a call or an exception, in the guest's kernel */
     EVENT_NS = 16000,               /* that it costs more when an executor runs the program */
     BUILT = 64, BUILT_NS = 500000,  /* blocks between two looks; not more often */
-    SCORE = 1, SCORE_MOST = 16,     /* times that it would have paid */
+    SCORE = 1, SCORE_MOST = 4,      /* times that it would have paid */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
     HANDOVER_NS = 6000, MAPPER_NS = 6000, MAP_NS = 2500, /* of the time between two turns */
     TOKENS = 64,                    /* handing over so often at one go, */
@@ -35,7 +35,8 @@ enum {
     REST_JUDGE_NS = 1500000,        /* or so much, where it has to rest */
     JUDGE_NS = 100000000,           /* of both sides together, then it is seen whether it pays */
     PAUSE_NS = 50000000,            /* doubled each time */
-    FAILS = 8,
+    FAILS = 3,
+    KICK_NS = 200000, SHORT_KICKS = 16, /* so often wanted after so short a time, one after the other: not for executors */
     LEARN = 4,                      /* one in so many times that code which is not for executors is come to tells that it is code */
     STEPS = 256,                    /* instructions that are interpreted at one go, */
     STEPS_REST_NS = 1000000,        /* then the translator does better */
@@ -355,20 +356,15 @@ static int page_fault(struct hv_vp *vp, struct jnat_executor *x, const ucontext_
     uint64_t va = (uint64_t)uc->uc_mcontext.gregs[REG_CR2], error = (uint64_t)uc->uc_mcontext.gregs[REG_ERR], page;
     unsigned acc = error & PF_I ? X86_ACC_EXEC : error & PF_W ? X86_ACC_WRITE : X86_ACC_READ;
     struct jnat *n = vp->jit->nat;
-    int r = jnat_fault(vp, x, va, acc);
+    int r = jnat_fault(vp, x, va, acc), err;
 
     n->faults++;
-    if (r) {
-        n->mapped++;
-        if (r > 0 && !(uc->uc_mcontext.gregs[REG_EFL] & (EF_NT | EF_ID))) /* rt_sigreturn does not bring them back */
-            return RESUME;
-        if (r > 0)
-            r = jnat_state_get(vp, uc);
-        return r;
-    }
-    r = jnat_state_get(vp, uc);
-    if (r)
-        return r;
+    n->mapped += r != 0;
+    if (r > 0 && !(uc->uc_mcontext.gregs[REG_EFL] & (EF_NT | EF_ID))) /* rt_sigreturn does not bring them back */
+        return RESUME;
+    err = jnat_state_get(vp, uc);
+    if (err || r)
+        return err ? err : r < 0 ? r : STOP;
     if (acc == X86_ACC_EXEC && jnat_sensitive(vp, va))
         return (int)interpret(vp, x, true);
     x->missing = (va & ~4095ull) | 4 | acc;
@@ -402,6 +398,18 @@ static void step_back(struct hv_vp *vp, uint64_t sig, uint64_t trap, const ucont
     }
 }
 
+/* Somebody wanted the VP.  Where that comes all the time, other processors wait for it each time. */
+static void kicked(struct hv_vp *vp)
+{
+    struct jnat *n = vp->jit->nat;
+
+    n->short_kicks = n->turn_there < KICK_NS ? n->short_kicks + 1 : 0;
+    if (n->short_kicks < SHORT_KICKS || !n->armed)
+        return;
+    n->short_kicks = 0;
+    disarm(vp, space_of(n, n->armed), true);
+}
+
 /* It has handed over.  @return how it goes on; negative errno. */
 static int handed_over(struct hv_vp *vp, struct jnat_executor *x)
 {
@@ -420,6 +428,7 @@ static int handed_over(struct hv_vp *vp, struct jnat_executor *x)
         return r;
     if (sig == JNAT_KICK) {
         n->kicks++;
+        kicked(vp);
         return STOP;
     }
     if (sig == SIGTRAP && trap == X86_EXC_DB && (vp->cpu.eflags & EF_TF)) {
@@ -477,6 +486,8 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
         }
         if (how == GO_ON)
             jnat_state_put(vp);
+        else if (jnat_state_keep(vp))
+            return -EPROTO;
         atomic_store(&n->running, x->pid);
         if (unlikely(atomic_load(&vp->attention)) || n->kill) {
             atomic_store(&n->running, 0);

@@ -88,6 +88,7 @@ struct jnat_region {
     uint32_t page[512];             /* RAM pages */
     uint64_t large;
     uint64_t writable[8], code[8];  /* no page is both */
+    uint64_t from[512];             /* of code: where it is in patch_fd, ~0: in RAM */
     unsigned n;
     struct jnat_region *next, *all;
 };
@@ -135,7 +136,7 @@ struct jnat {
     uint8_t *patch;                 /* [JNAT_PATCHES], of RAM pages (0 none): */
     uint32_t patch_of[JNAT_PATCHES];
     unsigned next_patch;
-    uint64_t seen[JNAT_SEEN_SITES]; /* what has been executed of such pages, hashed: RAM page << 12 | offset (of 0F, for such an instruction) */
+    uint64_t seen[JNAT_SEEN_SITES]; /* what has been executed of such pages, hashed: RAM page << 13 | offset << 1; | 1, and the offset of 0F: such an instruction */
     unsigned frame, fp;             /* where signals put their ucontext and the vector state, from win->stack; */
     uint8_t *pristine;              /* and the stack as it was then, from @pristine_at */
     unsigned pristine_at;
@@ -158,6 +159,7 @@ struct jnat {
     unsigned tokens;                /* for handing over */
     uint64_t tokens_at, rest_until;
     uint64_t gain, cost;            /* ns, of the program that is armed */
+    unsigned short_kicks;           /* one after the other */
     unsigned patience;              /* how often a program has to be found computing; programs that do not live long teach it */
     uint64_t turns, there, all, made; /* counters; there, all: ns; and why it handed over: */
     uint64_t calls, faults, mapped, interpreted, kicks;
@@ -228,6 +230,8 @@ const siginfo_t *jnat_siginfo(const ucontext_t *uc);
 int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc);
 /** The VP's registers are what it goes on with. */
 void jnat_state_put(struct hv_vp *vp);
+/** It goes on as it is.  @return 0; -EPROTO: it cannot. */
+int jnat_state_keep(struct hv_vp *vp);
 /** Another program's state is not left there. */
 void jnat_state_clear(struct hv_vp *vp);
 
@@ -246,8 +250,8 @@ void jnat_patches_fini(struct jnat *n);
 void jnat_executed(struct jnat *n, uint64_t ram_page, unsigned off, bool sensitive);
 /** Look through RAM page @ram_page, which holds @p: n->page[] says the result. */
 void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, const uint8_t *before);
-/** Where the copy of a page is, in patch_fd. */
-uint64_t jnat_patch_offset(const struct jnat *n, uint64_t ram_page);
+/** Where the code of a page that can be run is, in patch_fd; ~0: in RAM, as it is. */
+uint64_t jnat_code_from(const struct jnat *n, uint64_t ram_page);
 /** It is not what it was. */
 void jnat_patch_forget(struct jnat *n, uint64_t ram_page);
 

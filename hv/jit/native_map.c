@@ -291,7 +291,7 @@ static void uncode(const struct jnat *n, struct batch *b)
             for (uint64_t left = r->code[k]; left; left &= left - 1) {
                 unsigned i = k * 64 + (unsigned)__builtin_ctzll(left);
 
-                if (!(n->page[r->page[i]] & JNAT_CAN_RUN))
+                if (!(n->page[r->page[i]] & JNAT_CAN_RUN) || r->from[i] != jnat_code_from(n, r->page[i]))
                     drop(b, r, i);
             }
 }
@@ -447,8 +447,9 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
         r->page[i] = (uint32_t)page;
         set_bit(r->writable, i, got == PROT_WRITE);
         set_bit(r->code, i, got == PROT_EXEC);
-        if (got == PROT_EXEC && (n->page[page] & JNAT_PATCHED))
-            put_map(&b, to, n->patch_fd, jnat_patch_offset(n, page), got);
+        r->from[i] = got == PROT_EXEC ? jnat_code_from(n, page) : ~0ull;
+        if (~r->from[i])
+            put_map(&b, to, n->patch_fd, r->from[i], got);
         else
             put_map(&b, to, fd, page << 12, got);
     }

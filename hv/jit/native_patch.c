@@ -40,15 +40,17 @@ void jnat_patches_fini(struct jnat *n)
     n->patch = NULL;
 }
 
-static uint64_t *seen_at(struct jnat *n, uint64_t phys) { return &n->seen[(phys * 0x9e3779b97f4a7c15ull) >> 54]; }
+static uint64_t *seen_at(struct jnat *n, uint64_t what) { return &n->seen[(what * 0x9e3779b97f4a7c15ull) >> 54]; }
+static uint64_t page_of(uint64_t seen) { return seen >> 13; }
+static unsigned place_of(uint64_t seen) { return (unsigned)(seen >> 1) & 4095; }
 
 void jnat_executed(struct jnat *n, uint64_t ram_page, unsigned off, bool sensitive)
 {
-    uint64_t phys = ram_page << 12 | off;
+    uint64_t what = ram_page << 13 | off << 1 | sensitive;
 
-    if (*seen_at(n, phys) == phys)
+    if (*seen_at(n, what) == what)
         return;
-    *seen_at(n, phys) = phys;
+    *seen_at(n, what) = what;
     n->gone += sensitive && (n->page[ram_page] & JNAT_CLEAN); /* it was not known */
     n->page[ram_page] = (uint8_t)((n->page[ram_page] & ~(JNAT_SENSITIVE | (sensitive ? JNAT_CLEAN : 0))) | JNAT_SEEN); /* to be looked at anew */
 }
@@ -67,8 +69,14 @@ void jit_native_seen(struct hv_vp *vp, const struct x86_insn *in, uint64_t ram_p
         jnat_executed(n, ram_page, off, true);
 }
 
-/* Where instructions of the page @p begin that can be come to from @from, as bits in @reached. */
-static void follow(const uint8_t *p, unsigned from, uint64_t reached[64])
+/* What is known of a page's bytes, as bits: an instruction begins there, is there; 0F of one that must not run is. */
+struct known { uint64_t begin[64], code[64], sensitive[64]; };
+
+static bool bit(const uint64_t of[64], unsigned i) { return of[i / 64] >> i % 64 & 1; }
+static void set(uint64_t of[64], unsigned i) { of[i / 64] |= 1ull << i % 64; }
+
+/* Instructions of the page @p that can be come to from @from. */
+static void follow(const uint8_t *p, unsigned from, struct known *k)
 {
     uint16_t stack[64];
     unsigned depth = 0;
@@ -78,17 +86,26 @@ static void follow(const uint8_t *p, unsigned from, uint64_t reached[64])
     while (depth) {
         unsigned at = stack[--depth];
 
-        while (at < 4096 && !(reached[at / 64] >> at % 64 & 1)) {
+        while (at < 4096 && !bit(k->begin, at)) {
             int len = x86_decode(p + at, 4096 - at, X86_MODE_64, &in);
             int64_t to;
 
             if (len <= 0)
                 break;
-            reached[at / 64] |= 1ull << at % 64;
+            set(k->begin, at);
+            for (unsigned i = at; i < at + (unsigned)len; i++)
+                set(k->code, i);
+            if (jnat_is_sensitive(in.op)) {
+                unsigned i = at;
+
+                while (p[i] != 0x0f) /* prefixes */
+                    i++;
+                set(k->sensitive, i);
+            }
             to = (int64_t)at + len + in.imm;
             if (in.nops && in.o[0].kind == X86_O_REL && to >= 0 && to < 4096 && depth < 64)
                 stack[depth++] = (uint16_t)to;
-            if (in.op == X86_OP_JMP_NEAR || in.op == X86_OP_JMP_IND || in.op == X86_OP_RET_NEAR || in.op == X86_OP_UD2 || in.op == X86_OP_HLT)
+            if (in.op == X86_OP_JMP_NEAR || in.op == X86_OP_JMP_IND || in.op == X86_OP_RET_NEAR || in.op == X86_OP_UD2 || in.op == X86_OP_INT3 || in.op == X86_OP_HLT)
                 break;
             at += (unsigned)len;
         }
@@ -96,14 +113,12 @@ static void follow(const uint8_t *p, unsigned from, uint64_t reached[64])
 }
 
 /* What has been executed and was not found, as data are around it. */
-static unsigned add_seen(const struct jnat *n, uint64_t ram_page, const uint8_t *p, struct jnat_site *site, unsigned num)
+static unsigned add_seen(const struct jnat *n, uint64_t ram_page, struct jnat_site *site, unsigned num)
 {
-    struct x86_insn in;
-
     for (unsigned i = 0; i < JNAT_SEEN_SITES && num <= JNAT_SITES; i++) {
-        unsigned at = n->seen[i] & 4095, k = 0;
+        unsigned at = place_of(n->seen[i]), k = 0;
 
-        if (n->seen[i] >> 12 != ram_page || p[at] != 0x0f || x86_decode(p + at, 4096 - at, X86_MODE_64, &in) <= 0 || !jnat_is_sensitive(in.op))
+        if (page_of(n->seen[i]) != ram_page || !(n->seen[i] & 1))
             continue;
         while (k < num && site[k].at != at)
             k++;
@@ -117,11 +132,11 @@ void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, cons
 {
     struct jnat_site site[JNAT_SITES];
     unsigned num = jnat_scan(p, before, site, JNAT_SITES), slot;
-    uint64_t reached[64] = { 0 };
+    struct known known = { 0 };
     uint8_t *to;
 
     if (n->page[ram_page] & JNAT_SEEN)
-        num = add_seen(n, ram_page, p, site, num);
+        num = add_seen(n, ram_page, site, num);
     if (!num) {
         n->page[ram_page] |= JNAT_CLEAN;
         return;
@@ -130,16 +145,25 @@ void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, cons
     if (num > JNAT_SITES)
         return;
     if (n->page[ram_page] & JNAT_SEEN)
-        for (unsigned i = 0; i < JNAT_SEEN_SITES; i++) /* from there on: it is known that code is there */
-            if (n->seen[i] >> 12 == ram_page)
-                follow(p, n->seen[i] & 4095, reached);
+        for (unsigned i = 0; i < JNAT_SEEN_SITES; i++) { /* from there on: it is known that code is there */
+            if (page_of(n->seen[i]) != ram_page || !n->seen[i])
+                continue;
+            if (n->seen[i] & 1)
+                set(known.sensitive, place_of(n->seen[i]));
+            follow(p, place_of(n->seen[i]), &known);
+        }
     for (unsigned i = 0; i < num; i++) {
-        unsigned back = 0;
+        unsigned at = site[i].at;
 
-        while (back < 3 && site[i].at > back && !(reached[(site[i].at - back) / 64] >> (site[i].at - back) % 64 & 1))
-            back++; /* prefixes */
-        if (!site[i].sure && !(reached[(site[i].at - back) / 64] >> (site[i].at - back) % 64 & 1))
+        if (bit(known.sensitive, at) || site[i].sure)
+            continue;
+        if (!bit(known.code, at)) /* nobody knows */
             return;
+        site[i--] = site[--num]; /* something else's middle */
+    }
+    if (!num) {
+        n->page[ram_page] = (uint8_t)((n->page[ram_page] & ~JNAT_SENSITIVE) | JNAT_CLEAN);
+        return;
     }
     slot = n->next_patch++ % JNAT_PATCHES;
     if (n->patch_of[slot])
@@ -152,10 +176,12 @@ void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, cons
     n->page[ram_page] = (uint8_t)((n->page[ram_page] & ~JNAT_SENSITIVE) | JNAT_PATCHED);
 }
 
-uint64_t jnat_patch_offset(const struct jnat *n, uint64_t ram_page)
+uint64_t jnat_code_from(const struct jnat *n, uint64_t ram_page)
 {
     unsigned slot = 0;
 
+    if (!(n->page[ram_page] & JNAT_PATCHED))
+        return ~0ull;
     while (slot < JNAT_PATCHES - 1 && n->patch_of[slot] != ram_page)
         slot++;
     return (uint64_t)slot * 4096;
@@ -166,10 +192,10 @@ void jnat_patch_forget(struct jnat *n, uint64_t ram_page)
     if (n->page[ram_page] & JNAT_CAN_RUN)
         n->gone++;
     if (n->page[ram_page] & JNAT_PATCHED)
-        n->patch_of[jnat_patch_offset(n, ram_page) / 4096] = 0;
+        n->patch_of[jnat_code_from(n, ram_page) / 4096] = 0;
     if (n->page[ram_page] & JNAT_SEEN)
         for (unsigned i = 0; i < JNAT_SEEN_SITES; i++)
-            if (n->seen[i] >> 12 == ram_page)
+            if (page_of(n->seen[i]) == ram_page)
                 n->seen[i] = 0;
     n->page[ram_page] &= JNAT_WRITTEN;
 }

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { BACK = 256, ALONE = 8 /* bytes at the start of a page with nothing before it, of which nothing is known */ };
+enum { BACK = 256, VOTES = 3, ALONE = 8 /* bytes at the start of a page with nothing before it, of which nothing is known */ };
 
 bool jnat_is_sensitive(unsigned op)
 {
@@ -77,42 +77,63 @@ static bool by_form(const uint8_t *b, unsigned n, unsigned at)
     }
 }
 
-/* What looks so in b[@from, @to) of b[@n], which is decoded from the start. */
+/* Bytes that are decoded, and where instructions begin for who has come from their start, up to @s. */
+struct sweep { const uint8_t *b; unsigned n, s; uint64_t begin[(BACK + 4096) / 64 + 1]; };
+
+static bool begins(const struct sweep *w, unsigned i) { return w->begin[i / 64] >> i % 64 & 1; }
+
+/* Decode from @s on until behind @at; @alone: or until it is as the sweep knows it, else this is the sweep.  @return an instruction
+ * that must not be has its 0F at @at. */
+static bool is_one(struct sweep *w, unsigned s, unsigned at, bool alone)
+{
+    struct x86_insn in;
+
+    while (s <= at && !(alone && begins(w, s))) {
+        int len = x86_decode(w->b + s, w->n - s, X86_MODE_64, &in);
+
+        if (!len) /* cut off */
+            return false;
+        if ((len < 0 || s + (unsigned)len > at) && at - s < 5 && must_not(w->b, s, len, &in, at) &&
+            (len < 0 || (at + 1 < s + (unsigned)len && (in.map != 1 || w->b[at + 1] == in.opcode))))
+            return true;
+        if (!alone) {
+            w->begin[s / 64] |= 1ull << s % 64;
+            if (len > 0 && s + (unsigned)len > at) { /* the next one looked for may be in it, too */
+                w->s = s;
+                return false;
+            }
+            w->s = s + (len > 0 ? (unsigned)len : 1);
+        }
+        s += len > 0 ? (unsigned)len : 1;
+    }
+    return false;
+}
+
+/* What looks so in b[@from, @to) of b[@n], and is for whoever comes from the start, or for most who come from some places before: on data, or
+ * in what looks the same again and again, each alone may be on a wrong way for long. */
 static unsigned scan(const uint8_t *b, unsigned n, unsigned from, unsigned to, struct jnat_site *ret, unsigned max)
 {
+    static const uint8_t back[] = { 97, 84, 71, 58 };
+    struct sweep w = { .b = b, .n = n };
     const uint8_t *p = b + from;
-    unsigned s = 0, found = 0;
-    struct x86_insn in;
-    int len = 0;
+    unsigned found = 0;
 
     while ((p = memchr(p, 0x0f, (size_t)(b + to - p)))) {
-        unsigned at = (unsigned)(p++ - b);
+        unsigned at = (unsigned)(p++ - b), votes = 0;
+        bool is;
 
         if (at + 1 >= n || !looks_so(b[at + 1], at + 2 < n ? b[at + 2] : 0))
             continue;
-        if (by_form(b, n, at)) {
-            if (found == max)
-                return max + 1;
-            ret[found++] = (struct jnat_site){ (uint16_t)(at - from), true };
-            continue;
-        }
-        /* The first instruction that has something behind it. */
-        while (s <= at) {
-            len = x86_decode(b + s, n - s, X86_MODE_64, &in);
-            if (len > 0 && s + (unsigned)len > at)
-                break;
-            if (!len || (len < 0 && must_not(b, s, len, &in, at) && at - s < X86_MAX_INSN))
-                break;
-            s += len > 0 ? (unsigned)len : 1;
-        }
-        if (s > at || !len || !must_not(b, s, len, &in, at))
-            continue;
-        /* Of an instruction that is one, 0F is behind its prefixes. */
-        if (len > 0 && (at - s > 4 || at + 1 - s > (unsigned)len || b[at + 1] != (in.map == 1 ? in.opcode : b[at + 1])))
+        is = by_form(b, n, at);
+        if (is_one(&w, w.s, at, false))
+            is = true;
+        for (unsigned i = 0; i < sizeof(back) && !is; i++)
+            votes += at >= back[i] && is_one(&w, at - back[i], at, true);
+        if (!is && votes < VOTES)
             continue;
         if (found == max)
             return max + 1;
-        ret[found++] = (struct jnat_site){ (uint16_t)(at - from), false };
+        ret[found++] = (struct jnat_site){ (uint16_t)(at - from), by_form(b, n, at) };
     }
     return found;
 }

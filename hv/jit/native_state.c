@@ -171,3 +171,17 @@ void jnat_state_put(struct hv_vp *vp)
     w->ro.base[1] = c->seg[X86_GS].base;
     w->ro.frame = (uint64_t)(uintptr_t)uc;
 }
+
+int jnat_state_keep(struct hv_vp *vp)
+{
+    struct jwin *w = vp->jit->nat->win;
+
+    for (unsigned i = 0; i < 2; i++) { /* it may have changed them: WRFSBASE */
+        uint64_t base = w->base[i];
+
+        if (!x86_canonical(base))
+            return -EPROTO;
+        w->ro.base[i] = base;
+    }
+    return 0;
+}

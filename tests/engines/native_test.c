@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -65,7 +66,12 @@ CODE(hlt, "hlt\n");
 CODE(step, "pushfq\n orl $0x100, (%rsp)\n popfq\n nop\n nop\n");
 /* NT and ID stay what they are made, DF too. */
 CODE(flags, "pushfq\n orl $0x204400, (%rsp)\n popfq\n movq %rax, (%rdi)\n pushfq\n popq %rax\n andl $0x204400, %eax\n cld\n" OUT);
-CODE(bases, "wrfsbase %rdi\n addq $8, %rdi\n wrgsbase %rdi\n movl %eax, %fs:(0)\n movl %ecx, %gs:(0)\n rdfsbase %rbx\n movl 8(%rbx), %eax\n addl (%rbx), %eax\n" OUT);
+/* Upper halves of vector registers, by turns in use and not. */
+CODE(vectors, "movl $400, %ecx\n 2: vpcmpeqd %ymm0, %ymm0, %ymm0\n movl $200000, %edx\n 3: decl %edx\n jnz 3b\n"
+              " vextracti128 $1, %ymm0, %xmm2\n vmovd %xmm2, %eax\n cmpl $-1, %eax\n jne 9f\n"
+              " vzeroupper\n pxor %xmm1, %xmm1\n movl $200000, %edx\n 4: paddd %xmm1, %xmm1\n decl %edx\n jnz 4b\n"
+              " decl %ecx\n jnz 2b\n movl $1, %eax\n" OUT " 9: movl $2, %eax\n" OUT);
+CODE(bases, "wrfsbase %rdi\n addq $8, %rdi\n wrgsbase %rdi\n movl %ecx, (%rsi)\n movl %eax, %fs:(0)\n movl %ecx, %gs:(0)\n rdfsbase %rbx\n movl 8(%rbx), %eax\n addl (%rbx), %eax\n" OUT);
 /* To 32-bit code by a far jump. */
 CODE(far, "leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n 4: movl $77, %eax\n decl %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
 CODE(spin, "2: addq $1, %rax\n jmp 2b\n");
@@ -304,7 +310,7 @@ static void leaves(void **state)
     assert_true(s.dr[6] & 1 << 14);
     LOAD(flags, DATA + (HARNESS_RAM / 2), 0, 0, 0);
     assert_int_equal(run(), 0x204400);
-    LOAD(bases, DATA, 5, 6, 0);
+    LOAD(bases, DATA, 5, 6, DATA + (6u << 20));
     assert_int_equal(run(), 11);
     LOAD(far, 0, 0, 0, 0);
     assert_int_equal(run(), 76);
@@ -324,6 +330,38 @@ static void answers(void **state)
     hv_vp_get_state(h.p, 0, &s);
     assert_true(s.gpr[0] > 1000000);
     assert_int_equal(n->broken, 0);
+}
+
+static atomic_bool over;
+
+static void *disturbs(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; !over; i++) {
+        usleep(100 + i % 7 * 50);
+        if (i & 1)
+            n->rest_until = hv_host_ns() + 150000;
+        hv_vp_kick(h.p->vps[0], HV_ATT_TIMER);
+    }
+    return NULL;
+}
+
+/* Now the executor has it, now the translator, at any place. */
+static void alternates(void **state)
+{
+    uint64_t turns;
+    pthread_t t;
+
+    (void)state;
+    begun();
+    turns = n->turns;
+    over = false;
+    assert_int_equal(pthread_create(&t, NULL, disturbs, NULL), 0);
+    LOAD(vectors, 0, 0, 0, 0);
+    assert_int_equal(run(), 1);
+    over = true;
+    pthread_join(t, NULL);
+    assert_true(n->turns > turns + 20);
 }
 
 static void *kills(void *arg)
@@ -457,6 +495,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(scribbles, setup, teardown), cmocka_unit_test_setup_teardown(hijacks, setup, teardown),
         cmocka_unit_test_setup_teardown(shows, setup, teardown),     cmocka_unit_test_setup_teardown(leaves, setup, teardown),
         cmocka_unit_test_setup_teardown(killed, setup, teardown),    cmocka_unit_test(refused), cmocka_unit_test(scans),
+        cmocka_unit_test_setup_teardown(alternates, setup, teardown),
         cmocka_unit_test_setup_teardown(answers, setup, teardown),   cmocka_unit_test_setup_teardown(places, setup, teardown),
     };
 
