@@ -25,7 +25,7 @@
  * (native_patch.c).  What is not as on a processor of the guest's:
  *  - the executor's own pages (below 2 GB) can be read where the program has none; where it has some, or has one of
  *    another kind, it is run as all other code is;
- *  - instructions that the host has and the guest's CPUID does not show work;
+ *  - instructions that the host has and the guest's CPUID does not show work, but for AVX-512 and AMX, which raise #UD some time later;
  *  - a program that reads its own code may find F4 where 0F is, in the instructions above;
  *  - selectors that a program reads are the host's; bytes that are an instruction for who jumps into the midst of another
  *    one only may be one of those above.

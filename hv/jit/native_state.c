@@ -15,6 +15,7 @@
 
 #include "hv/infra.h"
 
+enum { XS_MORE = 7 << 5 | 3 << 17 /* opmask, ZMM, AMX */ };
 enum { XS_MXCSR = 24, XS_SOFTWARE = 464 /* what Linux has there, 48 bytes */, XS_BV = 512, XS_SIZE = 832, MXCSR_BITS = 0xffff };
 /* What a program sees and changes, but for the arithmetic ones. */
 enum { EF_USER = EF_TF | EF_DF | EF_NT | EF_AC | EF_ID };
@@ -72,17 +73,19 @@ void jnat_state_clear(struct hv_vp *vp)
     memcpy(n->win->stack + n->pristine_at, n->pristine, sizeof(n->win->stack) - n->pristine_at);
 }
 
-/* @area: an image by XSAVE, from somebody who is not believed. */
-static void vec_get(struct hv_vp *vp, const uint8_t *area)
+/* @area: an image by XSAVE, from somebody who is not believed.  @return there is state in it that the guest's processor does not have. */
+static bool vec_get(struct hv_vp *vp, const uint8_t *area)
 {
     uint8_t x[1024] __attribute__((aligned(64))) = { 0 };
     uint32_t mxcsr;
     uint64_t bv;
+    bool more;
 
     memcpy(x, area, XS_SIZE);
     memset(x + XS_SOFTWARE, 0, 48);
     memset(x + XS_BV + 8, 0, 56);
     memcpy(&bv, x + XS_BV, 8);
+    more = bv & XS_MORE;
     bv &= 7;
     if (!(bv & 1)) { /* its initial form, SDM 1 13.6, is not that of power-on */
         memset(x, 0, 24);
@@ -98,6 +101,7 @@ static void vec_get(struct hv_vp *vp, const uint8_t *area)
     memcpy(x + XS_MXCSR, &mxcsr, 4);
     x86_xsave_put(vp, x);
     vp->cpu.x87_ptrs = 0;
+    return more;
 }
 
 /* The kernel's struct ucontext is shorter than the C library's. */
@@ -112,6 +116,7 @@ int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
     greg_t g[NGREG];
     uint16_t sel[4], cs;
     uint64_t base[2];
+    bool more;
 
     memcpy(g, uc->uc_mcontext.gregs, sizeof(g));
     memcpy(sel, w->sel, sizeof(sel));
@@ -121,7 +126,7 @@ int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
     c->rip = (uint64_t)g[REG_RIP];
     c->fl = x86_eflags_to_fl((uint32_t)g[REG_EFL]);
     c->eflags = (c->eflags & ~(uint32_t)(EF_USER | EF_RF)) | ((uint32_t)g[REG_EFL] & EF_USER);
-    vec_get(vp, w->stack + n->fp);
+    more = vec_get(vp, w->stack + n->fp);
     for (unsigned i = 0; i < 2; i++) {
         if (!x86_canonical(base[i]))
             return -EPROTO;
@@ -137,6 +142,10 @@ int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
     }
     if (unlikely(n->stale || (c->eflags & (EF_TF | EF_AC))))
         x86_update_mode(vp);
+    if (unlikely(more)) { /* late, but not silently: nobody keeps these registers for it */
+        hv_log(vp->p, 1, "processor %u: a program has used AVX-512 or AMX, which its processor does not have", vp->index);
+        x86_raise(vp, X86_EXC_UD);
+    }
     for (unsigned i = 0; i < 4; i++) {
         if (likely(!sel[i]))
             continue;

@@ -71,6 +71,8 @@ CODE(vectors, "movl $400, %ecx\n 2: vpcmpeqd %ymm0, %ymm0, %ymm0\n movl $200000,
               " vextracti128 $1, %ymm0, %xmm2\n vmovd %xmm2, %eax\n cmpl $-1, %eax\n jne 9f\n"
               " vzeroupper\n pxor %xmm1, %xmm1\n movl $200000, %edx\n 4: paddd %xmm1, %xmm1\n decl %edx\n jnz 4b\n"
               " decl %ecx\n jnz 2b\n movl $1, %eax\n" OUT " 9: movl $2, %eax\n" OUT);
+/* A register that its processor does not have. */
+CODE(zmm, ".byte 0x62, 0xf1, 0x7d, 0x48, 0xef, 0xc0\n .byte 0x62, 0xf3, 0x7d, 0x48, 0x25, 0xc0, 0xff\n movl $1, %eax\n" OUT); /* vpxord zmm0; vpternlogd zmm0, all ones */
 CODE(bases, "wrfsbase %rdi\n addq $8, %rdi\n wrgsbase %rdi\n movl %ecx, (%rsi)\n movl %eax, %fs:(0)\n movl %ecx, %gs:(0)\n rdfsbase %rbx\n movl 8(%rbx), %eax\n addl (%rbx), %eax\n" OUT);
 /* To 32-bit code by a far jump. */
 CODE(far, "leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n 4: movl $77, %eax\n decl %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
@@ -312,6 +314,13 @@ static void leaves(void **state)
     assert_int_equal(run(), 0x204400);
     LOAD(bases, DATA, 5, 6, DATA + (6u << 20));
     assert_int_equal(run(), 11);
+    if (__builtin_cpu_supports("avx512f")) {
+        LOAD(zmm, 0, 0, 0, 0);
+        assert_int_equal(run(), FAULT + 6); /* at the OUT */
+        hv_vp_get_state(h.p, 0, &s);
+        assert_int_equal(s.gpr[0], FAULT + 6);
+        assert_int_equal(*(uint64_t *)(h.ram + 0x9000 - 40), USER + (zmm_end - zmm) - 3);
+    }
     LOAD(far, 0, 0, 0, 0);
     assert_int_equal(run(), 76);
     assert_int_equal(n->broken, 0);
