@@ -1431,7 +1431,8 @@ static int jit_create(struct hv_vp *vp)
         return err;
     }
     reset_now(vp, "start");
-    native = native_env && !strcmp(native_env, "no") ? HV_NATIVE_NO : native_env && !strcmp(native_env, "always") ? HV_NATIVE_ALWAYS : vp->p->native;
+    native = native_env && !strcmp(native_env, "no") ? HV_NATIVE_NO : native_env && !strcmp(native_env, "always") ? HV_NATIVE_ALWAYS :
+             native_env && !strcmp(native_env, "auto") ? HV_NATIVE_AUTO : vp->p->native;
     if (native != HV_NATIVE_NO && !j->lockstep && (native == HV_NATIVE_ALWAYS || (!j->exact && !j->small)))
         jit_native_init(vp, native == HV_NATIVE_ALWAYS);
     return 0;

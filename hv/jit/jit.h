@@ -7,7 +7,7 @@
  *
  * Environment, for tests: MOBO_JIT_EXACT keeps the flags exact where nobody reads them (a fault shows them),
  * MOBO_JIT_EXACT=slots does so without giving up the slots of sites, MOBO_JIT_SMALL makes tables small and lets all
- * 64-bit code float, MOBO_JIT_NATIVE=no or always is as [vm] native, MOBO_JIT_DUMP=FILE writes blocks there, as mobo run --dump jit=FILE: observe.c.
+ * 64-bit code float, MOBO_JIT_NATIVE=no, auto or always is as [vm] native, MOBO_JIT_DUMP=FILE writes blocks there, as mobo run --dump jit=FILE: observe.c.
  *
  * A block is made three times at most: with checks of its accesses by calls (small), after JIT_WARM runs with checks
  * in line, and when it runs as often as inner loops do with slots for what its sites used last (slots.c).
