@@ -78,6 +78,9 @@ struct jnat_code {
     const uint8_t *mapper;          /* the second thread */
 };
 
+static inline bool jnat_bit(const uint64_t *of, unsigned i) { return of[i / 64] >> i % 64 & 1; }
+static inline void jnat_set_bit(uint64_t *of, unsigned i, bool on) { of[i / 64] = (of[i / 64] & ~(1ull << i % 64)) | (uint64_t)on << i % 64; }
+
 /* Where a sensitive instruction has its 0F, in its page; it is one for sure, by its form. */
 struct jnat_site { uint16_t at; bool sure; };
 

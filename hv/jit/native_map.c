@@ -223,14 +223,11 @@ static struct jnat_region *region_of(struct jnat_executor *x, uint64_t va, bool 
     return r;
 }
 
-static bool bit(const uint64_t *of, unsigned i) { return of[i / 64] >> i % 64 & 1; }
-static void set_bit(uint64_t *of, unsigned i, bool on) { of[i / 64] = (of[i / 64] & ~(1ull << i % 64)) | (uint64_t)on << i % 64; }
-
 static void forget(struct jnat_executor *x, struct jnat_region *r, unsigned i)
 {
     r->pte[i] = 0;
-    set_bit(r->writable, i, false);
-    set_bit(r->code, i, false);
+    jnat_set_bit(r->writable, i, false);
+    jnat_set_bit(r->code, i, false);
     r->n--;
     x->npages--;
 }
@@ -250,14 +247,14 @@ static void verify(struct hv_vp *vp, struct batch *b, struct jnat_region *r, boo
 
     for (unsigned i = 0; left; i++) {
         uint64_t e, page, was = r->pte[i];
-        bool write, w = bit(r->writable, i);
+        bool write, w = jnat_bit(r->writable, i);
 
         if (!was)
             continue;
         left--;
         e = there ? entry(&d, i) : 0;
         if (((e ^ was) & (PE_ADDR | PE_P | PE_U | (w ? PE_W | PE_D : 0))) || !(e & PE_A) || (w && !d.write) ||
-            (bit(r->code, i) && (d.nx || (e & PE_NX))) || (!d.table) != (r->large != 0)) {
+            (jnat_bit(r->code, i) && (d.nx || (e & PE_NX))) || (!d.table) != (r->large != 0)) {
             drop(b, r, i);
         } else if (deep) {
             if (!resolve(vp, &d, i, e, &page, &write) || page != r->page[i])
@@ -426,7 +423,7 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
         return -ENOMEM;
     if (r->n && (r->large != 0) != !d.table)
         return 0;
-    if (r->pte[at] && (!need || bit(need == PROT_WRITE ? r->writable : r->code, at)))
+    if (r->pte[at] && (!need || jnat_bit(need == PROT_WRITE ? r->writable : r->code, at)))
         return 0; /* it was there */
     r->large = d.table ? 0 : d.large;
     if (!d.table) { /* one piece, usually */
@@ -436,7 +433,7 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
     for (unsigned i = first; i < end; i++) {
         uint64_t e = entry(&d, i), to = r->va << 21 | (uint64_t)i << 12;
 
-        if ((r->pte[i] && i != at && (bit(r->writable, i) || bit(r->code, i) || !(e & PE_D))) || taken_place(vp, to) ||
+        if ((r->pte[i] && i != at && (jnat_bit(r->writable, i) || jnat_bit(r->code, i) || !(e & PE_D))) || taken_place(vp, to) ||
             (got = rights(vp, &d, i, e, to, i == at ? acc : X86_ACC_READ, &page)) < 0 || (r->pte[i] && !got))
             continue;
         if (!r->pte[i]) {
@@ -445,15 +442,15 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
         }
         r->pte[i] = e;
         r->page[i] = (uint32_t)page;
-        set_bit(r->writable, i, got == PROT_WRITE);
-        set_bit(r->code, i, got == PROT_EXEC);
+        jnat_set_bit(r->writable, i, got == PROT_WRITE);
+        jnat_set_bit(r->code, i, got == PROT_EXEC);
         r->from[i] = got == PROT_EXEC ? jnat_code_from(n, page) : ~0ull;
         if (~r->from[i])
             put_map(&b, to, n->patch_fd, r->from[i], got);
         else
             put_map(&b, to, fd, page << 12, got);
     }
-    return b.err ? b.err : r->pte[at] && (!need || bit(need == PROT_WRITE ? r->writable : r->code, at));
+    return b.err ? b.err : r->pte[at] && (!need || jnat_bit(need == PROT_WRITE ? r->writable : r->code, at));
 }
 
 void jnat_unmap_all(struct jnat_executor *x)

@@ -44,6 +44,24 @@ static uint64_t *seen_at(struct jnat *n, uint64_t what) { return &n->seen[(what 
 static uint64_t page_of(uint64_t seen) { return seen >> 13; }
 static unsigned place_of(uint64_t seen) { return (unsigned)(seen >> 1) & 4095; }
 
+/* Its code is not mapped in executors any more. */
+static void not_runnable(struct jnat *n, uint64_t ram_page)
+{
+    if (!(n->page[ram_page] & JNAT_CAN_RUN))
+        return;
+    if (n->page[ram_page] & JNAT_PATCHED)
+        n->patch_of[jnat_code_from(n, ram_page) / 4096] = 0;
+    n->page[ram_page] = (uint8_t)(n->page[ram_page] & ~JNAT_CAN_RUN);
+    n->gone++;
+}
+
+static bool is_replaced(const struct jnat *n, uint64_t ram_page, unsigned off)
+{
+    uint64_t at = jnat_code_from(n, ram_page);
+
+    return ~at && n->patch[at + off] == HLT;
+}
+
 void jnat_executed(struct jnat *n, uint64_t ram_page, unsigned off, bool sensitive)
 {
     uint64_t what = ram_page << 13 | off << 1 | sensitive;
@@ -51,8 +69,10 @@ void jnat_executed(struct jnat *n, uint64_t ram_page, unsigned off, bool sensiti
     if (*seen_at(n, what) == what)
         return;
     *seen_at(n, what) = what;
-    n->gone += sensitive && (n->page[ram_page] & JNAT_CLEAN); /* it was not known */
-    n->page[ram_page] = (uint8_t)((n->page[ram_page] & ~(JNAT_SENSITIVE | (sensitive ? JNAT_CLEAN : 0))) | JNAT_SEEN); /* to be looked at anew */
+    n->page[ram_page] |= JNAT_SEEN;
+    if (sensitive && (n->page[ram_page] & JNAT_CAN_RUN) && !is_replaced(n, ram_page, off)) /* it was not known: not to be run any more */
+        not_runnable(n, ram_page);
+    n->page[ram_page] = (uint8_t)(n->page[ram_page] & ~JNAT_SENSITIVE); /* to be looked at anew */
 }
 
 void jit_native_seen(struct hv_vp *vp, const struct x86_insn *in, uint64_t ram_page, unsigned off)
@@ -72,9 +92,6 @@ void jit_native_seen(struct hv_vp *vp, const struct x86_insn *in, uint64_t ram_p
 /* What is known of a page's bytes, as bits: an instruction begins there, is there; 0F of one that must not run is. */
 struct known { uint64_t begin[64], code[64], sensitive[64]; };
 
-static bool bit(const uint64_t of[64], unsigned i) { return of[i / 64] >> i % 64 & 1; }
-static void set(uint64_t of[64], unsigned i) { of[i / 64] |= 1ull << i % 64; }
-
 /* Instructions of the page @p that can be come to from @from. */
 static void follow(const uint8_t *p, unsigned from, struct known *k)
 {
@@ -86,21 +103,21 @@ static void follow(const uint8_t *p, unsigned from, struct known *k)
     while (depth) {
         unsigned at = stack[--depth];
 
-        while (at < 4096 && !bit(k->begin, at)) {
+        while (at < 4096 && !jnat_bit(k->begin, at)) {
             int len = x86_decode(p + at, 4096 - at, X86_MODE_64, &in);
             int64_t to;
 
             if (len <= 0)
                 break;
-            set(k->begin, at);
+            jnat_set_bit(k->begin, at, true);
             for (unsigned i = at; i < at + (unsigned)len; i++)
-                set(k->code, i);
+                jnat_set_bit(k->code, i, true);
             if (jnat_is_sensitive(in.op)) {
                 unsigned i = at;
 
                 while (p[i] != 0x0f) /* prefixes */
                     i++;
-                set(k->sensitive, i);
+                jnat_set_bit(k->sensitive, i, true);
             }
             to = (int64_t)at + len + in.imm;
             if (in.nops && in.o[0].kind == X86_O_REL && to >= 0 && to < 4096 && depth < 64)
@@ -149,15 +166,15 @@ void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, cons
             if (page_of(n->seen[i]) != ram_page || !n->seen[i])
                 continue;
             if (n->seen[i] & 1)
-                set(known.sensitive, place_of(n->seen[i]));
+                jnat_set_bit(known.sensitive, place_of(n->seen[i]), true);
             follow(p, place_of(n->seen[i]), &known);
         }
     for (unsigned i = 0; i < num; i++) {
         unsigned at = site[i].at;
 
-        if (bit(known.sensitive, at) || site[i].sure)
+        if (jnat_bit(known.sensitive, at) || site[i].sure)
             continue;
-        if (!bit(known.code, at)) /* nobody knows */
+        if (!jnat_bit(known.code, at)) /* nobody knows */
             return;
         site[i--] = site[--num]; /* something else's middle */
     }
@@ -189,10 +206,7 @@ uint64_t jnat_code_from(const struct jnat *n, uint64_t ram_page)
 
 void jnat_patch_forget(struct jnat *n, uint64_t ram_page)
 {
-    if (n->page[ram_page] & JNAT_CAN_RUN)
-        n->gone++;
-    if (n->page[ram_page] & JNAT_PATCHED)
-        n->patch_of[jnat_code_from(n, ram_page) / 4096] = 0;
+    not_runnable(n, ram_page);
     if (n->page[ram_page] & JNAT_SEEN)
         for (unsigned i = 0; i < JNAT_SEEN_SITES; i++)
             if (page_of(n->seen[i]) == ram_page)

@@ -80,15 +80,13 @@ static bool by_form(const uint8_t *b, unsigned n, unsigned at)
 /* Bytes that are decoded, and where instructions begin for who has come from their start, up to @s. */
 struct sweep { const uint8_t *b; unsigned n, s; uint64_t begin[(BACK + 4096) / 64 + 1]; };
 
-static bool begins(const struct sweep *w, unsigned i) { return w->begin[i / 64] >> i % 64 & 1; }
-
 /* Decode from @s on until behind @at; @alone: or until it is as the sweep knows it, else this is the sweep.  @return an instruction
  * that must not be has its 0F at @at. */
 static bool is_one(struct sweep *w, unsigned s, unsigned at, bool alone)
 {
     struct x86_insn in;
 
-    while (s <= at && !(alone && begins(w, s))) {
+    while (s <= at && !(alone && jnat_bit(w->begin, s))) {
         int len = x86_decode(w->b + s, w->n - s, X86_MODE_64, &in);
 
         if (!len) /* cut off */
@@ -97,7 +95,7 @@ static bool is_one(struct sweep *w, unsigned s, unsigned at, bool alone)
             (len < 0 || (at + 1 < s + (unsigned)len && (in.map != 1 || w->b[at + 1] == in.opcode))))
             return true;
         if (!alone) {
-            w->begin[s / 64] |= 1ull << s % 64;
+            jnat_set_bit(w->begin, s, true);
             if (len > 0 && s + (unsigned)len > at) { /* the next one looked for may be in it, too */
                 w->s = s;
                 return false;
@@ -120,11 +118,11 @@ static unsigned scan(const uint8_t *b, unsigned n, unsigned from, unsigned to, s
 
     while ((p = memchr(p, 0x0f, (size_t)(b + to - p)))) {
         unsigned at = (unsigned)(p++ - b), votes = 0;
-        bool is;
+        bool is, sure;
 
         if (at + 1 >= n || !looks_so(b[at + 1], at + 2 < n ? b[at + 2] : 0))
             continue;
-        is = by_form(b, n, at);
+        is = sure = by_form(b, n, at);
         if (is_one(&w, w.s, at, false))
             is = true;
         for (unsigned i = 0; i < sizeof(back) && !is; i++)
@@ -133,7 +131,7 @@ static unsigned scan(const uint8_t *b, unsigned n, unsigned from, unsigned to, s
             continue;
         if (found == max)
             return max + 1;
-        ret[found++] = (struct jnat_site){ (uint16_t)(at - from), by_form(b, n, at) };
+        ret[found++] = (struct jnat_site){ (uint16_t)(at - from), sure };
     }
     return found;
 }

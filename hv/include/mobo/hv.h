@@ -110,8 +110,8 @@ struct hv_config {
      * symbols: with commas "map" (/tmp/perf-PID.map), "dump" or "dump=FOLDER" (jit-PID.dump for perf inject), "gdb". */
     bool jit_trace;
     const char *jit_dump, *symbols;
-    /* Programs of the guest that compute run in a process of their own, where the host's MMU does what the translator's
-     * checks do (engine jit; Linux 6.6): enum hv_native. */
+    /* Programs of the guest that compute run in a process of their own, as they are, by the host's processor (engine jit; Linux
+     * 6.6): enum hv_native. */
     unsigned native;
 };
 enum hv_native { HV_NATIVE_AUTO, HV_NATIVE_NO, HV_NATIVE_ALWAYS /* all programs, at once: for tests */ };
