@@ -33,7 +33,7 @@ static inline struct hop h_sib(unsigned base, unsigned index, unsigned scale, in
 {
     return (struct hop){ .mem = true, .base = (uint8_t)base, .index = (uint8_t)index, .scale = (uint8_t)scale, .disp = disp };
 }
-/* Absolute address below 2 GB. */
+/* Absolute address: below 2 GB, or whatever it is where it is encoded relative to RIP and not further away than that. */
 static inline struct hop h_abs(const volatile void *p)
 {
     return (struct hop){ .mem = true, .base = NOREG, .index = NOREG, .disp = (int32_t)(uintptr_t)p };

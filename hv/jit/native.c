@@ -12,12 +12,13 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/ucontext.h>
 
 #include "hv/infra.h"
 
-#ifndef MAP_32BIT
-#define MAP_32BIT 0x40
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
 enum {
@@ -168,13 +169,33 @@ bool jit_native_wanted(const struct hv_vp *vp)
 
 /* ---- a turn --------------------------------------------------------------------------------------------------- */
 
-static bool in_its_gb(const void *p, uint64_t len) { return (uintptr_t)p >> 30 == 1 && ((uintptr_t)p + len - 1) >> 30 == 1; }
-
 static bool host_can(void)
 {
     unsigned hw2 = (unsigned)getauxval(AT_HWCAP2);
 
     return hw2 & 2; /* HWCAP2_FSGSBASE */
+}
+
+/* Memory for struct jwin, anywhere in one of the places.  NULL: there is none. */
+static struct jwin *place(void)
+{
+    enum { TRIES = 16 };
+
+    for (unsigned i = 0; i < TRIES; i++) {
+        uint64_t r, at;
+        void *w;
+
+        if (getrandom(&r, sizeof(r), 0) != sizeof(r))
+            return NULL;
+        at = (JNAT_PLACES + (r >> 40) % (JNAT_PLACES_END - JNAT_PLACES)) << 39;
+        at += r % ((1ull << 39) - sizeof(struct jwin)) & ~4095ull;
+        w = mmap((void *)(uintptr_t)at, sizeof(struct jwin), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if ((uintptr_t)w == at)
+            return w;
+        if (w != MAP_FAILED) /* an older kernel takes it for a wish */
+            munmap(w, sizeof(struct jwin));
+    }
+    return NULL;
 }
 
 static int begin(struct hv_vp *vp)
@@ -186,17 +207,44 @@ static int begin(struct hv_vp *vp)
         return 0;
     if (!host_can())
         return -ENOSYS;
-    w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-    if (w == MAP_FAILED)
+    w = place();
+    if (!w)
         return -ENOMEM;
     jnat_make_code(w, &n->code);
-    /* One GB has it all: see jnat_place_free. */
-    if (!in_its_gb(w, sizeof(*w)) || mprotect(w->code, sizeof(w->code), PROT_READ | PROT_EXEC)) {
+    if (mprotect(w->code, sizeof(w->code), PROT_READ | PROT_EXEC)) {
         munmap(w, sizeof(*w));
         return -ENOMEM;
     }
     n->win = w;
     return 0;
+}
+
+static void end(struct jnat *n)
+{
+    for (unsigned i = 0; i < JNAT_EXECUTORS; i++)
+        jnat_kill(&n->exec[i]);
+    if (n->win)
+        munmap(n->win, sizeof(*n->win));
+    free(n->pristine);
+    n->win = NULL;
+    n->pristine = NULL;
+    n->cur = NULL;
+}
+
+/* struct jwin is where this program has nothing.  @return -EADDRINUSE: it is not, nor is there another place. */
+static int find_place(struct hv_vp *vp)
+{
+    struct jnat *n = vp->jit->nat;
+    int r = begin(vp);
+
+    while (!r && !jnat_place_free(vp)) {
+        if (n->moves == JNAT_MOVES)
+            return -EADDRINUSE;
+        n->moves++;
+        end(n);
+        r = begin(vp);
+    }
+    return r;
 }
 
 static struct jnat_executor *executor(struct hv_vp *vp)
@@ -525,8 +573,8 @@ void jit_native_run(struct hv_vp *vp)
     if (n->stale && n->cur)
         jnat_kill(n->cur);
     n->stale = false;
-    r = begin(vp);
-    if (!r && !jnat_place_free(vp)) {
+    r = find_place(vp);
+    if (r == -EADDRINUSE) {
         disarm(vp, space_of(n, jnat_space_of(vp)), true);
         n->skip = true;
         return;
@@ -574,13 +622,9 @@ void jit_native_fini(struct hv_vp *vp)
 
     if (!n)
         return;
-    for (unsigned i = 0; i < JNAT_EXECUTORS; i++)
-        jnat_kill(&n->exec[i]);
-    if (n->win)
-        munmap(n->win, sizeof(*n->win));
+    end(n);
     munmap(n->page, X86_MAX_RAM_PAGES);
     jnat_patches_fini(n);
-    free(n->pristine);
     free(n);
     vp->jit->nat = NULL;
 }

@@ -23,8 +23,7 @@
  * XSAVE and their like) raise no signal.  A page that has one of them (native_scan.c) cannot be executed there: its
  * instructions are interpreted, until all of them have been executed; then a copy of it is, in which HLT is in their places
  * (native_patch.c).  What is not as on a processor of the guest's:
- *  - the executor's own pages (below 2 GB) can be read where the program has none; where it has some, or has one of
- *    another kind, it is run as all other code is;
+ *  - the executor's own pages are in 512 GB in which the program has nothing, and can be read there;
  *  - instructions that the host has and the guest's CPUID does not show work, but for AVX-512 and AMX, which raise #UD some time later;
  *  - a program that reads its own code may find F4 where 0F is, in the instructions above;
  *  - selectors that a program reads are the host's; bytes that are an instruction for who jumps into the midst of another
@@ -47,6 +46,8 @@ enum {
     JNAT_SPACES = 16,               /* address spaces that something is known of */
     JNAT_REGIONS = 4096,            /* of 2 MB, of an executor: lists by address */
     JNAT_PAGES = 40000,             /* mapped at most */
+    JNAT_PLACES = 64, JNAT_PLACES_END = 160, /* for struct jwin, of 512 GB: where programs of the usual systems have nothing */
+    JNAT_MOVES = 16,                /* to another of them */
     JNAT_KICK = SIGURG              /* somebody wants the VP; nothing happens to whoever else gets it */
 };
 enum { JNAT_READY = 1 };
@@ -77,6 +78,9 @@ struct jnat_code {
     const uint8_t *handed, *returned; /* behind the system calls of its thread: handing over, rt_sigreturn */
     const uint8_t *mapper;          /* the second thread */
 };
+
+/* Which 512 GB it is in, all of it. */
+static inline unsigned jnat_slot(const struct jwin *w) { return (uintptr_t)w >> 39 & 511; }
 
 static inline bool jnat_bit(const uint64_t *of, unsigned i) { return of[i / 64] >> i % 64 & 1; }
 static inline void jnat_set_bit(uint64_t *of, unsigned i, bool on) { of[i / 64] = (of[i / 64] & ~(1ull << i % 64)) | (uint64_t)on << i % 64; }
@@ -152,7 +156,7 @@ struct jnat {
     bool in_turn;
     uint64_t began, turn_there;     /* this one: host ns, ns in the program */
     bool always;                    /* each program, at once: for tests */
-    unsigned broken;
+    unsigned broken, moves;
     bool off;                       /* not on this host, or not now */
     bool skip;                      /* once */
     bool kill;                      /* no executor is of use any more; */
@@ -270,7 +274,8 @@ int jnat_byte(struct hv_vp *vp, uint64_t va);
 /** Is @va in a page of code that is not for executors? */
 bool jnat_sensitive(struct hv_vp *vp, uint64_t va);
 void jnat_unmap_all(struct jnat_executor *x);
-/** Has the program that the VP is in nothing where an executor has its own?  With several VPs it is noticed when that changes. */
+/** Has the program that the VP is in no page in the 512 GB that an executor has its own in?  Near what it has, a page that it is to get
+ * when it touches it may be anywhere.  With several VPs it is noticed when that changes. */
 bool jnat_place_free(struct hv_vp *vp);
 
 #endif

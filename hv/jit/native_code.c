@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The fixed code of an executor.  It addresses struct jwin and nothing else.
+/* The fixed code of an executor.  It addresses struct jwin and nothing else, relative to where it is itself.
  *
  * Reference: Linux signal(7), seccomp(2); arch/x86/kernel/signal_64.c (frames). */
 #include "hv/jit/native.h"
@@ -8,14 +8,6 @@
 #include <sys/syscall.h>
 
 static const uint8_t *here(struct jwin *w, struct emit *e) { return w->code + (e->p - w->code); }
-
-static void store_imm(struct emit *e, const void *at, uint32_t v)
-{
-    struct hop m = h_abs(at);
-
-    e_op(e, E_W, 0, 0xc7, 0, &m);
-    e4(e, v);
-}
 
 static void syscall_(struct emit *e, unsigned nr)
 {
@@ -36,7 +28,7 @@ static void seg_base(struct emit *e, unsigned which)
 void jnat_make_code(struct jwin *w, struct jnat_code *ret)
 {
     static const uint8_t sreg[4] = { X86_DS, X86_ES, X86_FS, X86_GS };
-    struct emit e = { .p = w->code };
+    struct emit e = { .p = w->code, .by_rip = true };
     uint8_t *done, *good, *p;
     struct hop m;
 
@@ -87,8 +79,8 @@ void jnat_make_code(struct jwin *w, struct jnat_code *ret)
     e1(&e, 0x0f), e1(&e, 0x05);
     e_alu_imm(&e, 1, 7, h_reg(RAX), -4095);
     good = e_jcc(&e, CC_B);
-    store_imm(&e, &w->mapper_err, 1);         /* nobody goes on then */
-    e_mov_imm(&e, RDI, 1);
+    e_mov_imm(&e, RDI, 1);                    /* nobody goes on then */
+    e_mov_store(&e, h_abs(&w->mapper_err), RDI);
     syscall_(&e, SYS_exit_group);
     e_bind(good, e.p);
     e_alu_imm(&e, 1, 0, h_reg(RBX), sizeof(struct jnat_op));

@@ -341,49 +341,18 @@ static bool taken_place(struct hv_vp *vp, uint64_t va)
     return va < LEAST || va >= USER_END - 4096 || va - (uint64_t)(uintptr_t)n->win < sizeof(struct jwin);
 }
 
-/* Nothing of the program's in these bytes?  @pd: the tables of the GB. */
-static bool nothing_at(struct hv_vp *vp, const uint64_t *pd, const volatile void *p, uint64_t len)
-{
-    uint64_t va = (uint64_t)(uintptr_t)p, end = va + len;
-
-    for (; va < end; va += 4096) {
-        uint64_t e = __atomic_load_n(&pd[va >> 21 & 511], __ATOMIC_RELAXED);
-        const uint64_t *t;
-
-        if (!(e & PE_P)) {
-            va |= 0x1ff000;
-            continue;
-        }
-        t = e & PE_PS ? NULL : table_at(vp, e);
-        if (!t || (__atomic_load_n(&t[va >> 12 & 511], __ATOMIC_RELAXED) & PE_P))
-            return false;
-    }
-    return true;
-}
-
 bool jnat_place_free(struct hv_vp *vp)
 {
-    const struct jnat *n = vp->jit->nat;
+    unsigned slot = jnat_slot(vp->jit->nat->win);
     struct hv_gpa_ref ref;
-    uint64_t e = vp->cpu.cr3;
 
-    for (unsigned level = 0; level < 2; level++) {
-        const uint64_t *t;
-
-        if (!hv_gpa_lookup(vp->p, e & PE_ADDR, &ref))
-            return false;
-        /* Another thread of the program may put something there while this one runs: a store to this entry is one to code, and
-         * makes the VP look.  It is made by the guest's kernel, long before the other thread can speak of it. */
-        if (vp->p->nvps > 1)
-            x86_code_claim(vp, ref.ram_page, 1);
-        t = ref.hva;
-        e = __atomic_load_n(&t[level], __ATOMIC_RELAXED); /* of 512 GB: the first; of 1 GB: the second */
-        if (!(e & PE_P))
-            return true;
-    }
-    if (vp->p->nvps > 1 || (e & PE_PS) || !hv_gpa_lookup(vp->p, e & PE_ADDR, &ref))
+    if (!hv_gpa_lookup(vp->p, vp->cpu.cr3 & PE_ADDR, &ref))
         return false;
-    return nothing_at(vp, ref.hva, n->win, sizeof(*n->win));
+    /* Another thread of the program may put something there while this one runs: a store to this entry is one to code, and
+     * makes the VP look.  It is made by the guest's kernel, long before the other thread can speak of it. */
+    if (vp->p->nvps > 1)
+        x86_code_claim(vp, ref.ram_page, 1ull << slot / 8);
+    return !(__atomic_load_n((const uint64_t *)ref.hva + slot, __ATOMIC_RELAXED) & PE_P);
 }
 
 /* Page @i of @r, with entry @e: is it to be mapped, and how?  @return PROT_WRITE, PROT_EXEC, 0; negative: not. */

@@ -469,32 +469,52 @@ static void scans(void **state)
         }
 }
 
-/* Do the 2 MB at @at have some of @p? */
-static bool within(uint64_t at, const void *p, uint64_t len) { return at < (uint64_t)(uintptr_t)p + len && at + (2 << 20) > (uint64_t)(uintptr_t)p; }
+/* The program has DATA in the 2 MB at @at, if @page, or just tables for them. */
+static void give(uint64_t at, bool page)
+{
+    uint64_t *pml4 = (uint64_t *)(h.ram + 0x1000), *pdpt = (uint64_t *)(h.ram + 0xa000), *pd = (uint64_t *)(h.ram + 0xb000);
 
-/* A program may have something where the executor has its own. */
+    pml4[at >> 39 & 511] = 0xa007;
+    pdpt[at >> 30 & 511] = 0xb007;
+    pd[at >> 21 & 511] = page ? DATA | 0x87 : 0;
+}
+
+/* A program may have something where an executor has its own, or get it there when it touches it. */
 static void places(void **state)
 {
-    uint64_t at, turns, *pdpt = (uint64_t *)(h.ram + 0x2000), *pd = (uint64_t *)(h.ram + 0x8000);
+    uint64_t at, turns;
+    const struct jwin *was;
 
     (void)state;
     begun();
-    at = (uint64_t)(uintptr_t)n->win->stack;
+    for (unsigned i = 0; i < JNAT_MOVES / 2; i++) { /* it moves */
+        was = n->win;
+        turns = n->turns;
+        at = (uint64_t)(uintptr_t)was->stack + 4096 * i;
+        LOAD(store, at, 0x5a5a1234 + i, 0, 0);
+        give(at, true);
+        assert_int_equal(run(), 0x5a5a1234 + i);
+        assert_int_equal(*(uint32_t *)(h.ram + DATA + (at & 0x1fffff)), 0x5a5a1234 + i);
+        assert_ptr_not_equal(n->win, was);
+        assert_true(n->turns > turns);
+
+        at = (uint64_t)(uintptr_t)n->win->stack + 4096 * i;
+        LOAD(store, at, 1, 0, 0);
+        give(at ^ 1ull << 30, false); /* not that it is near */
+        assert_int_equal(run(), FAULT + 14);
+    }
+    /* Too often. */
+    assert_int_equal(n->moves, JNAT_MOVES);
     turns = n->turns;
-    LOAD(store, at, 0x5a5a1234, 0, 0);
-    pdpt[1] = 0x8007;
-    pd[at >> 21 & 511] = DATA | 0x87;
-    assert_int_equal(run(), 0x5a5a1234);
-    assert_int_equal(*(uint32_t *)(h.ram + DATA + (at & 0x1fffff)), 0x5a5a1234);
-    assert_int_equal(n->turns, turns);
-    /* Elsewhere in that GB it may. */
-    for (at = 1u << 30; within(at, n->win, sizeof(*n->win));)
-        at += 2 << 20;
+    at = (uint64_t)(uintptr_t)n->win->code;
     LOAD(store, at, 0x5a5a1235, 0, 0);
-    pdpt[1] = 0x8007;
-    pd[at >> 21 & 511] = DATA | 0x87;
+    give(at, true);
     assert_int_equal(run(), 0x5a5a1235);
+    assert_int_equal(n->turns, turns);
+    LOAD(sum, DATA, 0, 0, 0);
+    (void)run();
     assert_true(n->turns > turns);
+    assert_int_equal(n->broken, 0);
 }
 
 int main(void)
