@@ -554,7 +554,7 @@ static int check_vm(struct config *c, const struct config_limits *limits, struct
     c->engine = "auto";
     c->enlightened = true;
     c->code_cache = 0;
-    c->native = 1; /* no */
+    c->native = 0;
     if (!s)
         return check_memory(c, NULL, limits, diag);
     err = check_known(s, vm_keys, COUNT(vm_keys), diag);

@@ -75,16 +75,16 @@ static void test_plain(void **state)
     (void)state;
     assert_string_equal(c->vm_name, "debian");
     assert_true(c->memory == 2ULL << 30);
-    assert_int_equal(c->native, HV_NATIVE_NO);
+    assert_int_equal(c->native, HV_NATIVE_AUTO);
     assert_string_equal(c->kernel.path, "/k");
     config_destroy(c);
 
-    c = must("[vm]\nmemory = 64M ; inline\nprocessors = 0x10\nengine = interp\nenlightened = off\ncode_cache = 32M\nnative = auto\n"
+    c = must("[vm]\nmemory = 64M ; inline\nprocessors = 0x10\nengine = interp\nenlightened = off\ncode_cache = 32M\nnative = no\n"
              "[boot]\nkernel = sub/vmlinuz\ninitrd = /abs/initrd\ncmdline = a=b c;d \"e\" ; f\n",
              NULL, 0);
     assert_true(c->memory == 64 << 20);
     assert_true(c->code_cache == 32 << 20);
-    assert_int_equal(c->native, HV_NATIVE_AUTO);
+    assert_int_equal(c->native, HV_NATIVE_NO);
     assert_true(c->enl_hide == 0 && c->enl_show == 0);
     assert_int_equal(c->processors, 16);
     assert_string_equal(c->engine, "interp");

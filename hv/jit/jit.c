@@ -299,8 +299,8 @@ static void note_made(struct jit *j, const struct jblock *b)
     j->code_used = (uint64_t)j->seg * j->seg_size + (j->used - j->seg * j->seg_size) + (j->cold - j->cold_begin);
     if (*jit_hint(j, b->phys) & JHINT_WARM)
         j->stat[*jit_hint(j, b->phys) & JHINT_HOT ? JST_MADE_HOT : JST_MADE_WARM]++;
-    else
-        j->reasons += b->cls == X86_VIEW_USER ? 2 : j->gone[bit / 64] >> bit % 64 & 1;
+    if (b->cls == X86_VIEW_USER || j->gone[bit / 64] >> bit % 64 & 1)
+        j->reasons += 2;
 }
 
 static void note_gone(struct jit *j, const struct jblock *b)
@@ -627,18 +627,29 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
 
 static struct jblock *find(struct hv_vp *vp) { return find_variant(vp, 0, 1); }
 
-/* The block that a direct branch from @from leads to.  Floating code that does not fit is made again, so that it does. */
-static struct jblock *find_from(struct hv_vp *vp, const struct jblock *from)
+/* The block that a direct branch from @from leads to.  Where code that floats does not fit one of the two is made again: what
+ * has the higher canonical address gets that of the other one, so each block comes to where it stays. */
+static struct jblock *find_from(struct hv_vp *vp, struct jblock *from)
 {
     struct jit *j = jit_of(vp);
-    uint64_t bias = j->bias;
+    uint64_t bias = j->bias, rip = vp->cpu.rip, branch;
     struct jblock *b = find_variant(vp, 0, from->floating ? bias : 1);
 
-    if (b && b->floating && from->floating && j->bias != bias && canon_fits(vp->cpu.rip - bias)) {
+    if (likely(!b || !b->floating || !from->floating || j->bias == bias))
+        return b;
+    branch = from->rip + bias;
+    if (canon_fits(rip - bias) && rip - bias < b->rip) {
         block_drop(j, b, JIT_DROP_REMADE);
-        b = find_variant(vp, 0, bias);
+    } else if (canon_fits(branch - j->bias) && !from->dead) {
+        bias = j->bias;
+        block_drop(j, from, JIT_DROP_REMADE);
+        vp->cpu.rip = branch;
+        (void)find_variant(vp, 0, bias);
+        vp->cpu.rip = rip;
+    } else {
+        return b;
     }
-    return b;
+    return find_variant(vp, 0, bias);
 }
 
 /* ---- helpers of translated code ------------------------------------------------------------------------- */
