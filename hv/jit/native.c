@@ -25,18 +25,18 @@ enum {
     KERNEL_NS = 4000,               /* of a call or an exception, in the guest's kernel */
     EVENT_NS = 16000,               /* that it costs more when an executor runs the program */
     BUILT = 64, BUILT_NS = 500000,  /* blocks between two looks; not more often */
-    SCORE = 1, SCORE_MOST = 4,      /* times that it would have paid */
+    SCORE = 1, SCORE_MOST = 2,      /* times that it would have paid */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
     HANDOVER_NS = 6000, MAPPER_NS = 6000, MAP_NS = 2500, /* of the time between two turns */
     TOKENS = 64,                    /* handing over so often at one go, */
     TOKEN_NS = 80000,               /* and once more each so long, */
     TOKEN_RUN_NS = 11000,           /* or for so much of its own time, */
-    TOKENS_LEAST = 48,              /* then there are to be so many, before it goes on */
+    TOKENS_LEAST = 24,              /* then there are to be so many, before it goes on */
     IDLE_NS = 50000000,             /* without a turn, then a program is not armed any more */
     REST_JUDGE_NS = 1500000,        /* or so much, where it has to rest */
     JUDGE_NS = 100000000,           /* of both sides together, then it is seen whether it pays */
-    PAUSE_NS = 50000000,            /* doubled each time */
-    FAILS = 3,
+    PAUSE_NS = 10000000,            /* doubled each time */
+    FAILS = 5,
     KICK_NS = 200000, SHORT_KICKS = 16, /* so often wanted after so short a time, one after the other: not for executors */
     LEARN = 4,                      /* one in so many times that code which is not for executors is come to tells that it is code */
     STEPS = 256,                    /* instructions that are interpreted at one go, */

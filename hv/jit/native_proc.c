@@ -170,17 +170,17 @@ fail:
         syscall(SYS_exit_group, 1);
 }
 
-/* @return what poll says: it handed over (1), not in that time (0), it is gone (negative). */
+/* It handed over (1), not in that time (0), it is gone (negative). */
 static int handed_over(const struct jnat_executor *x, const struct jnat_thread *t, int ms)
 {
-    struct pollfd p[2] = { { .fd = t->listener, .events = POLLIN }, { .fd = x->pidfd, .events = POLLIN } };
-    int r = poll(p, 2, ms);
+    struct pollfd p = { .fd = t->listener, .events = POLLIN }, gone = { .fd = x->pidfd, .events = POLLIN };
+    int r = poll(&p, 1, ms);
 
+    if (likely(r > 0))
+        return p.revents & POLLIN ? 1 : -EPIPE;
     if (r < 0)
         return errno == EINTR ? 0 : -EPIPE;
-    if (p[0].revents & POLLIN)
-        return 1;
-    return r ? -EPIPE : 0;
+    return poll(&gone, 1, 0) > 0 ? -EPIPE : 0; /* before Linux 6.11 the listener does not tell */
 }
 
 /* @return 1 it did, 0 not in that time, negative: it is gone. */
