@@ -44,19 +44,19 @@ enum {
     BROKEN = 32                     /* executors that were misused, then there are no others */
 };
 
-static struct jnat_space *space_of(struct jnat *n, uint64_t cr3)
+static struct jnat_known *known_of(struct jnat *n, uint64_t program)
 {
-    struct jnat_space *oldest = &n->space[0];
+    struct jnat_known *oldest = &n->known[0];
 
-    for (unsigned i = 0; i < JNAT_SPACES; i++) {
-        if (n->space[i].cr3 == cr3) {
-            n->space[i].used = ++n->clock;
-            return &n->space[i];
+    for (unsigned i = 0; i < JNAT_KNOWN; i++) {
+        if (n->known[i].program == program) {
+            n->known[i].used = ++n->clock;
+            return &n->known[i];
         }
-        if (n->space[i].used < oldest->used)
-            oldest = &n->space[i];
+        if (n->known[i].used < oldest->used)
+            oldest = &n->known[i];
     }
-    *oldest = (struct jnat_space){ .cr3 = cr3, .used = ++n->clock };
+    *oldest = (struct jnat_known){ .program = program, .used = ++n->clock };
     return oldest;
 }
 
@@ -80,9 +80,9 @@ static void settle(struct jnat *n)
     n->gain = n->cost = 0;
 }
 
-static void disarm(struct hv_vp *vp, struct jnat_space *s, bool failed)
+static void disarm(struct jnat *n, bool failed)
 {
-    struct jnat *n = vp->jit->nat;
+    struct jnat_known *s = known_of(n, n->program);
 
     n->armed = 0;
     s->score = 0;
@@ -106,8 +106,8 @@ static bool would_pay(uint64_t ns, uint64_t events, uint64_t translating)
 static void sample(struct hv_vp *vp, uint64_t least)
 {
     struct jnat *n = vp->jit->nat;
-    uint64_t now = hv_host_ns(), events, ns, translating, cr3 = jnat_space_of(vp);
-    struct jnat_space *s;
+    uint64_t now = hv_host_ns(), events, ns, translating, program, cr3 = jnat_space_of(vp);
+    struct jnat_known *s;
 
     ns = now - n->sample_ns;
     if (n->sample_cr3 == cr3 && ns < least)
@@ -123,14 +123,16 @@ static void sample(struct hv_vp *vp, uint64_t least)
     }
     if (n->armed == cr3)
         return;
-    s = space_of(n, cr3);
     if (n->armed && now - n->turn_at > IDLE_NS)
-        disarm(vp, space_of(n, n->armed), false);
+        disarm(n, false);
+    program = jnat_program(vp);
+    s = known_of(n, program);
     s->score = would_pay(ns, events, translating) ? s->score + 1 : 0;
     if (s->score < n->patience || now < s->not_before || !fits(vp))
         return;
     settle(n);
     n->armed = cr3;
+    n->program = program;
     n->tokens = TOKENS;
     n->tokens_at = now;
     n->rest_until = 0;
@@ -287,16 +289,15 @@ static struct jnat_executor *executor(struct hv_vp *vp)
 static void judge(struct hv_vp *vp, uint64_t there, uint64_t all)
 {
     struct jnat *n = vp->jit->nat;
-    struct jnat_space *s = space_of(n, n->armed);
 
     n->gain += there / 2 * 3; /* the translator takes more than twice as long */
     n->cost += all - there;
     if (n->gain + n->cost < JUDGE_NS)
         return;
     if (n->cost > n->gain) {
-        disarm(vp, s, true);
+        disarm(n, true);
     } else {
-        s->fails = 0;
+        known_of(n, n->program)->fails = 0;
         n->gain /= 2;
         n->cost /= 2;
     }
@@ -346,7 +347,7 @@ static bool spend(struct hv_vp *vp)
     cost = n->cost + (hv_host_ns() - n->began) - n->turn_there;
     gain = n->gain + n->turn_there / 2 * 3;
     if (n->armed && cost > gain && cost + gain > REST_JUDGE_NS)
-        disarm(vp, space_of(n, n->armed), true);
+        disarm(n, true);
     n->rest_until = hv_host_ns() + (uint64_t)TOKENS_LEAST * TOKEN_NS;
     return false;
 }
@@ -455,7 +456,7 @@ static void kicked(struct hv_vp *vp)
     if (n->short_kicks < SHORT_KICKS || !n->armed)
         return;
     n->short_kicks = 0;
-    disarm(vp, space_of(n, n->armed), true);
+    disarm(n, true);
 }
 
 /* It has handed over.  @return how it goes on; negative errno. */
@@ -500,7 +501,7 @@ static void broken(struct hv_vp *vp, struct jnat_executor *x, int err)
     hv_log(vp->p, 1, "processor %u: a program's executor is given up (%s)%s", vp->index, strerror(-err),
            n->off ? "; there will be no others" : "");
     jnat_kill(x);
-    disarm(vp, space_of(n, jnat_space_of(vp)), true);
+    disarm(n, true);
     jit_native_left(vp);
     x86_raise_err(vp, X86_EXC_GP, 0);
 }
@@ -518,7 +519,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
     for (;;) {
         r = jnat_sync(vp, x);
         if (!r && x->npages < before / 8 && !n->always) { /* it is another program */
-            disarm(vp, space_of(n, jnat_space_of(vp)), false);
+            disarm(n, false);
             return stop(vp, (enum how)how);
         }
         before = 0;
@@ -575,7 +576,7 @@ void jit_native_run(struct hv_vp *vp)
     n->stale = false;
     r = find_place(vp);
     if (r == -EADDRINUSE) {
-        disarm(vp, space_of(n, jnat_space_of(vp)), true);
+        disarm(n, true);
         n->skip = true;
         return;
     }
@@ -590,7 +591,7 @@ void jit_native_run(struct hv_vp *vp)
     r = turn(vp, x);
     if (r == -ENOMEM || r == -ENOSPC) {
         jnat_kill(x);
-        disarm(vp, space_of(n, jnat_space_of(vp)), true);
+        disarm(n, true);
         r = 0;
     }
     if (r)

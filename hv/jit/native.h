@@ -43,7 +43,7 @@ enum {
     JNAT_OPS = 256,                 /* system calls in one list */
     JNAT_STACK = 64 << 10,          /* for signals */
     JNAT_EXECUTORS = 4,             /* of a VP */
-    JNAT_SPACES = 16,               /* address spaces that something is known of */
+    JNAT_KNOWN = 32,                /* programs that something is known of */
     JNAT_REGIONS = 4096,            /* of 2 MB, of an executor: lists by address */
     JNAT_PAGES = 40000,             /* mapped at most */
     JNAT_PLACES = 64, JNAT_PLACES_END = 160, /* for struct jwin, of 512 GB: where programs of the usual systems have nothing */
@@ -118,9 +118,9 @@ struct jnat_executor {
     struct jnat_region *region[JNAT_REGIONS], *all;
 };
 
-/* What is known of an address space. */
-struct jnat_space {
-    uint64_t cr3, used;
+/* What is known of a program, whichever process it is. */
+struct jnat_known {
+    uint64_t program, used;         /* by jnat_program */
     unsigned score, fails;
     uint64_t not_before;            /* host ns */
 };
@@ -148,9 +148,9 @@ struct jnat {
     uint8_t *pristine;              /* and the stack as it was then, from @pristine_at */
     unsigned pristine_at;
     struct jnat_executor exec[JNAT_EXECUTORS], *cur;
-    struct jnat_space space[JNAT_SPACES];
+    struct jnat_known known[JNAT_KNOWN];
     _Atomic int running;            /* process that the VP's thread waits for; 0 none */
-    uint64_t armed;                 /* tables of the program that is run so; 0 none */
+    uint64_t armed, program;        /* tables of the one that is run so, 0 none; which program it is */
     uint64_t clock;
     uint64_t turn_at;               /* host ns, the end of the last one */
     bool in_turn;
@@ -271,6 +271,8 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
 void jnat_seen_at(struct hv_vp *vp, const struct x86_insn *in, uint64_t rip);
 /** The program's byte at @va, -1: none is there. */
 int jnat_byte(struct hv_vp *vp, uint64_t va);
+/** Which program the VP is in: by the first page that it has, which processes of it share.  0: none. */
+uint64_t jnat_program(struct hv_vp *vp);
 /** Is @va in a page of code that is not for executors? */
 bool jnat_sensitive(struct hv_vp *vp, uint64_t va);
 void jnat_unmap_all(struct jnat_executor *x);

@@ -150,6 +150,24 @@ int jnat_byte(struct hv_vp *vp, uint64_t va)
     return p ? p[va & 4095] : -1;
 }
 
+uint64_t jnat_program(struct hv_vp *vp)
+{
+    uint64_t e = vp->cpu.cr3;
+
+    for (unsigned level = 0; level < 4; level++) {
+        const uint64_t *t = table_at(vp, e);
+        unsigned i = 0, n = level ? 512 : 256;
+
+        while (t && i < n && ((e = __atomic_load_n(&t[i], __ATOMIC_RELAXED)) & (PE_P | PE_U)) != (PE_P | PE_U))
+            i++;
+        if (!t || i == n)
+            return 0;
+        if (level && level < 3 && (e & PE_PS))
+            break;
+    }
+    return e & PE_ADDR;
+}
+
 /* The page at @va, RAM page @ram_page: can an executor run its code?  Stores to it are noticed from now on. */
 static bool can_run(struct hv_vp *vp, uint64_t va, uint64_t ram_page)
 {
