@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Code of programs that the translator keeps for all processes, wherever it is mapped (hv/jit/jit.h): parts of it that were
+ * come to on different ways, and have other canonical addresses therefore, find together. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tests/engines/harness.h"
+
+enum { GB = 1u << 30, MB = 1u << 20, FIRST = GB - 64 * MB, SECOND = GB + 64 * MB, THIRD = GB + 32 * MB };
+enum { TABLE0 = 0x8000, TABLE1 = 0x9000 };
+
+static struct harness h;
+
+static uint8_t *ram_of(uint64_t at) { return h.ram + (at == FIRST ? 4 * MB : at == SECOND ? 6 * MB : 8 * MB); }
+
+/* A function at @at that calls THIRD by its address. */
+static void caller(uint64_t at)
+{
+    uint8_t b[] = { 0xe8, 0, 0, 0, 0, 0xc3 };
+    int32_t d = (int32_t)(THIRD - (at + 5));
+
+    memcpy(b + 1, &d, 4);
+    memcpy(ram_of(at), b, sizeof(b));
+}
+
+/* The 2 MB at @at are where the program has them. */
+static void map(uint64_t at)
+{
+    ((uint64_t *)(h.ram + (at < GB ? TABLE0 : TABLE1)))[at >> 21 & 511] = (uint64_t)(ram_of(at) - h.ram) | 0x87;
+}
+
+/* FIRST and SECOND are come to by calls through a register; as they are far from each other and in two GB, the difference of their
+ * canonical addresses is another than that of their addresses.  Both call THIRD, by turns. */
+static void alternate(void **state)
+{
+    static const uint8_t turn[] = { 0xff, 0xd3 /* call rbx */, 0xff, 0xd5 /* call rbp */, 0x83, 0xe9, 1 /* sub ecx, 1 */, 0x75, 0xf7 /* jnz */,
+                                    0x89, 0xf0 /* mov eax, esi */, 0x66, 0xba, 0xf4, 0, 0xef /* out dx, eax */, 0xeb, 0xfe };
+    static const uint8_t count[] = { 0x83, 0xc6, 1 /* add esi, 1 */, 0xc3 };
+    enum { TURNS = 3000, BLOCKS = 200 };
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    (void)state;
+    harness_long_mode(&h, 0, 3);
+    memcpy(h.ram + TABLE0, h.ram + 0x3000, 4096);
+    ((uint64_t *)(h.ram + 0x2000))[0] = TABLE0 | 7;
+    ((uint64_t *)(h.ram + 0x2000))[1] = TABLE1 | 7;
+    map(FIRST);
+    map(SECOND);
+    map(THIRD);
+    memcpy(h.ram + HARNESS_CODE, turn, sizeof(turn));
+    caller(FIRST);
+    caller(SECOND);
+    memcpy(ram_of(THIRD), count, sizeof(count));
+    hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+    hv_vp_get_state(h.p, 0, &s);
+    s.gpr[3] = FIRST;
+    s.gpr[5] = SECOND;
+    s.gpr[6] = 0;
+    s.gpr[1] = TURNS;
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    assert_int_equal(harness_run(&h, 20000, &e), HV_EXIT_CANCELED);
+    assert_true(h.exited);
+    assert_int_equal(h.exit_value, 2 * TURNS);
+    assert_in_range(hv_counter_get(h.p, 0, HV_CTR_BLOCKS_BUILT), 3, BLOCKS);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    setenv("MOBO_JIT_NATIVE", "no", 1);
+    return harness_open(&h, "jit", 1);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    harness_close(&h);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(alternate, setup, teardown) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
