@@ -368,15 +368,16 @@ static int let_run(struct hv_vp *vp, struct jnat_executor *x)
     return r;
 }
 
-enum how { STOP, RESUME /* it is as it was */, GO_ON /* by the VP's registers */ };
+/* How it goes on: not, as it was, by the VP's registers. */
+enum { STOP, RESUME, GO_ON };
 
-static enum how if_fits(const struct hv_vp *vp, const struct jnat_executor *x)
+static int if_fits(const struct hv_vp *vp, const struct jnat_executor *x)
 {
     return jnat_space_of(vp) == x->cr3 && fits(vp) && !vp->jit->nat->stale && vp->run_state == HV_VP_RUNNING && !vp->mmu.dr6_hits ? GO_ON : STOP;
 }
 
 /* Instructions from the VP's RIP, the first one in any case, the others as long as they are not for executors. */
-static enum how interpret(struct hv_vp *vp, const struct jnat_executor *x, bool sensitive)
+static int interpret(struct hv_vp *vp, const struct jnat_executor *x, bool sensitive)
 {
     struct jnat *n = vp->jit->nat;
 
@@ -415,7 +416,7 @@ static int page_fault(struct hv_vp *vp, struct jnat_executor *x, const ucontext_
     if (err || r)
         return err ? err : r < 0 ? r : STOP;
     if (acc == X86_ACC_EXEC && jnat_sensitive(vp, va))
-        return (int)interpret(vp, x, true);
+        return interpret(vp, x, true);
     x->missing = (va & ~4095ull) | 4 | acc;
     if (acc == X86_ACC_EXEC)
         x86_fetch_page(vp, va, &page);
@@ -425,7 +426,7 @@ static int page_fault(struct hv_vp *vp, struct jnat_executor *x, const ucontext_
     r = jnat_sync(vp, x);
     if (!r)
         r = jnat_fault(vp, x, va, acc);
-    return r < 0 ? r : r ? (int)if_fits(vp, x) : (int)interpret(vp, x, false);
+    return r < 0 ? r : r ? if_fits(vp, x) : interpret(vp, x, false);
 }
 
 /* The signal was behind an instruction; the VP is before it. */
@@ -488,7 +489,7 @@ static int handed_over(struct hv_vp *vp, struct jnat_executor *x)
     step_back(vp, sig, trap, uc);
     if (unlikely(vp->cpu.eflags & EF_TF)) /* the run loop knows what is to come behind the instruction */
         return STOP;
-    return (int)interpret(vp, x, false);
+    return interpret(vp, x, false);
 }
 
 /* The executor is gone, or tells nonsense: its program has done that. */
@@ -507,7 +508,7 @@ static void broken(struct hv_vp *vp, struct jnat_executor *x, int err)
 }
 
 /* The VP's registers are right again. */
-static int stop(struct hv_vp *vp, enum how how) { return how == RESUME ? jnat_state_get(vp, jnat_frame(vp)) : 0; }
+static int stop(struct hv_vp *vp, int how) { return how == RESUME ? jnat_state_get(vp, jnat_frame(vp)) : 0; }
 
 /* @return 0, or a negative errno: the executor is of no use.  The VP's registers are right then, but for -EPIPE, -ETIME, -EPROTO. */
 static int turn(struct hv_vp *vp, struct jnat_executor *x)
@@ -520,7 +521,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
         r = jnat_sync(vp, x);
         if (!r && x->npages < before / 8 && !n->always) { /* it is another program */
             disarm(n, false);
-            return stop(vp, (enum how)how);
+            return stop(vp, how);
         }
         before = 0;
         if (!r && x->missing) { /* it is there now, probably */
@@ -529,7 +530,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
             x->missing = 0;
         }
         if (r) {
-            int err = stop(vp, (enum how)how);
+            int err = stop(vp, how);
 
             return err ? err : r;
         }
@@ -540,7 +541,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
         atomic_store(&n->running, x->pid);
         if (unlikely(atomic_load(&vp->attention)) || n->kill) {
             atomic_store(&n->running, 0);
-            return stop(vp, (enum how)how);
+            return stop(vp, how);
         }
         r = let_run(vp, x);
         if (r) { /* -ENOMEM: it is where it was */
@@ -553,7 +554,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
             return r;
         how = r;
         if (!spend(vp))
-            return stop(vp, (enum how)how);
+            return stop(vp, how);
     }
 }
 
