@@ -4,6 +4,7 @@
  * A line "guest ADDRESS BYTES" or "enter", "host", "leave", "cold ADDRESS BYTES" is followed by one line an instruction.
  * Cold code has data between instructions, which reads as odd ones. */
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,13 +22,13 @@ static void words(const ZydisDecoder *d, const ZydisFormatter *f, const uint8_t 
         char text[192];
 
         if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(d, p + off, len - off, &in, op))) {
-            printf("      %llx: (0x%02x)\n", (unsigned long long)(at + off), p[off]);
+            printf("      %" PRIx64 ": (0x%02x)\n", at + off, p[off]);
             off++;
             continue;
         }
         if (!ZYAN_SUCCESS(ZydisFormatterFormatInstruction(f, &in, op, in.operand_count_visible, text, sizeof(text), at + off, ZYAN_NULL)))
             snprintf(text, sizeof(text), "?");
-        printf("      %llx: %s\n", (unsigned long long)(at + off), text);
+        printf("      %" PRIx64 ": %s\n", at + off, text);
         off += in.length;
     }
 }
@@ -56,6 +57,8 @@ static int file(FILE *in)
         !ZYAN_SUCCESS(ZydisDecoderInit(&d32, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32)) ||
         !ZYAN_SUCCESS(ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL))) {
         fputs("mobo-disasm: no memory, or no Zydis\n", stderr);
+        free(line);
+        free(copy);
         return 2;
     }
     while (fgets(line, LINE_MAX_LEN, in)) {

@@ -83,7 +83,7 @@ void jit_lockstep_each_report(const struct jit *j)
                 "translator: VP %u: %llu blocks made after their equals, and %llu not comparable: %llu by their operation, %llu by "
                 "their accesses, %llu left early\n",
                 j->vp->index, (unsigned long long)l->distinct,
-                (unsigned long long)(l->unseen[LOCKSTEP_OP] + l->unseen[LOCKSTEP_MEMORY] + l->unseen[LOCKSTEP_LEFT] + l->unseen[LOCKSTEP_NONE]),
+                (unsigned long long)l->unseen[LOCKSTEP_OP] + l->unseen[LOCKSTEP_MEMORY] + l->unseen[LOCKSTEP_LEFT] + l->unseen[LOCKSTEP_NONE],
                 (unsigned long long)l->unseen[LOCKSTEP_OP], (unsigned long long)l->unseen[LOCKSTEP_MEMORY],
-                (unsigned long long)(l->unseen[LOCKSTEP_LEFT] + l->unseen[LOCKSTEP_NONE]));
+                (unsigned long long)l->unseen[LOCKSTEP_LEFT] + l->unseen[LOCKSTEP_NONE]);
 }

@@ -204,9 +204,12 @@ bool jnat_sensitive(struct hv_vp *vp, uint64_t va)
 void jnat_seen_at(struct hv_vp *vp, const struct x86_insn *in, uint64_t rip)
 {
     const uint8_t *p = !in || jnat_is_sensitive(in->op) ? peek(vp, rip) : NULL;
-    uint64_t at = (uint64_t)(p - vp->mmu.ram);
+    uint64_t at;
 
-    if (!p || at >= hv_ram_len(vp->p))
+    if (!p)
+        return;
+    at = (uint64_t)((uintptr_t)p - (uintptr_t)vp->mmu.ram);
+    if (at >= hv_ram_len(vp->p))
         return;
     if (in)
         jit_native_seen(vp, in, at >> 12, rip & 4095);

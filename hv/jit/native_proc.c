@@ -150,7 +150,7 @@ static __attribute__((noreturn)) void child(const struct birth *birth)
     {
         register uint64_t r10 __asm__("r10") = 0;
         register uint64_t r8 __asm__("r8") = 0;
-        register const uint8_t *code __asm__("r12") = birth->code.mapper;
+        register const uint8_t *code __asm__("r12") = birth->code.mapper; /* cppcheck-suppress constStatement; it is none */
         register void (*fn)(struct jwin *, const uint8_t *) __asm__("r13") = mapper_main;
         register struct jwin *win __asm__("r14") = w;
 

@@ -218,7 +218,7 @@ void jit_saw_code(const struct tr *t, const struct jblock *b, uint32_t cold, uin
     for (unsigned i = 0; i < t->n; i++) {
         const struct ti *ti = &t->ti[i];
 
-        fprintf(f, "  guest 0x%llx", (ull)(b->made_at + ti->off));
+        fprintf(f, "  guest 0x%llx", (ull)b->made_at + ti->off);
         for (unsigned k = 0; k < ti->in.len && b->page2 == ~0ull; k++)
             fprintf(f, " %02x", t->page[(b->phys & 4095) + ti->off + k]);
         fprintf(f, " ; %s live %02x-%02x\n", x86_op_name(ti->in.op), ti->live_in, ti->live_out);

@@ -107,6 +107,7 @@ static void emit_page_site(struct tr *t, const struct cold *c, const struct jsit
 {
     const uint8_t *(*thunk)[2][2] = c->kind == COLD_STACK ? t->j->t_stack : t->j->t_fixed;
     uint8_t *imm;
+    uint32_t site;
 
     tr_loans_out(t);
     e_mov_imm(E, T1, UINT32_MAX);
@@ -114,7 +115,8 @@ static void emit_page_site(struct tr *t, const struct cold *c, const struct jsit
     e_bind(e_call(E), thunk_rw(t, thunk[t->ti[c->ti].view][c->acc & X86_ACC_WRITE || c->flags & JS_GWRITE][c->keep_flags]));
     tr_loans_in(t);
     e_bind(e_jmp(E), c->again);
-    memcpy(imm, &(uint32_t){ (uint32_t)(uintptr_t)(t->j->rx + off_of(t, E->p)) }, 4);
+    site = (uint32_t)(uintptr_t)(t->j->rx + off_of(t, E->p));
+    memcpy(imm, &site, 4);
     memcpy(E->p, s, sizeof(*s));
     E->p += sizeof(*s);
 }

@@ -542,7 +542,7 @@ int main(int argc, char **argv)
     struct or_rng rng;
     static struct or_seq q;
     bool coverage = false;
-    const char *err;
+    const char *err, *native;
     struct timespec t0, t1;
     int c;
 
@@ -579,7 +579,8 @@ int main(int argc, char **argv)
     }
     opt.modes = mode ? mode : host_modes();
     guest_setup();
-    opt.no_selectors = getenv("MOBO_JIT_NATIVE") && !strcmp(getenv("MOBO_JIT_NATIVE"), "always"); /* executors have the host's */
+    native = getenv("MOBO_JIT_NATIVE");
+    opt.no_selectors = native && !strcmp(native, "always"); /* executors have the host's */
     or_gen_init(&opt);
     if (!or_gen_rows()) {
         fprintf(stderr, "oracle: no instruction matches\n");

@@ -36,7 +36,8 @@ static uint16_t post_message(void *ctx, unsigned v, uint32_t conn, uint32_t type
     if (v >= VPS || len > HV_MESSAGE_PAYLOAD || (type & 0x80000000u))
         abort();
     for (unsigned i = 0; i < len; i++)
-        sum ^= ((const uint8_t *)payload)[i];
+        sum = sum ^ ((const uint8_t *)payload)[i];
+    (void)sum;
     return conn == 4 ? 0 : 18;
 }
 
