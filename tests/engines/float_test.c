@@ -88,5 +88,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(alternate, setup, teardown) };
 
+    harness_needs("jit");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

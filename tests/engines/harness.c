@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -43,6 +44,16 @@ static void log_line(void *ctx, int level, const char *line)
     (void)ctx;
     if (level < 2)
         fprintf(stderr, "hv: %s\n", line);
+}
+
+void harness_needs(const char *engine)
+{
+    struct hv_engine_info info = { 0 };
+
+    if (hv_engine_query(engine, &info) == 0 && info.usable)
+        return;
+    printf("SKIP: %s: %s\n", engine, info.name ? info.reason : "not in this build");
+    exit(77);
 }
 
 int harness_open(struct harness *h, const char *engine, unsigned vps)

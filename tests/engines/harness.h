@@ -20,6 +20,8 @@ struct harness {
 
 /** Create with @engine and @vps processors.  @return 0 or a negative errno. */
 int harness_open(struct harness *h, const char *engine, unsigned vps);
+/** For a program's start: where @engine does not work on this host, says why and ends the process with 77 (skipped). */
+void harness_needs(const char *engine);
 void harness_close(struct harness *h);
 /** VP @vp in long mode (CPL 0 or 3), identity mapping of all RAM by 2 MB pages (user accessible, writable), GDT
  * with flat segments, at HARNESS_CODE with RSP = HARNESS_STACK. */

@@ -528,5 +528,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(answers, setup, teardown),   cmocka_unit_test_setup_teardown(places, setup, teardown),
     };
 
+    harness_needs("jit");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
