@@ -37,6 +37,7 @@ enum {
     JUDGE_NS = 100000000,           /* of both sides together, then it is seen whether it pays */
     PAUSE_NS = 10000000,            /* doubled each time */
     FAILS = 5,
+    FULL_PAUSE_S = 10, FULLS = 4,   /* the same where a process has more mappings than there can be */
     KICK_NS = 200000, SHORT_KICKS = 16, /* so often wanted after so short a time, one after the other: not for executors */
     LEARN = 4,                      /* one in so many times that code which is not for executors is come to tells that it is code */
     STEPS = 256,                    /* instructions that are interpreted at one go, */
@@ -94,6 +95,24 @@ static void disarm(struct jnat *n, bool failed)
         s->fails++;
 }
 
+/* All that there can be is mapped, and that was not enough.  Where pages are apart from each other each is a mapping, which take longer
+ * to make than what they are good for where it happens again and again. */
+static void full(struct hv_vp *vp, struct jnat_executor *x)
+{
+    struct jnat *n = vp->jit->nat;
+    struct jnat_known *s = known_of(n, jnat_program(vp));
+
+    if (s->full_cr3 != x->cr3) {
+        s->full_cr3 = x->cr3;
+        s->fulls = 0;
+    }
+    s->full_until = hv_host_ns() + ((uint64_t)FULL_PAUSE_S * 1000000000u << s->fulls);
+    if (s->fulls < FULLS)
+        s->fulls++;
+    jnat_kill(x);
+    disarm(n, true);
+}
+
 /* The VP's time since it was last looked at: would an executor have taken less of it?  The translator needs more than twice as long for
  * a program, and what it takes to translate; each call and exception costs handing over. */
 static bool would_pay(uint64_t ns, uint64_t events, uint64_t translating)
@@ -128,7 +147,7 @@ static void sample(struct hv_vp *vp, uint64_t least)
     program = jnat_program(vp);
     s = known_of(n, program);
     s->score = would_pay(ns, events, translating) ? s->score + 1 : 0;
-    if (s->score < n->patience || now < s->not_before || !fits(vp))
+    if (s->score < n->patience || now < s->not_before || (s->full_cr3 == cr3 && now < s->full_until) || !fits(vp))
         return;
     settle(n);
     n->armed = cr3;
@@ -590,12 +609,9 @@ void jit_native_run(struct hv_vp *vp)
         return;
     }
     r = turn(vp, x);
-    if (r == -ENOMEM || r == -ENOSPC) {
-        jnat_kill(x);
-        disarm(n, true);
-        r = 0;
-    }
-    if (r)
+    if (r == -ENOMEM)
+        full(vp, x);
+    else if (r)
         broken(vp, x, r);
     jit_native_left(vp);
 }

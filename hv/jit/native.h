@@ -45,7 +45,7 @@ enum {
     JNAT_EXECUTORS = 4,             /* of a VP */
     JNAT_KNOWN = 32,                /* programs that something is known of */
     JNAT_REGIONS = 4096,            /* of 2 MB, of an executor: lists by address */
-    JNAT_PAGES = 40000,             /* mapped at most */
+    JNAT_REGIONS_MOST = 16384,      /* of them; how many mappings there can be the host says (vm.max_map_count) */
     JNAT_PLACES = 64, JNAT_PLACES_END = 160, /* for struct jwin, of 512 GB: where programs of the usual systems have nothing */
     JNAT_MOVES = 16,                /* to another of them */
     JNAT_KICK = SIGURG              /* somebody wants the VP; nothing happens to whoever else gets it */
@@ -114,7 +114,7 @@ struct jnat_executor {
     uint64_t missing;               /* page of the last access that was a page fault, | 4, | its kind (X86_ACC_*); 0 none */
     uint32_t seen_gen;              /* mmu.tlb_gen that the mappings belong to */
     uint32_t seen_gone;             /* jnat.gone */
-    unsigned npages;
+    unsigned npages, nregions;
     struct jnat_region *region[JNAT_REGIONS], *all;
 };
 
@@ -123,6 +123,8 @@ struct jnat_known {
     uint64_t program, used;         /* by jnat_program */
     unsigned score, fails;
     uint64_t not_before;            /* host ns */
+    uint64_t full_cr3, full_until;  /* its process with more mappings than there can be, as jnat_space_of says; host ns */
+    unsigned fulls;
 };
 
 /* Of RAM pages: code has been looked through, and can be executed as it is, not at all, or as a copy; it is, or was, mapped by

@@ -234,8 +234,9 @@ static struct jnat_region *region_of(struct jnat_executor *x, uint64_t va, bool 
     for (r = *at; r; r = r->next)
         if (r->va == va)
             return r;
-    if (!make || !(r = calloc(1, sizeof(*r))))
+    if (!make || x->nregions == JNAT_REGIONS_MOST || !(r = calloc(1, sizeof(*r))))
         return NULL;
+    x->nregions++;
     r->va = va;
     r->next = *at;
     *at = r;
@@ -406,8 +407,6 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
     va &= ~4095ull;
     if (taken_place(vp, va) || !look(vp, va, &d) || (got = rights(vp, &d, at, entry(&d, at), va, acc, &page)) < 0 || (need && got != need))
         return 0;
-    if (x->npages > JNAT_PAGES)
-        return -ENOSPC;
     r = region_of(x, va >> 21, true);
     if (!r)
         return -ENOMEM;
@@ -453,5 +452,5 @@ void jnat_unmap_all(struct jnat_executor *x)
             free(r);
         }
     x->all = NULL;
-    x->npages = 0;
+    x->npages = x->nregions = 0;
 }

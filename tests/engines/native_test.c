@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -76,6 +77,8 @@ CODE(zmm, ".byte 0x62, 0xf1, 0x7d, 0x48, 0xef, 0xc0\n .byte 0x62, 0xf3, 0x7d, 0x
 CODE(bases, "wrfsbase %rdi\n addq $8, %rdi\n wrgsbase %rdi\n movl %ecx, (%rsi)\n movl %eax, %fs:(0)\n movl %ecx, %gs:(0)\n rdfsbase %rbx\n movl 8(%rbx), %eax\n addl (%rbx), %eax\n" OUT);
 /* To 32-bit code by a far jump. */
 CODE(far, "leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n 4: movl $77, %eax\n decl %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
+/* The sum of what there is at rdi in rcx pages. */
+CODE(pages, "xorl %eax, %eax\n 2: addl (%rdi), %eax\n addq $4096, %rdi\n subl $1, %ecx\n jnz 2b\n" OUT);
 CODE(spin, "2: addq $1, %rax\n jmp 2b\n");
 CODE(mxcsr, "movl $0x1f80, -8(%rsp)\n ldmxcsr -8(%rsp)\n fldcw cw(%rip)\n fld1\n fldpi\n faddp\n fistpl -8(%rsp)\n movl -8(%rsp), %eax\n" OUT
             "cw: .word 0x0f7f\n");
@@ -517,6 +520,53 @@ static void places(void **state)
     assert_int_equal(n->broken, 0);
 }
 
+/* @return how many mappings a process of this host may have. */
+static unsigned map_count(void)
+{
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+    unsigned max = 0;
+
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%u", &max), 1);
+    fclose(f);
+    return max;
+}
+
+/* More pages than the host lets a process have mappings, each with another page behind it than in RAM. */
+static void crowds(void **state)
+{
+    enum { AT = 1 << 30, TABLES = 16 << 20, PAGES = 32 << 20, DIFFERENT = 1024 };
+    uint64_t *pdpt = (uint64_t *)(h.ram + 0x2000), *pd = (uint64_t *)(h.ram + 0xb000), *pt = (uint64_t *)(h.ram + TABLES), started = hv_host_ns();
+    unsigned max = map_count(), left = max / 32 * 33, all = 0, made;
+    const struct jnat_known *known = NULL;
+
+    (void)state;
+    if (left > (PAGES - TABLES) / 8) {
+        print_message("a process may have %u mappings here: more than there is memory for\n", max);
+        skip();
+    }
+    begun();
+    made = n->made;
+    for (unsigned i = 0; i < DIFFERENT; i++)
+        *(uint32_t *)(h.ram + PAGES + i * 4096) = i * i;
+    for (unsigned i = 0; i < left; i++) {
+        pt[i] = (PAGES + i * 7919ull % DIFFERENT * 4096) | 0x25;
+        all += i * 7919 % DIFFERENT * (i * 7919 % DIFFERENT);
+    }
+    LOAD(pages, AT, 0, left, 0);
+    pdpt[AT >> 30] = 0xb027;
+    for (unsigned i = 0; i < (left + 511) / 512; i++)
+        pd[i] = (TABLES + i * 4096) | 0x27;
+    assert_int_equal(run(), all);
+    assert_true(n->made > made && n->cur->npages < left / 2); /* it has started anew */
+    assert_int_equal(n->broken, 0);
+    for (unsigned i = 0; i < JNAT_KNOWN; i++)
+        if (n->known[i].fulls)
+            known = &n->known[i];
+    assert_non_null(known);
+    assert_true(known->fulls == 1 && known->full_cr3 == n->cur->cr3 && known->full_until > started + 10000000000u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -526,6 +576,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(killed, setup, teardown),    cmocka_unit_test(refused), cmocka_unit_test(scans),
         cmocka_unit_test_setup_teardown(alternates, setup, teardown),
         cmocka_unit_test_setup_teardown(answers, setup, teardown),   cmocka_unit_test_setup_teardown(places, setup, teardown),
+        cmocka_unit_test_setup_teardown(crowds, setup, teardown),
     };
 
     harness_needs("jit");
