@@ -618,9 +618,11 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
     }
     if (b->floating)
         bias_set(vp, lin, lin - b->rip);
-    if (unlikely(b->page2 != ~0ull))
-        fsig_set(vp, b, next_page(vp, lin), (b->rip | 4095) + 1, b->sig2);
     fsig_set(vp, b, lin, b->rip, b->sig);
+    if (unlikely(b->page2 != ~0ull)) { /* each may take the place of what was there for another page, and with that the other's */
+        fsig_set(vp, b, next_page(vp, lin), (b->rip | 4095) + 1, b->sig2);
+        fsig_set(vp, b, lin, b->rip, b->sig);
+    }
     j->rsp_cur = &j->rsp[jit_ret_stack(vp->mmu.view, c->cr4 & CR4_SMAP)];
     return b;
 }

@@ -70,6 +70,53 @@ static void alternate(void **state)
     assert_in_range(hv_counter_get(h.p, 0, HV_CTR_BLOCKS_BUILT), 3, BLOCKS);
 }
 
+/* What is known of a page is found by its address, and there is less room than addresses: an instruction across two pages is
+ * run where what is known of the first one takes the place of what was known of another's, which speaks of where the second one has its own. */
+static void crossing(void **state)
+{
+    enum { AGAIN = 32 * MB /* from here it is the same place */, P = GB - 128 * MB, A = P + AGAIN + 4096, Q = P + 2 * AGAIN, TABLE = 0xa000 };
+    static const uint8_t turn[] = { 0xff, 0xd3 /* call rbx */, 0xff, 0xd5 /* call rbp */, 0x83, 0xe9, 1 /* sub ecx, 1 */, 0x75, 0xf7 /* jnz */,
+                                    0xff, 0xd6 /* call rsi */, 0x89, 0xc8 /* mov eax, ecx */, 0x66, 0xba, 0xf4, 0, 0xef /* out dx, eax */, 0xeb, 0xfe };
+    static const uint8_t across[] = { 0xeb, 0 /* jmp */, 0xc3 };
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    (void)state;
+    harness_long_mode(&h, 0, 3);
+    memcpy(h.ram + TABLE0, h.ram + 0x3000, 4096);
+    ((uint64_t *)(h.ram + 0x2000))[0] = TABLE0 | 7;
+    ((uint64_t *)(h.ram + TABLE0))[P >> 21 & 511] = 4 * MB | 0x87;
+    ((uint64_t *)(h.ram + TABLE0))[A >> 21 & 511] = 6 * MB | 0x87;
+    ((uint64_t *)(h.ram + TABLE0))[Q >> 21 & 511] = TABLE | 7;
+    ((uint64_t *)(h.ram + TABLE))[Q >> 12 & 511] = (6 * MB + 4096) | 7; /* A, by another address */
+    h.ram[6 * MB + 4096] = 0xc3;
+    memcpy(h.ram + 4 * MB + 4095, across, sizeof(across));
+    memcpy(h.ram + HARNESS_CODE, turn, sizeof(turn));
+    hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+    hv_vp_get_state(h.p, 0, &s);
+    s.gpr[3] = A;
+    s.gpr[5] = Q;
+    s.gpr[6] = P + 4095;
+    s.gpr[1] = 100000;
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    assert_int_equal(harness_run(&h, 20000, &e), HV_EXIT_CANCELED);
+    assert_true(h.exited);
+    assert_int_equal(h.exit_value, 0);
+}
+
+/* Each block is compared before it is used; a difference ends the process. */
+static int setup_compare(void **state)
+{
+    int r;
+
+    (void)state;
+    setenv("MOBO_JIT_NATIVE", "no", 1);
+    setenv("MOBO_JIT_CHECK", "interp:blocks:1:100000", 1);
+    r = harness_open(&h, "jit", 1);
+    unsetenv("MOBO_JIT_CHECK");
+    return r;
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -86,7 +133,8 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(alternate, setup, teardown) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(alternate, setup, teardown),
+                                        cmocka_unit_test_setup_teardown(crossing, setup_compare, teardown) };
 
     harness_needs("jit");
     return cmocka_run_group_tests(tests, NULL, NULL);
