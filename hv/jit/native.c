@@ -27,7 +27,7 @@ enum {
     BUILT = 64, BUILT_NS = 500000,  /* blocks between two looks; not more often */
     SCORE = 1, SCORE_MOST = 2,      /* times that it would have paid */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
-    HANDOVER_NS = 6000, MAPPER_NS = 6000, MAP_NS = 2500, /* of the time between two turns */
+    SIGNAL_NS = 1500,               /* of the program's time: what a signal takes, and returning from it */
     TOKENS = 64,                    /* handing over so often at one go, */
     TOKEN_NS = 80000,               /* and once more each so long, */
     TOKEN_RUN_NS = 11000,           /* or for so much of its own time, */
@@ -309,7 +309,7 @@ static void judge(struct hv_vp *vp, uint64_t there, uint64_t all)
 {
     struct jnat *n = vp->jit->nat;
 
-    n->gain += there / 2 * 3; /* the translator takes more than twice as long */
+    n->gain += there * 5; /* the translator takes that much longer where code and data are large */
     n->cost += all - there;
     if (n->gain + n->cost < JUDGE_NS)
         return;
@@ -364,7 +364,7 @@ static bool spend(struct hv_vp *vp)
     if (n->always || (n->tokens && --n->tokens))
         return true;
     cost = n->cost + (hv_host_ns() - n->began) - n->turn_there;
-    gain = n->gain + n->turn_there / 2 * 3;
+    gain = n->gain + n->turn_there * 5;
     if (n->armed && cost > gain && cost + gain > REST_JUDGE_NS)
         disarm(n, true);
     n->rest_until = hv_host_ns() + (uint64_t)TOKENS_LEAST * TOKEN_NS;
@@ -375,12 +375,17 @@ static bool spend(struct hv_vp *vp)
 static int let_run(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jnat *n = vp->jit->nat;
-    uint64_t t = hv_host_ns(), other = HANDOVER_NS + (x->nops ? MAPPER_NS + x->nops * MAP_NS : 0);
+    const struct jwin *w = n->win;
+    uint64_t t = hv_host_ns(), ticks = __builtin_ia32_rdtsc(), there;
     int r = jnat_resume(vp, x);
 
     atomic_store(&n->running, 0);
+    ticks = __builtin_ia32_rdtsc() - ticks;
     t = hv_host_ns() - t;
-    t -= other < t ? other : t;
+    /* What part of it the program had, as its executor says; it may lie. */
+    there = (w->to[1] << 32 | w->to[0]) - (w->from[1] << 32 | w->from[0]);
+    t = there < ticks ? (uint64_t)((double)t * (double)there / (double)ticks) : r ? 0 : t;
+    t -= SIGNAL_NS < t ? SIGNAL_NS : t;
     n->turn_there += t;
     t = n->tokens + t / TOKEN_RUN_NS;
     n->tokens = t > TOKENS ? TOKENS : (unsigned)t;

@@ -60,6 +60,7 @@ struct jwin {
     uint64_t base[2];               /* FS, GS */
     uint16_t sel[4];                /* DS, ES, FS, GS */
     uint64_t mapper_err;
+    uint64_t from[2], to[2];        /* TSC, low and high 32 bits: its program goes on, and was interrupted */
     uint64_t said[2], listener[2];  /* when it begins: of the two threads */
     uint8_t stack[JNAT_STACK] __attribute__((aligned(64)));
     /* This it can only read. */

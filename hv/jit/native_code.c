@@ -25,6 +25,13 @@ static void seg_base(struct emit *e, unsigned which)
     e1(e, 0xc0 | which << 3);
 }
 
+static void time_stamp(struct emit *e, const uint64_t at[2])
+{
+    e1(e, 0x0f), e1(e, 0x31);                 /* rdtsc */
+    e_mov_store(e, h_abs(&at[0]), RAX);
+    e_mov_store(e, h_abs(&at[1]), RDX);
+}
+
 void jnat_make_code(struct jwin *w, struct jnat_code *ret)
 {
     static const uint8_t sreg[4] = { X86_DS, X86_ES, X86_FS, X86_GS };
@@ -49,12 +56,14 @@ void jnat_make_code(struct jwin *w, struct jnat_code *ret)
         seg_base(&e, i);
         e_mov_store(&e, h_abs(&w->base[i]), RAX);
     }
+    time_stamp(&e, w->to);
     syscall_(&e, SYS_getpid);                 /* the one that hands over */
     ret->handed = here(w, &e);
     for (unsigned i = 0; i < 2; i++) {
         e_mov_load(&e, RAX, h_abs(&w->ro.base[i]));
         seg_base(&e, 2 + i);
     }
+    time_stamp(&e, w->from);
     e1(&e, 0x6a), e1(&e, 2), e1(&e, 0x9d);    /* push 2; popf: rt_sigreturn leaves NT and ID as they are */
     e_mov_load(&e, RSP, h_abs(&w->ro.frame));
     syscall_(&e, SYS_rt_sigreturn);
