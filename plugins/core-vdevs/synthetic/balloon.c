@@ -80,28 +80,40 @@ static int in_balloon(const struct balloon *b, uint64_t page)
 
 static void mark(struct balloon *b, uint64_t first, uint64_t count, int in)
 {
-    for (uint64_t p = first; p < first + count; p++) {
+    for (uint64_t p = first, end = first + count; p < end;) {
+        if (p % 8 == 0 && end - p >= 8) {
+            memset(b->map + p / 8, in ? 0xff : 0, (size_t)((end - p) / 8));
+            p += (end - p) / 8 * 8;
+            continue;
+        }
         if (in)
             b->map[p / 8] |= (uint8_t)(1u << p % 8);
         else
             b->map[p / 8] &= (uint8_t)~(1u << p % 8);
+        p++;
     }
     b->in += in ? count : -count;
+}
+
+/* @return the first page from @p on that is in the balloon (not @in), or is not (@in); @end: none before. */
+static uint64_t run_end(const struct balloon *b, uint64_t p, uint64_t end, int in)
+{
+    const uint64_t all = in ? ~0ull : 0;
+
+    while (p < end && in_balloon(b, p) == in)
+        p += p % 64 == 0 && end - p >= 64 && !memcmp(b->map + p / 8, &all, 8) ? 64 : 1;
+    return p;
 }
 
 /* @return the next range in the balloon from *at on, at most RANGE_COUNT_MAX pages; 0: none. */
 static uint64_t next_range(const struct balloon *b, uint64_t *at)
 {
-    uint64_t p = *at, first;
+    uint64_t first = run_end(b, *at, b->npages, 0);
 
-    while (p < b->npages && !in_balloon(b, p))
-        p += !(p % 8) && !b->map[p / 8] ? 8 : 1;
-    if (p >= b->npages)
+    if (first >= b->npages)
         return 0;
-    for (first = p; p < b->npages && p - first < RANGE_COUNT_MAX && in_balloon(b, p); p++)
-        ;
-    *at = p;
-    return RANGE(first, p - first);
+    *at = run_end(b, first, b->npages - first < RANGE_COUNT_MAX ? b->npages : first + RANGE_COUNT_MAX, 1);
+    return RANGE(first, *at - first);
 }
 
 /* Whether [first, first + count) is RAM that is not in the balloon. */
@@ -113,10 +125,7 @@ static int may_take(const struct balloon *b, uint64_t first, uint64_t count)
                     (first >= FOUR_G && end <= FOUR_G + b->high) ||
                     (first >= b->hot_first && end <= b->hot_first + b->s.hot)))
         return 0;
-    for (uint64_t p = first; p < end; p++)
-        if (in_balloon(b, p))
-            return 0;
-    return 1;
+    return run_end(b, first, end, 0) == end;
 }
 
 static int send(struct balloon *b, unsigned type, uint32_t transaction, uint8_t *m, uint32_t len)
