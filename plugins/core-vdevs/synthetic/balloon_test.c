@@ -123,6 +123,51 @@ static void test_short(void **state)
     assert_int_equal(cmd("frob", ""), -ENOSYS);
 }
 
+/* Ranges of all positions and lengths against the words of the map. */
+static void test_positions(void **state)
+{
+    static const struct { unsigned first, count; } range[] = { { 1, 1 }, { 0x40, 64 }, { 0x81, 62 }, { 0xc0, 1 }, { 0x13f, 130 }, { 0x200, 65 },
+                                                               { 0x27f, 1 }, { 0x281, 255 }, { 4096 - 3, 3 } };
+    const unsigned n = sizeof(range) / sizeof(range[0]);
+    unsigned all = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < n; i++)
+        all += range[i].count;
+    hello();
+    assert_int_equal(cmd("take", "2456K"), 0);
+    expect_ask(614);
+    for (unsigned i = 0; i < n; i++)
+        give(range[i].first, range[i].count, 1);
+    assert_null(mobo_fake_vmbus_fault(dev, 0));
+    check_state();
+    assert_int_equal(cmd("give", ""), 0);
+    give(0x800, 614 - all, 0);
+    assert_null(mobo_fake_vmbus_fault(dev, 0));
+    assert_true(take());
+    assert_int_equal(wire_get(msg, 2), 8);
+    assert_int_equal(wire_get(msg + 8, 8), (uint64_t)(n + 1) << 32);
+    for (unsigned i = 0, k = 0; i <= n; i++) { /* by address */
+        uint64_t want = k == n - 1 && i == k ? 0x800 | (uint64_t)(614 - all) << 40 : range[k].first | (uint64_t)range[k].count << 40;
+
+        k += i != n - 1;
+        assert_true(wire_get(msg + 16 + 8 * i, 8) == want);
+    }
+    say(9, 8);
+    has("assigned: 0x1000000");
+    /* One page of many that is there already. */
+    for (unsigned at = 0x3f; at < 0x42; at++) {
+        assert_int_equal(cmd("take", "4K"), 0);
+        expect_ask(1);
+        give(at, 1, 0);
+        assert_int_equal(cmd("take", "2M"), 0);
+        expect_ask(512);
+        give(0, 512, 0);
+        faulted("not its own");
+        hello();
+    }
+}
+
 static void test_many_ranges(void **state)
 {
     unsigned n = 0;
@@ -286,7 +331,7 @@ static void test_hostile(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { T(test_take_and_give), T(test_short), T(test_many_ranges),
+    const struct CMUnitTest tests[] = { T(test_take_and_give), T(test_short), T(test_positions), T(test_many_ranges),
                                         T(test_status), T(test_hostile),
                                         cmocka_unit_test_setup_teardown(test_hot_add, setup_hot, teardown) };
 
