@@ -27,6 +27,7 @@ enum {
     BUILT = 64, BUILT_NS = 500000,  /* blocks between two looks; not more often */
     SCORE = 1, SCORE_MOST = 2,      /* times that it would have paid */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
+    LONGER = 5,                     /* times a program's time: how much longer the translator takes where code and data are large */
     SIGNAL_NS = 1500,               /* of the program's time: what a signal takes, and returning from it */
     TOKENS = 64,                    /* handing over so often at one go, */
     TOKEN_NS = 80000,               /* and once more each so long, */
@@ -309,7 +310,7 @@ static void judge(struct hv_vp *vp, uint64_t there, uint64_t all)
 {
     struct jnat *n = vp->jit->nat;
 
-    n->gain += there * 5; /* the translator takes that much longer where code and data are large */
+    n->gain += there * LONGER;
     n->cost += all - there;
     if (n->gain + n->cost < JUDGE_NS)
         return;
@@ -364,7 +365,7 @@ static bool spend(struct hv_vp *vp)
     if (n->always || (n->tokens && --n->tokens))
         return true;
     cost = n->cost + (hv_host_ns() - n->began) - n->turn_there;
-    gain = n->gain + n->turn_there * 5;
+    gain = n->gain + n->turn_there * LONGER;
     if (n->armed && cost > gain && cost + gain > REST_JUDGE_NS)
         disarm(n, true);
     n->rest_until = hv_host_ns() + (uint64_t)TOKENS_LEAST * TOKEN_NS;

@@ -34,6 +34,15 @@ static void map(uint64_t at)
     ((uint64_t *)(h.ram + (at < GB ? TABLE0 : TABLE1)))[at >> 21 & 511] = (uint64_t)(ram_of(at) - h.ram) | 0x87;
 }
 
+/* A program of @len bytes at @code, with page tables of its own for the first GB, TABLE0. */
+static void program(const uint8_t *code, size_t len)
+{
+    harness_long_mode(&h, 0, 3);
+    memcpy(h.ram + TABLE0, h.ram + 0x3000, 4096);
+    ((uint64_t *)(h.ram + 0x2000))[0] = TABLE0 | 7;
+    memcpy(h.ram + HARNESS_CODE, code, len);
+}
+
 /* FIRST and SECOND are come to by calls through a register; as they are far from each other and in two GB, the difference of their
  * canonical addresses is another than that of their addresses.  Both call THIRD, by turns. */
 static void alternate(void **state)
@@ -46,14 +55,11 @@ static void alternate(void **state)
     struct hv_exit e;
 
     (void)state;
-    harness_long_mode(&h, 0, 3);
-    memcpy(h.ram + TABLE0, h.ram + 0x3000, 4096);
-    ((uint64_t *)(h.ram + 0x2000))[0] = TABLE0 | 7;
+    program(turn, sizeof(turn));
     ((uint64_t *)(h.ram + 0x2000))[1] = TABLE1 | 7;
     map(FIRST);
     map(SECOND);
     map(THIRD);
-    memcpy(h.ram + HARNESS_CODE, turn, sizeof(turn));
     caller(FIRST);
     caller(SECOND);
     memcpy(ram_of(THIRD), count, sizeof(count));
@@ -74,7 +80,7 @@ static void alternate(void **state)
  * run where what is known of the first one takes the place of what was known of another's, which speaks of where the second one has its own. */
 static void crossing(void **state)
 {
-    enum { AGAIN = 32 * MB /* from here it is the same place */, P = GB - 128 * MB, A = P + AGAIN + 4096, Q = P + 2 * AGAIN, TABLE = 0xa000 };
+    enum { AGAIN = 32 * MB /* from here it is the same place */, TURNS = 100000 /* more than lock-step's first window */, P = GB - 128 * MB, A = P + AGAIN + 4096, Q = P + 2 * AGAIN, TABLE = 0xa000 };
     static const uint8_t turn[] = { 0xff, 0xd3 /* call rbx */, 0xff, 0xd5 /* call rbp */, 0x83, 0xe9, 1 /* sub ecx, 1 */, 0x75, 0xf7 /* jnz */,
                                     0xff, 0xd6 /* call rsi */, 0x89, 0xc8 /* mov eax, ecx */, 0x66, 0xba, 0xf4, 0, 0xef /* out dx, eax */, 0xeb, 0xfe };
     static const uint8_t across[] = { 0xeb, 0 /* jmp */, 0xc3 };
@@ -82,22 +88,19 @@ static void crossing(void **state)
     struct hv_exit e;
 
     (void)state;
-    harness_long_mode(&h, 0, 3);
-    memcpy(h.ram + TABLE0, h.ram + 0x3000, 4096);
-    ((uint64_t *)(h.ram + 0x2000))[0] = TABLE0 | 7;
+    program(turn, sizeof(turn));
     ((uint64_t *)(h.ram + TABLE0))[P >> 21 & 511] = 4 * MB | 0x87;
     ((uint64_t *)(h.ram + TABLE0))[A >> 21 & 511] = 6 * MB | 0x87;
     ((uint64_t *)(h.ram + TABLE0))[Q >> 21 & 511] = TABLE | 7;
     ((uint64_t *)(h.ram + TABLE))[Q >> 12 & 511] = (6 * MB + 4096) | 7; /* A, by another address */
     h.ram[6 * MB + 4096] = 0xc3;
     memcpy(h.ram + 4 * MB + 4095, across, sizeof(across));
-    memcpy(h.ram + HARNESS_CODE, turn, sizeof(turn));
     hv_gpa_dirty(h.p, 0, HARNESS_RAM);
     hv_vp_get_state(h.p, 0, &s);
     s.gpr[3] = A;
     s.gpr[5] = Q;
     s.gpr[6] = P + 4095;
-    s.gpr[1] = 100000;
+    s.gpr[1] = TURNS;
     assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
     assert_int_equal(harness_run(&h, 20000, &e), HV_EXIT_CANCELED);
     assert_true(h.exited);
