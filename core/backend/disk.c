@@ -2,9 +2,10 @@
 /* Disk backends: images of all formats (core/block) and the threads that they share.
  *
  * Requests go into one queue; a thread takes the oldest.  What is written usually goes to the host's page cache, in a
- * fraction of the time that it takes to wake a thread: one thread does all of these, and reports what it has done
- * when nothing is left or a moment has passed.  Another is woken for what stands behind a request that may take its
- * time, and while requests are slow.  The last image that is closed ends the threads. */
+ * fraction of the time that it takes to wake a thread: one thread does all of these of an image, and reports what it
+ * has done when nothing is left or a moment has passed.  Another is woken for what stands behind a request that may
+ * take its time, or behind another image's, and while requests are slow.  The last image that is closed ends the
+ * threads. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -51,8 +52,10 @@ static struct {
     pthread_cond_t cond;
     struct mobo_block_req *head, **tail;
     unsigned users;
-    unsigned idle; /* threads that wait and that nobody has woken yet */
-    unsigned slow; /* requests until a thread is expected to be quick again */
+    unsigned idle;  /* threads that wait and that nobody has woken yet */
+    unsigned woken; /* threads that somebody has woken and that do not run yet */
+    unsigned slow;  /* requests until a thread is expected to be quick again */
+    const struct vmb_disk *quick[THREADS]; /* whose quick request a thread is at, NULL: none; to compare */
     bool stop;
     pthread_t thread[THREADS];
 } pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
@@ -259,14 +262,37 @@ static void wake_one(void)
     if (!pool.idle)
         return;
     pool.idle--; /* so that each call wakes another one */
+    pool.woken++;
     pthread_cond_signal(&pool.cond);
+}
+
+/* Under the lock: until wake_one() or the end, whatever else makes the wait return. */
+static void wait_idle(void)
+{
+    pool.idle++;
+    while (!pool.woken && !pool.stop)
+        pthread_cond_wait(&pool.cond, &pool.lock);
+    if (pool.woken)
+        pool.woken--;
+    else
+        pool.idle--;
+}
+
+/* Under the lock: whether a thread looks into the queue soon, if no request but quick ones of @d keeps it. */
+static bool looked_after(const struct vmb_disk *d)
+{
+    bool yes = pool.woken > 0;
+
+    for (unsigned i = 0; !yes && i < THREADS; i++)
+        yes = pool.quick[i] == d;
+    return yes;
 }
 
 static void *pool_main(void *arg)
 {
+    const struct vmb_disk **mine = (const struct vmb_disk **)arg;
     struct batch b = { .tail = &b.first };
 
-    (void)arg;
     pthread_mutex_lock(&pool.lock);
     for (;;) {
         struct mobo_block_req *r = pool.head;
@@ -281,18 +307,19 @@ static void *pool_main(void *arg)
         if (!r) {
             if (pool.stop)
                 break;
-            pool.idle++;
-            pthread_cond_wait(&pool.cond, &pool.lock);
-            continue; /* whoever woke it has counted it out */
+            wait_idle();
+            continue;
         }
         pool.head = link_of(r)->next;
+        *mine = quick(r) ? link_of(r)->disk : NULL;
         if (!pool.head)
             pool.tail = &pool.head;
-        else if (pool.slow || !quick(r))
+        else if (pool.slow || *mine != link_of(pool.head)->disk)
             wake_one();
         pthread_mutex_unlock(&pool.lock);
         do_request(&b, r, &slow);
         pthread_mutex_lock(&pool.lock);
+        *mine = NULL;
         if (slow)
             pool.slow = SLOW_COUNT;
         else if (pool.slow)
@@ -312,12 +339,13 @@ static int pool_enter(void)
         unsigned n = 0;
 
         pool.stop = false;
-        pool.idle = pool.slow = 0;
+        pool.idle = pool.woken = pool.slow = 0;
         pool.head = NULL;
         pool.tail = &pool.head;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &old);
-        while (n < THREADS && !(err = pthread_create(&pool.thread[n], NULL, pool_main, NULL)))
+        while (n < THREADS &&
+               !(err = pthread_create(&pool.thread[n], NULL, pool_main, (void *)&pool.quick[n])))
             pthread_setname_np(pool.thread[n++], "mobo-disk");
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         if (err) {
@@ -341,7 +369,8 @@ static void pool_leave(void)
     pthread_mutex_lock(&pool.lock);
     last = --pool.users == 0;
     pool.stop = last;
-    pthread_cond_broadcast(&pool.cond);
+    if (last)
+        pthread_cond_broadcast(&pool.cond);
     pthread_mutex_unlock(&pool.lock);
     for (unsigned i = 0; last && i < THREADS; i++)
         pthread_join(pool.thread[i], NULL);
@@ -358,7 +387,7 @@ void disk_submit(struct vmb_disk *d, struct mobo_block_req *r)
     pthread_mutex_lock(&pool.lock);
     *pool.tail = r;
     pool.tail = &link_of(r)->next;
-    if (pool.idle == THREADS || pool.slow || !quick(r))
+    if (pool.slow || !quick(r) || !looked_after(d))
         wake_one();
     pthread_mutex_unlock(&pool.lock);
 }
@@ -457,7 +486,7 @@ int disk_open(const char *text, uint32_t flags, bool check_only, const struct vm
     if (bi.read_only || s.read_only || (flags & MOBO_BLOCK_READ_ONLY))
         info->flags |= MOBO_BLOCK_READ_ONLY;
     else if (raw || strcmp(bi.type, "fixed"))
-        info->flags |= MOBO_BLOCK_DISCARD | (raw && !bi.device ? MOBO_BLOCK_DISCARD_ZEROES : 0);
+        info->flags |= MOBO_BLOCK_DISCARD | (bi.discard_zeroes ? MOBO_BLOCK_DISCARD_ZEROES : 0);
     memcpy(info->id, bi.disk_id, sizeof(info->id));
     if (check_only) {
         block_close(d->image);

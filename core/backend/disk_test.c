@@ -2,6 +2,7 @@
 /* Tests of disk backends: what a specification says, and requests on their threads. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -51,6 +56,22 @@ static int wait_for(unsigned n)
     worst = 0;
     pthread_mutex_unlock(&lock);
     return err;
+}
+
+/* @return whether @n requests were done before 5 s had passed. */
+static bool done_in_time(unsigned n)
+{
+    struct timespec ts;
+    bool yes;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    ts.tv_sec += 5;
+    pthread_mutex_lock(&lock);
+    while (finished < n && pthread_cond_timedwait(&cond, &lock, &ts) == 0)
+        ;
+    yes = finished >= n;
+    pthread_mutex_unlock(&lock);
+    return yes;
 }
 
 static int setup(void **state)
@@ -181,10 +202,101 @@ static void test_requests(void **state)
     }
 }
 
+static struct mobo_block_req request(uint32_t op, struct mobo_iov *v)
+{
+    return (struct mobo_block_req){
+        .size = sizeof(struct mobo_block_req), .op = op, .len = v->len, .iov = v, .niov = 1
+    };
+}
+
+/* Threads are found for small writes whatever images are closed meanwhile. */
+static void test_others_closed(void **state)
+{
+    static uint8_t data[512];
+    struct mobo_iov v = { data, sizeof(data), MOBO_NO_GPA };
+    struct mobo_block_req r = request(MOBO_BLOCK_WRITE, &v);
+    struct mobo_block_info info, other_info = { .size = sizeof(other_info) };
+    struct vmb_disk *d, *other;
+    char name[80];
+
+    (void)state;
+    snprintf(name, sizeof(name), "%s/other.img", dir);
+    assert_int_equal(open_it("", false, &d, &info), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        int fd = open(name, O_RDWR | O_CREAT, 0600);
+
+        assert_int_equal(ftruncate(fd, LEN), 0);
+        close(fd);
+        assert_int_equal(disk_open(name, 0, false, &sink, NULL, &other, &other_info, msg, sizeof(msg)), 0);
+        usleep(20000); /* the threads wait */
+        disk_close(other);
+        usleep(20000);
+        disk_submit(d, &r);
+        assert_true(done_in_time(1));
+        assert_int_equal(wait_for(1), 0);
+    }
+    disk_close(d);
+    unlink(name);
+}
+
+/* A request that takes its time does not keep the small ones of another image. */
+static void test_others_slow(void **state)
+{
+    static uint8_t data[512];
+    struct uffdio_api api = { .api = UFFD_API };
+    struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+    struct mobo_iov v = { data, sizeof(data), MOBO_NO_GPA }, slow_v = { NULL, 0, MOBO_NO_GPA };
+    struct mobo_block_info info, slow_info = { .size = sizeof(slow_info) };
+    struct mobo_block_req r, slow_r;
+    struct vmb_disk *d, *slow;
+    int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC), fd;
+    char name[80];
+
+    (void)state;
+    if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api)) {
+        print_message("no userfaultfd() here for accesses of the kernel\n");
+        skip();
+    }
+    snprintf(name, sizeof(name), "%s/slow.img", dir);
+    fd = open(name, O_RDWR | O_CREAT, 0600);
+    assert_int_equal(ftruncate(fd, LEN), 0);
+    close(fd);
+    assert_int_equal(open_it("", false, &d, &info), 0);
+    assert_int_equal(disk_open(name, 0, false, &sink, NULL, &slow, &slow_info, msg, sizeof(msg)), 0);
+    for (unsigned write = 0; write < 2; write++) { /* the read is slow by its kind, the write turns out to be */
+        struct uffdio_zeropage zero = { .mode = 0 };
+
+        slow_v.len = write ? 4096 : 128 << 10;
+        slow_v.base = mmap(NULL, slow_v.len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_ptr_not_equal(slow_v.base, MAP_FAILED);
+        reg.range = (struct uffdio_range){ (uintptr_t)slow_v.base, slow_v.len };
+        assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
+        slow_r = request(write ? MOBO_BLOCK_WRITE : MOBO_BLOCK_READ, &slow_v);
+        disk_submit(slow, &slow_r);
+        usleep(20000); /* a thread stands in it */
+        for (unsigned i = 1; i <= 3; i++) {
+            r = request(MOBO_BLOCK_WRITE, &v);
+            disk_submit(d, &r);
+            assert_true(done_in_time(i));
+        }
+        assert_int_equal(finished, 3);
+        zero.range = reg.range;
+        assert_int_equal(ioctl(uffd, UFFDIO_ZEROPAGE, &zero), 0);
+        assert_true(done_in_time(4));
+        assert_int_equal(wait_for(4), 0);
+        munmap(slow_v.base, slow_v.len);
+    }
+    close(uffd);
+    disk_close(slow);
+    disk_close(d);
+    unlink(name);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_spec),
-                                        cmocka_unit_test(test_requests) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_spec), cmocka_unit_test(test_requests),
+                                        cmocka_unit_test(test_others_closed),
+                                        cmocka_unit_test(test_others_slow) };
 
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -58,6 +58,7 @@ struct block_info {
     uint32_t cylinders, heads, sectors; /* CHS geometry for ATA disks */
     uint8_t disk_id[16];           /* stable identity in storage order; zeroes: none */
     bool read_only, direct, device;
+    bool discard_zeroes;           /* what block_discard() took reads as zeroes */
     bool log_pending;              /* a log had to be taken into account on opening */
     uint64_t file_size;            /* of the image file */
     uint64_t host_bytes;           /* allocated on the host */

@@ -3,12 +3,16 @@
 #include "core/block/block.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -934,6 +938,103 @@ static void probing(void **state)
     assert_int_equal(block_open("/dev/null", NULL, &b, &diag), -EINVAL);
 }
 
+/* A file whose writes take long enough for a guest to change what is written. */
+static const struct bfile_ops *below;
+static uint8_t *guest;
+
+static int late_writev(struct bfile *f, const struct iovec *iov, int niov, uint64_t off)
+{
+    memcpy(guest, "vhdxfile", 8);
+    memcpy(guest + 512 + 300, "conectix", 8);
+    memcpy(guest + 1024, "conectix", 8);
+    return below->writev(f, iov, niov, off);
+}
+
+static void probing_late(void **state)
+{
+    enum { SIZE = 1024 + 300 };
+    struct bfile_ops ops;
+    struct block *b;
+    struct block_info info;
+    uint8_t buf[1536], now[1536];
+    struct iovec v[] = { { buf, 3 }, { buf + 3, 0 }, { buf + 3, 2 }, { buf + 5, 1018 }, { buf + 1023, 513 } };
+    int fd;
+
+    (void)state;
+    snprintf(names[0], sizeof(names[0]), "%s/a.img", dir);
+    fd = open(names[0], O_RDWR | O_CREAT | O_EXCL, 0600);
+    assert_int_equal(ftruncate(fd, SIZE), 0); /* the end, and so the signature of a VHD, within a sector */
+    assert_int_equal(block_open(names[0], NULL, &b, &diag), 0);
+    assert_int_equal(block_size(b), 1536);
+    for (unsigned i = 0; i < sizeof(buf); i++)
+        buf[i] = (uint8_t)(i * 7 + 1);
+    memcpy(buf + SIZE - 512, "conectix", 8);
+    assert_int_equal(block_write(b, 512, buf + 512, 512), -EPERM);
+    assert_int_equal(block_writev(b, 0, v, 5), -EPERM);
+    buf[SIZE - 512] = 'C';
+    below = b->file->ops;
+    ops = *below;
+    ops.writev = late_writev;
+    b->file->ops = &ops;
+    guest = buf;
+    memcpy(now, buf, sizeof(now));
+    assert_int_equal(block_writev(b, 0, v, 5), 0);
+    assert_memory_equal(buf, "vhdxfile", 8);
+    b->file->ops = below;
+    assert_int_equal(block_read(b, 0, buf, sizeof(buf)), 0);
+    assert_memory_equal(buf, now, sizeof(buf));
+    block_get_info(b, &info);
+    assert_int_equal(info.file_size, 1536);
+    block_close(b);
+    close(fd);
+    unlink(names[0]);
+}
+
+/* What a raw image promises of discarded data. */
+static void discarding(void **state)
+{
+    struct block_info info;
+    struct block *b;
+    uint8_t buf[4096];
+    char sub[80];
+    bool own;
+
+    (void)state;
+    snprintf(sub, sizeof(sub), "%s/ramfs", dir);
+    assert_int_equal(mkdir(sub, 0700), 0);
+    own = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+          mount("ramfs", sub, "ramfs", 0, NULL) == 0;
+    for (int i = 0; i < (own ? 2 : 1); i++) {
+        int fd;
+
+        snprintf(names[0], sizeof(names[0]), "%s/a.img", i ? sub : dir);
+        fd = open(names[0], O_RDWR | O_CREAT | O_EXCL, 0600);
+        memset(buf, 0x55, sizeof(buf));
+        assert_int_equal(pwrite(fd, buf, sizeof(buf), 0), sizeof(buf));
+        close(fd);
+        assert_int_equal(block_open(names[0], NULL, &b, &diag), 0);
+        block_get_info(b, &info);
+        assert_int_equal(info.file_size, sizeof(buf));
+        if (i) /* it makes no holes */
+            assert_false(info.discard_zeroes);
+        assert_int_equal(block_discard(b, 0, sizeof(buf)), 0);
+        assert_int_equal(block_read(b, 0, buf, sizeof(buf)), 0);
+        assert_int_equal(buf[0], info.discard_zeroes ? 0 : 0x55);
+        assert_int_equal(buf[4095], info.discard_zeroes ? 0 : 0x55);
+        assert_int_equal(block_write_zeroes(b, 0, sizeof(buf), true), 0);
+        assert_int_equal(block_read(b, 0, buf, sizeof(buf)), 0);
+        assert_int_equal(buf[0], 0);
+        block_close(b);
+        unlink(names[0]);
+        snprintf(names[0], sizeof(names[0]), "%s/a.img", dir);
+    }
+    if (own)
+        assert_int_equal(umount(sub), 0);
+    else
+        print_message("no ramfs can be mounted here: only the file system of %s\n", dir);
+    rmdir(sub);
+}
+
 static void copying(void **state)
 {
     static const enum block_format formats[] = { BLOCK_RAW, BLOCK_VHD, BLOCK_VHDX };
@@ -1135,7 +1236,8 @@ int main(void)
         cmocka_unit_test(random_damage), cmocka_unit_test(full_disk),
         cmocka_unit_test(failed_sync),   cmocka_unit_test(chain),
         cmocka_unit_test(killed),
-        cmocka_unit_test(probing),       cmocka_unit_test(copying),
+        cmocka_unit_test(probing), cmocka_unit_test(probing_late),
+        cmocka_unit_test(discarding),       cmocka_unit_test(copying),
         cmocka_unit_test(at_hand),       cmocka_unit_test(queue),
     };
 

@@ -5,9 +5,18 @@
 
 #include "core/block/block_int.h"
 
+enum { SIGNATURE = 8, MARKS = 3 };
+
+struct raw {
+    uint64_t mark[MARKS]; /* where the signature of another format would be looked for */
+    int nmark;
+    bool punches; /* the host makes holes in the file */
+};
+
 static int raw_open(struct block *b, const struct block_options *opt, struct block_check *check,
                     struct diag *diag)
 {
+    struct raw *raw;
     uint64_t size;
     int err = b->file->ops->size(b->file, &size);
 
@@ -18,6 +27,9 @@ static int raw_open(struct block *b, const struct block_options *opt, struct blo
         return diag_set(diag, -ENOTSUP, "%s: a raw image has nothing to check", b->file->path);
     if (!size)
         return diag_set(diag, -EINVAL, "%s: is empty", b->file->path);
+    raw = b->state = calloc(1, sizeof(*raw));
+    if (!raw)
+        return diag_set(diag, -ENOMEM, "%s: no memory", b->file->path);
     if (b->file->logical) {
         b->logical = b->file->logical;
         b->physical = b->file->physical;
@@ -25,12 +37,26 @@ static int raw_open(struct block *b, const struct block_options *opt, struct blo
     /* the last sector of a file may be short: its end reads as zeroes */
     b->size = round_up(size, b->logical);
     b->type = BLOCK_TYPE_FIXED;
+    if (b->probed) {
+        raw->mark[raw->nmark++] = 0;
+        raw->mark[raw->nmark++] = b->size - 512;
+        if (size >= 512 && size != b->size) /* until the last sector is written */
+            raw->mark[raw->nmark++] = size - 512;
+    }
+    /* behind the end there is nothing that a hole would take away */
+    raw->punches = !b->read_only && !b->file->device &&
+                   b->file->ops->zero(b->file, round_up(size, MIB), MIB, true) == 0;
     return 0;
 }
 
 static int raw_close(struct block *b)
 {
-    return b->read_only || atomic_load(&b->failed) ? 0 : block_sync(b);
+    struct raw *raw = (struct raw *)b->state;
+    int err = !raw || b->read_only || atomic_load(&b->failed) ? 0 : block_sync(b);
+
+    free(raw);
+    b->state = NULL;
+    return err;
 }
 
 static int raw_readv(struct block *b, uint64_t off, const struct iovec *iov, int niov)
@@ -49,41 +75,63 @@ static int raw_readv_nowait(struct block *b, uint64_t off, const struct iovec *i
                                       : -EAGAIN;
 }
 
-/* A guest must not turn its disk into an image of another format for the next start. */
-static bool forges(const struct block *b, uint64_t off, const struct iovec *iov, int niov)
+/* The same vector with the SIGNATURE bytes at @at, which it has, copied to @sig and taken from there.
+ * @return owned by the caller; NULL: no memory. */
+static struct iovec *hold(const struct iovec *iov, int niov, uint64_t at, uint8_t *sig, int *ret)
 {
-    uint64_t len = iov_bytes(iov, niov), at[2] = { 0, b->size - 512 };
+    struct iovec *v = calloc((size_t)niov + 2, sizeof(*v));
+    uint64_t pos = 0;
+    int n = 0;
 
-    for (int i = 0; b->probed && i < 2; i++) {
-        struct iov_cursor c = { iov, niov, 0 };
-        struct iovec v[IOV_SLICE];
-        uint8_t sig[8];
-        size_t got = 0;
-        if (at[i] < off || at[i] - off >= len)
-            continue;
-        for (uint64_t skip = at[i] - off; skip;) {
-            int nv;
-            skip -= iov_take(&c, skip, v, &nv);
+    for (int i = 0; v && i < niov; pos += iov[i++].iov_len) {
+        uint8_t *p = (uint8_t *)iov[i].iov_base;
+        uint64_t len = iov[i].iov_len;
+        uint64_t from = at <= pos ? 0 : at - pos < len ? at - pos : len;
+        uint64_t to = at + SIGNATURE <= pos         ? 0
+                      : at + SIGNATURE - pos < len ? at + SIGNATURE - pos
+                                                   : len;
+
+        if (from)
+            v[n++] = (struct iovec){ p, from };
+        if (from < to) {
+            if (pos + from == at)
+                v[n++] = (struct iovec){ sig, SIGNATURE };
+            memcpy(sig + (pos + from - at), p + from, to - from);
         }
-        while (got < sizeof(sig)) { /* an element may have a single byte */
-            int nv;
-            size_t n = iov_take(&c, 1, v, &nv);
-            if (!n)
-                break;
-            memcpy(sig + got, v[0].iov_base, n);
-            got += n;
-        }
-        if (got == 8 && (memcmp(sig, "conectix", 8) == 0 || memcmp(sig, "vhdxfile", 8) == 0))
-            return true;
+        if (to < len)
+            v[n++] = (struct iovec){ p + to, len - to };
     }
-    return false;
+    *ret = n;
+    return v;
 }
 
+/* A guest must not turn its disk into an image of another format for the next start.  Its memory may change at any
+ * time: what is written is what was looked at. */
 static int raw_writev(struct block *b, uint64_t off, const struct iovec *iov, int niov)
 {
-    if (forges(b, off, iov, niov))
-        return -EPERM;
-    return b->file->ops->writev(b->file, iov, niov, off);
+    const struct raw *raw = (const struct raw *)b->state;
+    uint64_t len = iov_bytes(iov, niov);
+    uint8_t sig[MARKS][SIGNATURE];
+    struct iovec *held = NULL;
+    int err = 0;
+
+    for (int i = 0; !err && i < raw->nmark; i++) {
+        struct iovec *v;
+
+        if (raw->mark[i] < off || len < SIGNATURE || raw->mark[i] - off > len - SIGNATURE)
+            continue;
+        v = hold(held ? held : iov, niov, raw->mark[i] - off, sig[i], &niov);
+        free(held);
+        held = v;
+        if (!v)
+            err = -ENOMEM;
+        else if (memcmp(sig[i], "conectix", SIGNATURE) == 0 || memcmp(sig[i], "vhdxfile", SIGNATURE) == 0)
+            err = -EPERM;
+    }
+    if (!err)
+        err = b->file->ops->writev(b->file, held ? held : iov, niov, off);
+    free(held);
+    return err;
 }
 
 static int raw_write_zeroes(struct block *b, uint64_t off, uint64_t len, bool unmap)
@@ -108,6 +156,11 @@ static int raw_submit(struct block *b, struct block_request *r)
 {
     /* what is beyond a short last sector, or could forge a signature, is not for this way */
     return b->file->ops->submit && b->file->device ? b->file->ops->submit(b->file, r) : -EAGAIN;
+}
+
+static void raw_info(struct block *b, struct block_info *ret)
+{
+    ret->discard_zeroes = ((const struct raw *)b->state)->punches;
 }
 
 static int raw_create(struct bfile *f, const struct block_create_options *opt, struct block *parent,
@@ -135,5 +188,5 @@ const struct block_driver block_raw = {
     .name = "raw", .format = BLOCK_RAW, .open = raw_open, .close = raw_close, .readv = raw_readv,
     .writev = raw_writev, .flush = block_sync, .discard = raw_discard,
     .write_zeroes = raw_write_zeroes, .map = raw_map, .create = raw_create, .submit = raw_submit,
-    .readv_nowait = raw_readv_nowait,
+    .readv_nowait = raw_readv_nowait, .info = raw_info,
 };
