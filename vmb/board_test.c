@@ -434,6 +434,12 @@ static int load_none(void *ctx, char *text, size_t len)
     return -EIO;
 }
 
+static int load_nothing(void *ctx, char *text, size_t len)
+{
+    (void)ctx, (void)text, (void)len;
+    return 0;
+}
+
 /* Memory that is added: at 4 GiB on this board, zero when it comes and again after it went. */
 static void memory_added(void **state)
 {
@@ -484,6 +490,12 @@ static void memory_added(void **state)
     assert_int_equal(vmb_restore(v, buf, len, load_none, NULL, msg, sizeof(msg)), -EINVAL); /* before memory is looked at */
     assert_string_equal(msg, "the state is of a VM to which 128 MiB can be added while it runs, to this one 0 MiB "
                              "('maximum' of type balloon)");
+    vmb_destroy(v);
+    v = make(devs, 4, 8 * MiB, NULL);
+    /* it is there before devices are restored: this one does not plug it again */
+    assert_int_equal(vmb_restore(v, buf, len, load_nothing, NULL, msg, sizeof(msg)), 0);
+    assert_int_equal(fakehv_read((1ull << 32) + MiB, 4), 0);
+    assert_int_equal(fakehv_read((1ull << 32) + 128 * MiB, 4), 0xffffffff);
     vmb_destroy(v);
     free(buf);
     assert_null(make(wrong, 3, 8 * MiB, NULL));

@@ -21,6 +21,7 @@ enum { H_PARTITION = 1, H_VP = 0x10 };
 struct layout { /* what has to be the same on the board that restores */
     uint64_t ram_low, ram_high, tsc_hz, ram_hot;
     uint32_t vps, generation, enlightened;
+    uint64_t plugged; /* of ram_hot; not that of the board, which gets it */
 };
 
 static const struct mobo_field layout_fields[] = {
@@ -31,6 +32,7 @@ static const struct mobo_field layout_fields[] = {
     MOBO_FIELD(5, struct layout, enlightened),
     MOBO_FIELD(6, struct layout, tsc_hz), /* may differ, with a warning */
     MOBO_FIELD_FLAGS(7, struct layout, ram_hot, MOBO_FIELD_OPTIONAL | MOBO_FIELD_IGNORABLE),
+    MOBO_FIELD_FLAGS(8, struct layout, plugged, MOBO_FIELD_OPTIONAL | MOBO_FIELD_IGNORABLE),
 };
 
 /* ---- save ---------------------------------------------------------------------------------------- */
@@ -177,7 +179,7 @@ static int save_hyperv(struct vmb *v, struct mobo_writer *w, char *msg, size_t l
 static void save_board(struct vmb *v, struct mobo_writer *w)
 {
     const struct layout lay = { v->ram_low, v->ram_high, hv_tsc_hz(v->part), v->ram_hot.max, v->vps, v->generation,
-                                v->bus != NULL };
+                                v->bus != NULL, v->ram_hot.len };
     uint64_t now = hv_time_ns(v->part);
     struct hv_cpu_features f;
 
@@ -619,6 +621,11 @@ static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t
         vmb_log(v, MOBO_WARNING, "vmb", "the time-stamp counter ran at %" PRIu64 " Hz when the VM was saved and runs "
                 "at %" PRIu64 " Hz here: a guest that uses it without the reference TSC page will see time run at "
                 "another pace", lay.tsc_hz, hv_tsc_hz(v->part));
+    /* Rings and buffers may be there, before its device is restored: the guest uses what was added first. */
+    if (lay.plugged && mem_hot_plug(v->ram_hot.dev, lay.plugged)) {
+        snprintf(msg, len, "saved board: the memory that was added makes no sense or has no room");
+        return -EINVAL;
+    }
     hv_time_set_ns(v->part, now);
     return 0;
 }
