@@ -344,7 +344,7 @@ static int gpadl_copy(struct vmbus_channel *ch, uint32_t id, uint64_t off, void 
     int err = 0;
 
     pthread_mutex_lock(&v->lock);
-    g = vmbus_gpadl_find(v, ch->relid, id);
+    g = vmbus_gpadl_find(ch, id);
     if (!g || !g->created)
         err = -ENOENT;
     else if (len > g->len || off > g->len - len)
@@ -398,7 +398,7 @@ int vmbus_gpadl_len(struct vmbus_channel *ch, uint32_t id, uint64_t *ret_len)
     int err = -ENOENT;
 
     pthread_mutex_lock(&ch->bus->lock);
-    g = vmbus_gpadl_find(ch->bus, ch->relid, id);
+    g = vmbus_gpadl_find(ch, id);
     if (g && g->created) {
         *ret_len = g->len;
         err = 0;
