@@ -398,6 +398,28 @@ static void packets(void **state)
     assert_int_equal(g->closes, 1);
 }
 
+/* What is to be alone goes when the guest has read all before, and the owner hears of it as of any room. */
+static void alone(void **state)
+{
+    struct ring_page *out = g_ring(g, true);
+    uint16_t h[4];
+
+    (void)state;
+    opened();
+    assert_int_equal(vmbus_send(ch, 6, VMBUS_PKT_ALONE | 1, 7, NULL, 0, "abc", 3), 0); /* 32 bytes with all */
+    memcpy(h, g->mem + (G_RING + 1) * 4096, sizeof(h));
+    assert_int_equal(h[3], 1); /* its flags */
+    assert_int_equal(vmbus_send(ch, 6, 0, 8, NULL, 0, "abc", 3), 0);
+    out->read_index = 32;
+    assert_int_equal(vmbus_send(ch, 6, VMBUS_PKT_ALONE, 9, NULL, 0, NULL, 0), -EAGAIN);
+    assert_int_equal(out->write_index, 64);
+    assert_int_equal(out->pending_send_size, 3 * 4096 - 8); /* free bytes are more when, and only when, all is read */
+    out->read_index = 64;
+    assert_int_equal(vmbus_send(ch, 6, VMBUS_PKT_ALONE, 9, NULL, 0, NULL, 0), 0);
+    assert_int_equal(out->write_index, 88);
+    assert_int_equal(out->pending_send_size, 0);
+}
+
 static void fill_in_ring(struct guest *q)
 {
     g_ring(q, false)->write_index = 3 * 4096 - 96;
@@ -755,7 +777,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(gpadl_limits), T(open_close),
-                                        T(rescind), T(monitor), T(flood), T(packets), T(room_signal), T(bad_rings), T(gpa_direct),  T(tl_connect),
+                                        T(rescind), T(monitor), T(flood), T(packets), T(alone), T(room_signal), T(bad_rings), T(gpa_direct),  T(tl_connect),
                                         T(state_round_trip), T(state_hvsocket), T(state_gpadl_limit), T(state_hostile) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
