@@ -260,7 +260,7 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
                uint32_t desc_len, const void *data, uint32_t len)
 {
     struct ring *r = &ch->out;
-    uint32_t padded, total, read, at, start, room;
+    uint32_t padded, total, need, read, at, start, room;
     struct pkt_header h;
     bool retry = false;
     uint64_t trailer;
@@ -272,7 +272,8 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
     total = (uint32_t)sizeof(h) + desc_len + padded;
     if (total > VMBUS_MAX_PACKET)
         return -EMSGSIZE;
-    h = (struct pkt_header){ type, (uint16_t)((sizeof(h) + desc_len) / 8), (uint16_t)(total / 8), flags, transaction };
+    h = (struct pkt_header){ type, (uint16_t)((sizeof(h) + desc_len) / 8), (uint16_t)(total / 8),
+                             flags & (uint16_t)~VMBUS_PKT_ALONE, transaction };
     pthread_mutex_lock(&ch->lock);
     if (ch->state != CH_OPEN || ch->broken) {
         err = -ENOTCONN;
@@ -282,6 +283,8 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
         err = -EMSGSIZE;
         goto out;
     }
+    /* More than that has to be free.  Never quite full: equal indices mean empty. */
+    need = flags & VMBUS_PKT_ALONE ? r->size - 8 : total + 8;
     for (int again = 0;; again = 1) {
         read = atomic_load(&r->page->read_index);
         if (read >= r->size || read % 8) {
@@ -290,14 +293,14 @@ int vmbus_send(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t
             goto out;
         }
         room = r->size - used(r, r->index, read);
-        if (room > total + 8) /* never quite full: equal indices mean empty */
+        if (room > need)
             break;
         if (again) {
             ch->room_wanted = true;
             err = -EAGAIN;
             goto out;
         }
-        atomic_store(&r->page->pending_send_size, total + 8);
+        atomic_store(&r->page->pending_send_size, need);
         /* and look again, as the guest may have read meanwhile */
     }
     atomic_store(&r->page->pending_send_size, 0);
@@ -344,7 +347,7 @@ static int gpadl_copy(struct vmbus_channel *ch, uint32_t id, uint64_t off, void 
     int err = 0;
 
     pthread_mutex_lock(&v->lock);
-    g = vmbus_gpadl_find(v, ch->relid, id);
+    g = vmbus_gpadl_find(ch, id);
     if (!g || !g->created)
         err = -ENOENT;
     else if (len > g->len || off > g->len - len)
@@ -398,7 +401,7 @@ int vmbus_gpadl_len(struct vmbus_channel *ch, uint32_t id, uint64_t *ret_len)
     int err = -ENOENT;
 
     pthread_mutex_lock(&ch->bus->lock);
-    g = vmbus_gpadl_find(ch->bus, ch->relid, id);
+    g = vmbus_gpadl_find(ch, id);
     if (g && g->created) {
         *ret_len = g->len;
         err = 0;

@@ -31,6 +31,7 @@ struct saved_channel {
     /* not fields */
     struct vmbus_channel ring; /* rings and buffer, until they are taken over */
     struct gpadl *gpadls;
+    uint32_t ngpadls;
     struct vmbus_channel *match;
 };
 
@@ -60,7 +61,7 @@ struct vmbus_saved {
     struct connection c;
     uint64_t monitor_gpa;
     struct saved_channel *channel[VMBUS_MAX_CHANNELS]; /* by relid */
-    uint32_t total_pages;
+    uint32_t total_pages, total_gpadls;
 };
 
 /* ---- save -------------------------------------------------------------------------------------------------- */
@@ -105,12 +106,11 @@ static int save_channel(struct mobo_writer *w, const struct vmbus_channel *ch)
         s.out_index = ch->out.index;
     }
     mobo_save_fields(w, MOBO_ARRAY(channel_fields), &s);
-    for (const struct gpadl *g = ch->bus->gpadls; g && !err; g = g->next)
-        if (g->relid == ch->relid) {
-            mobo_save_begin(w, tag++, 0);
-            err = save_gpadl(w, g);
-            mobo_save_end(w);
-        }
+    for (const struct gpadl *g = ch->gpadls; g && !err; g = g->next) {
+        mobo_save_begin(w, tag++, 0);
+        err = save_gpadl(w, g);
+        mobo_save_end(w);
+    }
     return err;
 }
 
@@ -180,7 +180,7 @@ static struct gpadl *load_gpadl(struct mobo_reader *r, uint32_t relid)
     g->id = s.id;
     g->relid = relid;
     g->want_ranges = s.want_ranges;
-    g->range = calloc(s.want_ranges, sizeof(*g->range));
+    g->range = calloc(nr ? nr / 8 : 1, sizeof(*g->range));
     g->pfn = calloc(s.npages ? s.npages : 1, sizeof(*g->pfn));
     if (!g->range || !g->pfn)
         goto bad;
@@ -214,7 +214,7 @@ bad:
     return NULL;
 }
 
-/* Why it cannot be, or NULL.  s->total_pages and the list of what is set up are the whole bus's. */
+/* Why it cannot be, or NULL.  s->total_pages and s->total_gpadls are the whole bus's. */
 static const char *load_channel(struct vmbus *v, struct mobo_reader *r, struct vmbus_saved *s, uint32_t relid)
 {
     struct saved_channel *c = calloc(1, sizeof(*c));
@@ -236,8 +236,10 @@ static const char *load_channel(struct vmbus *v, struct mobo_reader *r, struct v
                 ring = g; /* twice: not sound */
         *tail = g;
         tail = &g->next;
+        c->ngpadls++;
+        s->total_gpadls++;
         s->total_pages += g->npages;
-        if (ring || s->total_pages > VMBUS_TOTAL_PAGES || mobo_load_end(r))
+        if (ring || s->total_pages > VMBUS_TOTAL_PAGES || s->total_gpadls > VMBUS_TOTAL_GPADLS || mobo_load_end(r))
             return "its GPADLs make no sense";
     }
     if (c->offered > 1 || c->rescinded > 1 || c->open > 1 || c->broken > 1 || c->room_wanted > 1 ||
@@ -379,14 +381,13 @@ static int match(struct vmbus *v, struct vmbus_saved *s, bool taken[VMBUS_MAX_CH
 static void take_over(struct vmbus *v, struct saved_channel *c, uint32_t relid)
 {
     struct vmbus_channel *ch = c->match;
-    struct gpadl **tail = &v->gpadls;
 
     v->channel[relid] = ch;
     ch->relid = relid;
     ch->offered = c->offered;
-    while (*tail)
-        tail = &(*tail)->next;
-    *tail = c->gpadls;
+    ch->gpadls = c->gpadls;
+    ch->ngpadls = c->ngpadls;
+    v->total_gpadls += c->ngpadls;
     for (const struct gpadl *g = c->gpadls; g; g = g->next)
         v->total_pages += g->npages;
     c->gpadls = NULL;

@@ -74,22 +74,36 @@ static void post(struct vmbus *v, const void *msg, unsigned len)
 
 /* ---- GPADLs ----------------------------------------------------------------------------------------- */
 
-struct gpadl *vmbus_gpadl_find(struct vmbus *v, uint32_t relid, uint32_t id)
+struct gpadl *vmbus_gpadl_find(const struct vmbus_channel *ch, uint32_t id)
 {
-    for (struct gpadl *g = v->gpadls; g; g = g->next)
-        if (g->id == id && g->relid == relid)
+    for (struct gpadl *g = ch->gpadls; g; g = g->next)
+        if (g->id == id)
             return g;
+    return NULL;
+}
+
+/* The one of this id that is being set up, in any channel: bodies name none. */
+static struct gpadl *gpadl_begun(struct vmbus *v, uint32_t id)
+{
+    for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++) {
+        struct gpadl *g = v->channel[i] ? vmbus_gpadl_find(v->channel[i], id) : NULL;
+
+        if (g && !g->created)
+            return g;
+    }
     return NULL;
 }
 
 static void gpadl_free(struct vmbus *v, struct gpadl *g)
 {
-    struct gpadl **pp = &v->gpadls;
+    struct vmbus_channel *ch = v->channel[g->relid];
+    struct gpadl **pp = &ch->gpadls;
 
-    while (*pp && *pp != g)
+    while (*pp != g)
         pp = &(*pp)->next;
-    if (*pp)
-        *pp = g->next;
+    *pp = g->next;
+    ch->ngpadls--;
+    v->total_gpadls--;
     v->total_pages -= g->npages;
     free(g->range);
     free(g->pfn);
@@ -114,7 +128,7 @@ static bool gpadl_words(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsi
 {
     for (; len >= 8 && !vmbus_gpadl_complete(g); p += 8, len -= 8) {
         struct gpadl_range *r;
-        uint64_t word, pages;
+        uint64_t word, pages, *more;
 
         memcpy(&word, p, 8);
         if (g->have < g->npages) {
@@ -123,7 +137,11 @@ static bool gpadl_words(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsi
             g->pfn[g->have++] = word;
             continue;
         }
-        r = &g->range[g->nranges++];
+        r = realloc(g->range, (g->nranges + 1) * sizeof(*r));
+        if (!r)
+            return false;
+        g->range = r;
+        r += g->nranges++;
         r->start = g->len;
         r->len = (uint32_t)word;
         r->offset = (uint32_t)(word >> 32);
@@ -132,8 +150,7 @@ static bool gpadl_words(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsi
         if (r->offset >= 4096 || !r->len || g->npages + pages > VMBUS_GPADL_MAX_PAGES ||
             v->total_pages + pages > VMBUS_TOTAL_PAGES)
             return false;
-        uint64_t *more = realloc(g->pfn, (g->npages + pages) * sizeof(*more));
-
+        more = realloc(g->pfn, (g->npages + pages) * sizeof(*more));
         if (!more)
             return false;
         g->pfn = more;
@@ -159,27 +176,17 @@ static void gpadl_take(struct vmbus *v, struct gpadl *g, const uint8_t *p, unsig
 
 static void gpadl_header(struct vmbus *v, const uint8_t *m, unsigned len)
 {
-    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12), n = 0;
+    uint32_t relid = u32_at(m, 8), id = u32_at(m, 12);
     struct vmbus_channel *ch = relid < VMBUS_MAX_CHANNELS ? v->channel[relid] : NULL;
-    bool same = false;
+    struct gpadl *g = NULL;
     uint16_t ranges;
-    struct gpadl *g;
 
     memcpy(&ranges, m + 18, 2);
-    for (g = v->gpadls; g; g = g->next) {
-        n += g->relid == relid;
-        /* Bodies name no channel, so what is being set up has an id of its own. */
-        same = same || (g->id == id && (g->relid == relid || !g->created));
-    }
-    g = NULL;
-    if (ch && ch->offered && !ch->rescinded && !same && ranges && ranges <= VMBUS_GPADL_MAX_RANGES &&
-        n < VMBUS_GPADLS_PER_CHANNEL) {
+    if (ch && ch->offered && !ch->rescinded && ranges && ranges <= VMBUS_GPADL_MAX_RANGES &&
+        ch->ngpadls < VMBUS_GPADLS_PER_CHANNEL && v->total_gpadls < VMBUS_TOTAL_GPADLS &&
+        !vmbus_gpadl_find(ch, id) && !gpadl_begun(v, id))
         g = calloc(1, sizeof(*g));
-        if (g)
-            g->range = calloc(ranges, sizeof(*g->range));
-    }
-    if (!g || !g->range) {
-        free(g);
+    if (!g) {
         vmbus_logf(v, 1, "GPADL 0x%x of channel %u with %u ranges is refused", id, relid, ranges);
         gpadl_result(v, relid, id, NT_UNSUCCESSFUL);
         return;
@@ -187,32 +194,28 @@ static void gpadl_header(struct vmbus *v, const uint8_t *m, unsigned len)
     g->id = id;
     g->relid = relid;
     g->want_ranges = ranges;
-    g->next = v->gpadls;
-    v->gpadls = g;
+    g->next = ch->gpadls;
+    ch->gpadls = g;
+    ch->ngpadls++;
+    v->total_gpadls++;
     gpadl_take(v, g, m + 20, len - 20);
 }
 
 static void gpadl_body(struct vmbus *v, const uint8_t *m, unsigned len)
 {
     uint32_t id = u32_at(m, 12);
+    struct gpadl *g = gpadl_begun(v, id);
 
-    for (struct gpadl *g = v->gpadls; g; g = g->next)
-        if (g->id == id && !g->created) {
-            gpadl_take(v, g, m + 16, len - 16);
-            return;
-        }
-    vmbus_logf(v, 1, "GPADL body for 0x%x, which is not being set up", id);
+    if (g)
+        gpadl_take(v, g, m + 16, len - 16);
+    else
+        vmbus_logf(v, 1, "GPADL body for 0x%x, which is not being set up", id);
 }
 
-static void gpadls_drop(struct vmbus *v, uint32_t relid)
+static void gpadls_drop(struct vmbus_channel *ch)
 {
-    struct gpadl *g = v->gpadls, *next;
-
-    for (; g; g = next) {
-        next = g->next;
-        if (g->relid == relid || relid == UINT32_MAX)
-            gpadl_free(v, g);
-    }
+    while (ch->gpadls)
+        gpadl_free(ch->bus, ch->gpadls);
 }
 
 /* ---- channels ------------------------------------------------------------------------------------------ */
@@ -288,8 +291,8 @@ void vmbus_rescind_send(struct vmbus *v, struct vmbus_channel *ch)
 
 static void channel_free(struct vmbus_channel *ch)
 {
+    gpadls_drop(ch);
     ch->bus->channel[ch->relid] = NULL;
-    gpadls_drop(ch->bus, ch->relid);
     ring_close(ch);
     pthread_mutex_destroy(&ch->lock);
     free(ch);
@@ -318,13 +321,13 @@ static void gpadl_teardown(struct vmbus *v, const uint8_t *m)
 {
     uint32_t relid = u32_at(m, 8), id = u32_at(m, 12);
     uint8_t r[12] = { MSG_GPADL_TORNDOWN };
-    struct gpadl *g = vmbus_gpadl_find(v, relid, id);
     struct vmbus_channel *ch = relid < VMBUS_MAX_CHANNELS ? v->channel[relid] : NULL;
+    struct gpadl *g = ch ? vmbus_gpadl_find(ch, id) : NULL;
 
-    if (g && ch && ch->state != CH_CLOSED && ch->ring_gpadl == id) {
+    if (g && ch->state != CH_CLOSED && ch->ring_gpadl == id) {
         vmbus_logf(v, 1, "%s: the guest takes away the ring of the open channel: it is closed", ch->name);
         channel_close(v, ch);
-        g = vmbus_gpadl_find(v, relid, id);
+        g = vmbus_gpadl_find(ch, id);
     }
     if (g)
         gpadl_free(v, g);
@@ -354,7 +357,7 @@ static void channel_open(struct vmbus *v, const uint8_t *m)
     if (!ch)
         return;
     memcpy(r + 8, m + 8, 8); /* channel and open id */
-    g = vmbus_gpadl_find(v, ch->relid, u32_at(m, 16));
+    g = vmbus_gpadl_find(ch, u32_at(m, 16));
     pthread_mutex_lock(&ch->lock);
     if (ch->state != CH_CLOSED || ch->rescinded || !g)
         err = -EINVAL;
@@ -400,7 +403,7 @@ static void channel_release(struct vmbus *v, const uint8_t *m)
         return;
     if (ch->state != CH_CLOSED)
         channel_close(v, ch);
-    gpadls_drop(v, ch->relid);
+    gpadls_drop(ch);
     ch->offered = false;
     if (!ch->rescinded)
         return;
@@ -446,12 +449,12 @@ static void disconnect(struct vmbus *v)
             continue;
         if (ch->state != CH_CLOSED)
             channel_close(v, ch);
+        gpadls_drop(ch);
         ch->offered = false;
         if (ch->rescinded) {
             struct vmbus_channel_ops ops = ch->ops;
             void *ctx = ch->ctx;
 
-            v->channel[i] = NULL;
             channel_free(ch);
             if (ops.released) {
                 pthread_mutex_unlock(&v->lock);
@@ -460,7 +463,6 @@ static void disconnect(struct vmbus *v)
             }
         }
     }
-    gpadls_drop(v, UINT32_MAX);
 }
 
 static void initiate_contact(struct vmbus *v, const uint8_t *m)
@@ -783,7 +785,6 @@ void vmbus_destroy(struct vmbus *v)
     for (unsigned i = 0; i < VMBUS_MAX_CHANNELS; i++)
         if (v->channel[i])
             channel_free(v->channel[i]);
-    gpadls_drop(v, UINT32_MAX);
     pthread_mutex_destroy(&v->lock);
     pthread_mutex_destroy(&v->queue_lock);
     free(v);

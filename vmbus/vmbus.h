@@ -109,7 +109,8 @@ void vmbus_saved_free(struct vmbus_saved *s);
 
 enum {
     VMBUS_PKT_XFER_PAGES = 7, VMBUS_PKT_INBAND = 6, VMBUS_PKT_GPA_DIRECT = 9, VMBUS_PKT_CANCEL = 10,
-    VMBUS_PKT_COMPLETION = 11, VMBUS_PKT_WANTS_COMPLETION = 1
+    VMBUS_PKT_COMPLETION = 11, VMBUS_PKT_WANTS_COMPLETION = 1,
+    VMBUS_PKT_ALONE = 0x8000 /* to vmbus_send(), not sent: there is room only once the guest has read all before */
 };
 
 struct vmbus_packet {

@@ -9,7 +9,7 @@
 
 enum {
     VMBUS_GPADL_MAX_PAGES = 32768, VMBUS_GPADLS_PER_CHANNEL = 256, VMBUS_TOTAL_PAGES = 1u << 20,
-    VMBUS_GPADL_MAX_RANGES = 1024,
+    VMBUS_TOTAL_GPADLS = 4096, VMBUS_GPADL_MAX_RANGES = 1024,
     VMBUS_QUEUE = 64, VMBUS_CONNECTION_BASE = 0x10000, VMBUS_COMPLAINTS = 100, VMBUS_MAX_PACKET = 0xffff * 8
 };
 
@@ -28,7 +28,7 @@ struct gpadl {
     uint32_t nranges, want_ranges;
     uint64_t len;          /* bytes */
     bool created;
-    struct gpadl_range *range; /* owned */
+    struct gpadl_range *range; /* owned: nranges of them, each with a page at least */
     uint64_t *pfn;             /* owned */
 };
 
@@ -63,6 +63,8 @@ struct vmbus_channel {
     _Atomic uint32_t state;  /* enum channel_state */
     bool room_wanted;        /* a send found no room */
     unsigned target_vp;
+    struct gpadl *gpadls;    /* owned; lock of the bus */
+    uint32_t ngpadls;        /* the same */
     uint32_t ring_gpadl;
     struct ring in, out;     /* guest to host, host to guest */
     uint8_t *buf;            /* owned: the packet received last */
@@ -84,8 +86,7 @@ struct vmbus {
     unsigned vps;
     pthread_mutex_t lock;    /* all below; outside a channel's lock */
     struct vmbus_channel *channel[VMBUS_MAX_CHANNELS]; /* by relid */
-    struct gpadl *gpadls;
-    uint32_t total_pages;
+    uint32_t total_pages, total_gpadls; /* of all channels' GPADLs */
     uint32_t version;        /* 0: not connected */
     unsigned target_vp;
     bool offers_wanted;
@@ -101,13 +102,13 @@ struct vmbus {
 };
 
 void vmbus_logf(struct vmbus *v, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-struct gpadl *vmbus_gpadl_find(struct vmbus *v, uint32_t relid, uint32_t id);
 /* ring.c: lock of the channel held. */
 int ring_open(struct vmbus_channel *ch, struct gpadl *g, uint32_t downstream_page);
 /** With the host's indices as they were; leaves the pages alone. */
 int ring_restore(struct vmbus_channel *ch, const struct gpadl *g, uint32_t down, uint32_t in, uint32_t out);
 void ring_close(struct vmbus_channel *ch);
 /* vmbus.c: lock of the bus held. */
+struct gpadl *vmbus_gpadl_find(const struct vmbus_channel *ch, uint32_t id);
 bool vmbus_known_version(uint32_t version);
 bool vmbus_gpadl_complete(const struct gpadl *g);
 void vmbus_monitor_update(struct vmbus *v);

@@ -170,6 +170,51 @@ static void many_ranges(void **state)
     assert_int_not_equal(g_word(g, 0, 16), 0);
 }
 
+/* A header that announces ranges costs nothing before they come, and the bus has no more GPADLs than its limit. */
+static void gpadl_limits(void **state)
+{
+    enum { CHANNELS = VMBUS_TOTAL_GPADLS / VMBUS_GPADLS_PER_CHANNEL + 1 };
+    uint32_t id = 0;
+
+    (void)state;
+    for (unsigned i = 2; i <= CHANNELS; i++)
+        (void)g_offer(g, i);
+    g_connect(g, 0x50003);
+    for (uint32_t relid = 1; relid < CHANNELS; relid++) {
+        g->nreplies = 0;
+        for (unsigned i = 0; i < VMBUS_GPADLS_PER_CHANNEL; i++)
+            G_MSG(g, 20, 8, relid, ++id, VMBUS_GPADL_MAX_RANGES << 16);
+        assert_int_equal(g->nreplies, 0); /* all wait for their ranges */
+        G_MSG(g, 20, 8, relid, id + 1, VMBUS_GPADL_MAX_RANGES << 16);
+        assert_int_not_equal(g_word(g, 0, 16), 0);
+        for (const struct gpadl *q = g->v->channel[relid]->gpadls; q; q = q->next)
+            assert_null(q->range);
+    }
+    assert_int_equal(id, VMBUS_TOTAL_GPADLS);
+    g->lines = 0;
+    atomic_store(&g->v->complaints, 0);
+    g_gpadl(g, CHANNELS, 0x8000, 0, 2);
+    assert_int_equal(g_word(g, 0, 0), 10);
+    assert_int_equal(g_word(g, 0, 12), 0x8000);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    assert_int_equal(g->lines, 1);
+    /* a torn down one makes room, and so does a channel that is let go of, whose GPADLs stayed until then */
+    G_MSG(g, 16, 11, 1, 7);
+    g_gpadl(g, CHANNELS, 0x8000, 0, 2);
+    assert_int_equal(g_word(g, 0, 16), 0);
+    vmbus_rescind(ch);
+    g_gpadl(g, CHANNELS, 0x8001, 0, 2);
+    assert_int_not_equal(g_word(g, 0, 16), 0);
+    G_MSG(g, 12, 13, 1);
+    g_gpadl(g, CHANNELS, 0x8001, 0, 2);
+    assert_int_equal(g_word(g, 0, 16), 0);
+    assert_int_equal(g->v->total_gpadls, VMBUS_TOTAL_GPADLS - VMBUS_GPADLS_PER_CHANNEL + 2);
+    assert_int_equal(g->v->total_pages, 4);
+    vmbus_reset(g->v);
+    assert_int_equal(g->v->total_gpadls, 0);
+    assert_int_equal(g->v->total_pages, 0);
+}
+
 static void open_close(void **state)
 {
     (void)state;
@@ -351,6 +396,28 @@ static void packets(void **state)
     assert_int_equal(vmbus_send(ch, 6, 0, 9, NULL, 0, "s", 1), -EPROTO);
     vmbus_service(g->v);
     assert_int_equal(g->closes, 1);
+}
+
+/* What is to be alone goes when the guest has read all before, and the owner hears of it as of any room. */
+static void alone(void **state)
+{
+    struct ring_page *out = g_ring(g, true);
+    uint16_t h[4];
+
+    (void)state;
+    opened();
+    assert_int_equal(vmbus_send(ch, 6, VMBUS_PKT_ALONE | 1, 7, NULL, 0, "abc", 3), 0); /* 32 bytes with all */
+    memcpy(h, g->mem + (G_RING + 1) * 4096, sizeof(h));
+    assert_int_equal(h[3], 1); /* its flags */
+    assert_int_equal(vmbus_send(ch, 6, 0, 8, NULL, 0, "abc", 3), 0);
+    out->read_index = 32;
+    assert_int_equal(vmbus_send(ch, 6, VMBUS_PKT_ALONE, 9, NULL, 0, NULL, 0), -EAGAIN);
+    assert_int_equal(out->write_index, 64);
+    assert_int_equal(out->pending_send_size, 3 * 4096 - 8); /* free bytes are more when, and only when, all is read */
+    out->read_index = 64;
+    assert_int_equal(vmbus_send(ch, 6, VMBUS_PKT_ALONE, 9, NULL, 0, NULL, 0), 0);
+    assert_int_equal(out->write_index, 88);
+    assert_int_equal(out->pending_send_size, 0);
 }
 
 static void fill_in_ring(struct guest *q)
@@ -588,7 +655,7 @@ static void state_round_trip(void **state)
     (void)g_offer(t, 1);
     assert_int_equal(restore(t, &w), -ENOENT);
     assert_int_equal(vmbus_version(t->v), 0);
-    assert_null(t->v->gpadls);
+    assert_int_equal(t->v->total_gpadls, 0);
     g_free(t);
 
     /* one more than there were is offered */
@@ -625,6 +692,40 @@ static void state_hvsocket(void **state)
     assert_null(t->v->channel[2]);
     g_free(t);
     mobo_writer_fini(&w);
+}
+
+/* Limits of the guest are limits of a state. */
+static void state_gpadl_limit(void **state)
+{
+    enum { CHANNELS = VMBUS_TOTAL_GPADLS / VMBUS_GPADLS_PER_CHANNEL + 1 };
+    struct vmbus_saved *s = NULL;
+    struct mobo_writer w;
+    char msg[200];
+    struct guest *t;
+
+    (void)state;
+    for (unsigned i = 2; i <= CHANNELS; i++)
+        (void)g_offer(g, i);
+    g_connect(g, 0x50003);
+    for (unsigned i = 0; i < VMBUS_TOTAL_GPADLS; i++)
+        G_MSG(g, 20, 8, 1 + i / VMBUS_GPADLS_PER_CHANNEL, i, 1u << 16);
+    save(g, &w);
+    t = twin(g);
+    for (unsigned i = 1; i <= CHANNELS; i++)
+        (void)g_offer(t, i);
+    assert_int_equal(restore(t, &w), 0);
+    assert_int_equal(t->v->total_gpadls, VMBUS_TOTAL_GPADLS);
+    mobo_writer_fini(&w);
+    g_gpadl(t, CHANNELS, 0x8000, 0, 2);
+    assert_int_not_equal(g_word(t, 0, 16), 0);
+    t->v->total_gpadls--; /* one more than there can be */
+    g_gpadl(t, CHANNELS, 0x8000, 0, 2);
+    assert_int_equal(g_word(t, 0, 16), 0);
+    save(t, &w);
+    assert_int_equal(load(g, w.buf, w.len, &s, msg), -EINVAL);
+    assert_non_null(strstr(msg, "its GPADLs make no sense"));
+    mobo_writer_fini(&w);
+    g_free(t);
 }
 
 /* Each byte of a state broken in turn, and each length: no crash, and refused before anything changes or sound. */
@@ -675,9 +776,9 @@ static void state_hostile(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(open_close),
-                                        T(rescind), T(monitor), T(flood), T(packets), T(room_signal), T(bad_rings), T(gpa_direct),  T(tl_connect),
-                                        T(state_round_trip), T(state_hvsocket), T(state_hostile) };
+    const struct CMUnitTest tests[] = { T(versions), T(short_messages), T(gpadls),    T(many_ranges), T(gpadl_limits), T(open_close),
+                                        T(rescind), T(monitor), T(flood), T(packets), T(alone), T(room_signal), T(bad_rings), T(gpa_direct),  T(tl_connect),
+                                        T(state_round_trip), T(state_hvsocket), T(state_gpadl_limit), T(state_hostile) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

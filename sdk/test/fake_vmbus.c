@@ -28,7 +28,8 @@ struct mobo_vmbus {
     struct mobo_vmbus_offer offer;
     struct mobo_vmbus_ops ops;
     void *ctx;
-    int open, rescinded, waiting; /* waiting: a send found no room */
+    int open, rescinded;
+    int waiting, waiting_alone; /* a send found no room; packets before it, MOBO_VMBUS_ALONE */
     uint32_t room;
     char fault[128];
     struct packet *in, **in_tail, *in_held;    /* guest to device */
@@ -74,7 +75,7 @@ static void empty(struct mobo_vmbus *c)
     c->in = c->out = c->in_held = c->out_held = NULL;
     c->in_tail = &c->in;
     c->out_tail = &c->out;
-    c->waiting = 0;
+    c->waiting = c->waiting_alone = 0;
 }
 
 static void show(const struct packet *p, struct mobo_vmbus_packet *ret)
@@ -159,9 +160,13 @@ int fake_vmbus_send(struct mobo_vmbus *c, uint32_t type, uint32_t flags, uint64_
         c->waiting = 1;
         return -EAGAIN;
     }
+    if ((flags & MOBO_VMBUS_ALONE) && c->out) {
+        c->waiting_alone = 1;
+        return -EAGAIN;
+    }
     if (c->room != UINT32_MAX)
         c->room--;
-    p = packet_make(type, flags, transaction, desc, desc_len, data, len);
+    p = packet_make(type, flags & ~(uint32_t)MOBO_VMBUS_ALONE, transaction, desc, desc_len, data, len);
     *c->out_tail = p;
     c->out_tail = &p->next;
     return 0;
@@ -414,8 +419,13 @@ void mobo_fake_vmbus_send(struct mobo_vdev *dev, unsigned n, uint32_t type, uint
 int mobo_fake_vmbus_recv(struct mobo_vdev *dev, unsigned n, struct mobo_vmbus_packet *ret)
 {
     struct mobo_vmbus *c = channel(dev, n);
-    struct packet *p = c->out;
+    struct packet *p;
 
+    if (!c->out && c->waiting_alone) {
+        c->waiting_alone = 0;
+        mobo_fake_vmbus_signal(dev, n);
+    }
+    p = c->out;
     if (!p)
         return 0;
     c->out = p->next;

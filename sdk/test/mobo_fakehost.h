@@ -121,7 +121,7 @@ void mobo_fake_vmbus_queue(struct mobo_vdev *dev, unsigned n, uint32_t type, uin
                            const void *data, uint32_t len);
 void mobo_fake_vmbus_signal(struct mobo_vdev *dev, unsigned n);
 /** Take the oldest packet of the device.  @return 0 when there is none; @ret stays valid until the
- * next call. */
+ * next call.  A guest that looks again when it has read all is what makes room for MOBO_VMBUS_ALONE. */
 int mobo_fake_vmbus_recv(struct mobo_vdev *dev, unsigned n, struct mobo_vmbus_packet *ret);
 /** How many more packets the device can send (UINT32_MAX, no limit, at first). */
 void mobo_fake_vmbus_room(struct mobo_vdev *dev, unsigned n, uint32_t packets);

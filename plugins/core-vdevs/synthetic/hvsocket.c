@@ -4,7 +4,9 @@
  * Each connection is a VMBus channel of its own in pipe mode.  Its class is the service that is connected and
  * its instance the side that connects, both port numbers in a fixed GUID.  A packet carries u32 type 1,
  * u32 length, data; length 0 says that no more comes.  The guest lets go of a connection only when the host takes
- * the channel back, so that is done as soon as both sides have ended.  Facts: Linux, net/vmw_vsock/hyperv_transport.c.
+ * the channel back, so that is done as soon as both sides have ended.  Linux up to 5.1 then throws
+ * away what its program has not read (a9eeb998c28d), so that the host's length 0 is sent only once
+ * the guest has read all before it.  Facts: Linux, net/vmw_vsock/hyperv_transport.c.
  *
  * From the host: connect to PATH, write "CONNECT PORT\n", read "OK PORT\n" once the guest has accepted.
  * From the guest: its connection to PORT of the host (CID 2) goes to the Unix socket PATH_PORT. */
@@ -55,7 +57,7 @@ struct conn {
     uint32_t command_len;
     uint8_t out[CHUNK]; /* to the guest, not sent yet */
     uint32_t out_len, out_off, piece;
-    uint64_t stuck; /* guest time since when the guest has no room, 0: it has */
+    uint64_t stuck; /* guest time since when the guest has to read first, 0: it does not */
     uint8_t *back;  /* owned: to the host, not taken yet */
     uint32_t back_len, back_off;
 };
@@ -170,8 +172,9 @@ static void look_around(void *ctx, uint64_t now)
                 continue;
             h->s.refused++;
             drop(c);
-        } else if (c->guest_end && c->stuck && now - c->stuck >= h->timeout_ns) {
-            drop(c); /* the guest closed its socket with unread data in it */
+        } else if (c->stuck && now - c->stuck >= h->timeout_ns &&
+                   (c->guest_end || (c->host_gone && !c->out_len))) {
+            drop(c); /* the guest closed its socket, or leaves it, with unread data in it */
         } else if (c->host_end && !c->host_gone && hung_up(c)) {
             c->host_gone = 1;
             if (!finished(c))
@@ -228,7 +231,8 @@ static int send_packet(struct conn *c, const uint8_t *data, uint32_t len)
     wire_put(h->packet + 4, len, 4);
     if (len)
         memcpy(h->packet + HEADER, data, len);
-    err = h->host->vmbus_send(c->ch, MOBO_VMBUS_INBAND, 0, 0, NULL, 0, h->packet, HEADER + len);
+    err = h->host->vmbus_send(c->ch, MOBO_VMBUS_INBAND, len ? 0 : MOBO_VMBUS_ALONE, 0, NULL, 0,
+                              h->packet, HEADER + len);
     return err == -EAGAIN ? FULL : err == -EMSGSIZE ? TOO_LONG : err ? GONE : SENT;
 }
 

@@ -156,6 +156,57 @@ static void guest_ends_first(void **state)
     close(fd);
 }
 
+/* The end, and with it the rescind, follows when the guest has read all before. */
+static void unread(void **state)
+{
+    int fd = dial("CONNECT 1\none");
+
+    (void)state;
+    assert_int_equal(mobo_fake_vmbus_open(dev, 0, NULL), 0);
+    assert_int_equal(write(fd, "two", 3), 3);
+    packet(0, 1, 0, NULL);
+    close(fd);
+    mobo_fake_work(f);
+    assert_non_null(mobo_fake_vmbus_offer(dev, 0));
+    mobo_fake_step(f, 1000000000ull); /* half of the time that it has */
+    assert_non_null(mobo_fake_vmbus_offer(dev, 0));
+    expect(0, "one");
+    expect(0, "two");
+    assert_non_null(mobo_fake_vmbus_offer(dev, 0));
+    assert_int_equal(mobo_fake_vmbus_recv(dev, 0, &p), 0);
+    assert_null(mobo_fake_vmbus_offer(dev, 0));
+    /* only one half ended: the guest gets the end, and goes on */
+    fd = dial("CONNECT 2\none");
+    assert_int_equal(mobo_fake_vmbus_open(dev, 1, NULL), 0);
+    host_reads(fd, "OK 2\n");
+    shutdown(fd, SHUT_WR);
+    mobo_fake_work(f);
+    mobo_fake_step(f, 10000000000ull); /* as long as the host's program is there it may take its time */
+    expect(1, "one");
+    expect(1, "");
+    packet(1, 1, 3, "abc");
+    host_reads(fd, "abc");
+    packet(1, 1, 0, NULL);
+    assert_null(mobo_fake_vmbus_offer(dev, 1));
+    close(fd);
+    /* one that never reads is cut off once the host's program has gone */
+    fd = dial("CONNECT 3\none");
+    assert_int_equal(mobo_fake_vmbus_open(dev, 2, NULL), 0);
+    close(fd);
+    mobo_fake_work(f);
+    mobo_fake_step(f, 1000000000ull);
+    assert_non_null(mobo_fake_vmbus_offer(dev, 2));
+    mobo_fake_step(f, 3000000000ull);
+    assert_null(mobo_fake_vmbus_offer(dev, 2));
+    /* and a state does not have it */
+    fd = dial("CONNECT 4\none");
+    assert_int_equal(mobo_fake_vmbus_open(dev, 3, NULL), 0);
+    close(fd);
+    mobo_fake_work(f);
+    check_state();
+    assert_null(mobo_fake_vmbus_offer(dev, 3));
+}
+
 static void from_guest(void **state)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -306,7 +357,7 @@ static void back_pressure(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { S(from_host), S(guest_ends_first), S(from_guest),
+    const struct CMUnitTest tests[] = { S(from_host), S(guest_ends_first), S(unread),       S(from_guest),
                                         S(limits),    S(hostile),          S(back_pressure) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

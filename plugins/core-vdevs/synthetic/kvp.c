@@ -62,6 +62,7 @@ struct kvp_state {
     uint32_t nops;    /* ops[0] is under way when the channel waits */
     uint64_t next_ns; /* when the pools are read again, 0: the timer is off */
     uint64_t polls;
+    uint8_t refused;  /* the guest did not take one of our values: they are sent again */
 };
 
 struct kvp {
@@ -71,6 +72,7 @@ struct kvp {
     mobo_timer_t timer;
     uint64_t interval_ns;
     struct kvp_state s;
+    int told; /* the log knows that values are refused */
     struct op ops[OPS_MAX];
     struct item items[POOLS][ITEMS_MAX]; /* what the guest told */
     uint32_t nitems[POOLS];
@@ -239,6 +241,7 @@ static void keep_item(struct kvp *k, const struct op *o, const uint8_t *v)
     *it = got;
 }
 
+/* How a person's command ended. */
 static void say(struct kvp *k, const struct op *o, uint32_t status, const char *value)
 {
     static const char *const verbs[OPS] = { "get", "set", "delete", "enumerate", "get-ip",
@@ -246,7 +249,7 @@ static void say(struct kvp *k, const struct op *o, uint32_t status, const char *
 
     snprintf(k->last, sizeof(k->last), "%s %s: %s%s%s", verbs[o->op], o->key,
              ic_status_text(status), value ? " " : "", value ? value : "");
-    if (status && !o->mine)
+    if (status)
         k->host->log(k->dev, MOBO_WARNING, "%s %s: %s", verbs[o->op], o->key,
                      ic_status_text(status));
 }
@@ -267,6 +270,17 @@ static void enumerate(struct kvp *k, unsigned pool, uint32_t index)
     }
     o->mine = 1;
     o->index = index;
+}
+
+/* Linux does so when its daemon does not answer in time, early 4.x also before there is one. */
+static void not_taken(struct kvp *k, const struct op *o, uint32_t status)
+{
+    k->s.refused = 1;
+    if (!k->told)
+        k->host->log(k->dev, MOBO_INFO,
+                     "the guest does not take %s (%s): tried again every %llu s until it does", o->key,
+                     ic_status_text(status), (unsigned long long)(k->interval_ns / 1000000000));
+    k->told = 1;
 }
 
 static void answer(void *ctx, uint32_t status, const uint8_t *b, uint32_t len)
@@ -329,18 +343,12 @@ static void answer(void *ctx, uint32_t status, const uint8_t *b, uint32_t len)
             snprintf(k->adapter, sizeof(k->adapter), "%s", o.key);
         say(k, &o, status, status ? NULL : k->address[0]);
         break;
-    default: say(k, &o, status, NULL);
+    default:
+        if (!o.mine)
+            say(k, &o, status, NULL);
+        else if (status)
+            not_taken(k, &o, status);
     }
-    next(k);
-}
-
-static void poll(void *ctx, uint64_t now)
-{
-    struct kvp *k = ctx;
-
-    (void)now;
-    k->s.next_ns = 0;
-    enumerate(k, POOL_AUTO, 0);
     next(k);
 }
 
@@ -369,12 +377,12 @@ static const char *push(struct kvp *k, unsigned pool, const char *list)
     return NULL;
 }
 
-static void ready(void *ctx)
+/* Queue all that the guest is to know; the queue is empty. */
+static void push_all(struct kvp *k)
 {
-    struct kvp *k = ctx;
     struct op *o;
 
-    k->s.nops = 0;
+    k->s.refused = 0;
     push(k, POOL_EXTERNAL, k->host->param_str(k->dev, "values"));
     push(k, POOL_AUTO_EXTERNAL, k->host->param_str(k->dev, "host-values"));
     o = add_op(k, OP_SET, POOL_AUTO_EXTERNAL);
@@ -388,6 +396,27 @@ static void ready(void *ctx)
         else if (gethostname(o->value, sizeof(o->value) - 1))
             k->s.nops--;
     }
+}
+
+static void poll(void *ctx, uint64_t now)
+{
+    struct kvp *k = ctx;
+
+    (void)now;
+    k->s.next_ns = 0;
+    if (k->s.refused && !k->s.nops)
+        push_all(k);
+    enumerate(k, POOL_AUTO, 0);
+    next(k);
+}
+
+static void ready(void *ctx)
+{
+    struct kvp *k = ctx;
+
+    k->s.nops = 0;
+    k->told = 0;
+    push_all(k);
     enumerate(k, POOL_AUTO, 0);
     next(k);
 }
@@ -398,6 +427,7 @@ static void closed(void *ctx)
 
     k->s.nops = 0;
     k->s.next_ns = 0;
+    k->s.refused = 0;
     k->host->timer_cancel(k->timer);
     for (unsigned p = 0; p < POOLS; p++)
         forget_items(k, p, 0);
@@ -528,7 +558,7 @@ static const struct mobo_field op_fields[] = {
     MOBO_FIELD(5, struct op, index),  MOBO_FIELD(6, struct op, key),
     MOBO_FIELD(7, struct op, value),
 };
-enum { TAG_OP = 0x200 };
+enum { TAG_REFUSED = 4, TAG_OP = 0x200 }; /* refused: only when it is 1 */
 
 /* What the guest told is not saved: it is asked again. */
 static int kvp_save(void *self, struct mobo_writer *out)
@@ -536,6 +566,8 @@ static int kvp_save(void *self, struct mobo_writer *out)
     struct kvp *k = self;
     int err = k->host->save_fields(out, MOBO_ARRAY(kvp_fields), &k->s);
 
+    if (!err && k->s.refused)
+        err = k->host->save_bytes(out, TAG_REFUSED, 0, &k->s.refused, sizeof(k->s.refused));
     for (uint32_t i = 0; !err && i < k->s.nops; i++) {
         err = k->host->save_begin(out, TAG_OP + i, 0);
         if (!err)
@@ -559,11 +591,18 @@ static int kvp_restore(void *self, struct mobo_reader *in)
     struct kvp_state s = { 0 };
     struct ic_saved saved;
     struct op *ops = calloc(OPS_MAX, sizeof(*ops));
+    uint32_t len = 0;
     int err;
 
     if (!ops)
         return k->host->fail(k->dev, -ENOMEM, "out of memory");
-    err = k->host->load_fields(in, MOBO_ARRAY(kvp_fields), &s);
+    err = k->host->load_bytes(in, TAG_REFUSED, &s.refused, sizeof(s.refused), &len);
+    if (err == -ENOENT)
+        err = 0;
+    else if (err == -EMSGSIZE || (!err && (len != 1 || s.refused != 1)))
+        err = k->host->fail(k->dev, -EINVAL, "the saved state makes no sense");
+    if (!err)
+        err = k->host->load_fields(in, MOBO_ARRAY(kvp_fields), &s);
     if (!err && s.nops > OPS_MAX)
         err = k->host->fail(k->dev, -EINVAL, "the saved state makes no sense");
     for (uint32_t i = 0; !err && i < s.nops; i++) {

@@ -32,7 +32,7 @@ static int is_text(const uint8_t *at, const char *text)
     return 1;
 }
 
-static void expect_set(unsigned pool, const char *key, const char *value)
+static void answer_set(unsigned pool, const char *key, const char *value, uint32_t status)
 {
     assert_true(take());
     assert_int_equal(msg[B_OP], 1);
@@ -42,7 +42,12 @@ static void expect_set(unsigned pool, const char *key, const char *value)
     assert_int_equal(wire_get(msg + B_VALUE + 8, 4), 2 * strlen(value) + 2);
     assert_true(is_text(msg + B_VALUE + 12, key));
     assert_true(is_text(msg + B_VALUE + 524, value));
-    answer_with(0);
+    answer_with(status);
+}
+
+static void expect_set(unsigned pool, const char *key, const char *value)
+{
+    answer_set(pool, key, value, 0);
 }
 
 static void expect_enumerate(unsigned pool, unsigned index, const char *key, const char *value)
@@ -98,6 +103,52 @@ static void test_again(void **state)
     expect_enumerate(1, 0, NULL, NULL);
     has("OSName: Plan9");
     assert_false(take());
+}
+
+/* Values that the guest refuses are sent again when its pools are read, until it takes them all. */
+static void test_refused(void **state)
+{
+    static const uint32_t fail = 0x80004005; /* HV_E_FAIL */
+    unsigned lines;
+
+    (void)state;
+    lines = mobo_fake_logged(f, MOBO_INFO);
+    connect_ic(0x40000);
+    answer_set(0, "Color", "blue", fail);
+    answer_set(0, "Size", "10", fail);
+    answer_set(3, "HostName", "tower", fail);
+    expect_enumerate(2, 0, NULL, NULL);
+    expect_enumerate(1, 0, NULL, NULL);
+    assert_int_equal(mobo_fake_logged(f, MOBO_INFO), lines + 1);
+    mobo_fake_step(f, 59000000000);
+    assert_false(take());
+    check_state();
+    check_refused(4, 0, 2);
+    mobo_fake_step(f, 1000000000);
+    expect_set(0, "Color", "blue");
+    check_state();
+    answer_set(0, "Size", "10", fail);
+    expect_set(3, "HostName", "tower");
+    expect_enumerate(2, 0, NULL, NULL);
+    expect_enumerate(1, 0, NULL, NULL);
+    mobo_fake_step(f, 60000000000);
+    expect_set(0, "Color", "blue");
+    expect_set(0, "Size", "10");
+    expect_set(3, "HostName", "tower");
+    expect_enumerate(2, 0, NULL, NULL);
+    expect_enumerate(1, 0, NULL, NULL);
+    assert_int_equal(mobo_fake_logged(f, MOBO_INFO), lines + 1);
+    /* all taken: no more; what a person commands is not sent again */
+    assert_int_equal(cmd("set", "external Motto none"), 0);
+    answer_set(0, "Motto", "none", fail);
+    has("last_command: set Motto: failed");
+    mobo_fake_step(f, 60000000000);
+    expect_enumerate(2, 0, NULL, NULL);
+    expect_enumerate(1, 0, NULL, NULL);
+    assert_false(take());
+    /* a guest that comes anew gets them in any case */
+    mobo_fake_vmbus_close(dev, 0);
+    start();
 }
 
 static void test_commands(void **state)
@@ -198,8 +249,8 @@ static void test_params(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_start),     T(test_again),   T(test_commands),
-        T(test_addresses), T(test_hostile), T(test_params),
+        T(test_start),     T(test_again),     T(test_refused), T(test_commands),
+        T(test_addresses), T(test_hostile),   T(test_params),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -408,7 +408,11 @@ enum mobo_vmbus_packet_type {
     MOBO_VMBUS_CANCEL = 10,
     MOBO_VMBUS_COMPLETION = 11
 };
-enum { MOBO_VMBUS_WANTS_COMPLETION = 1 };
+enum {
+    MOBO_VMBUS_WANTS_COMPLETION = 1,
+    /* To vmbus_send(), not sent: there is room only once the guest has read all before. */
+    MOBO_VMBUS_ALONE = 0x8000
+};
 
 struct mobo_vmbus_packet {
     uint32_t size; /* in: sizeof(struct mobo_vmbus_packet) */
