@@ -237,6 +237,17 @@ static void test_methods(void **state)
     usleep(5000);
     assert_true(guest_time() > t);
     expect_ok("reset");
+    /* a VM that is paused stays so over a reset */
+    expect_ok("pause");
+    expect_ok("reset");
+    expect_state("paused");
+    t = guest_time();
+    usleep(20000);
+    assert_true(guest_time() == t);
+    expect_ok("resume");
+    expect_state("running");
+    usleep(5000);
+    assert_true(guest_time() > t);
     expect_ok("power-button");
     o = ask("inspect", "{\"device\":\"com1\"}");
     com1 = json_object_get(json_object_get(o, "result"), "com1");

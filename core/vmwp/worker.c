@@ -53,8 +53,7 @@ int worker_reset(struct worker *w, struct diag *diag)
 
     if (err)
         return diag_set(diag, err, "reset: %s", msg[0] ? msg : strerror(-err));
-    w->resets++;
-    w->paused = false;
+    w->resets++; /* what was paused stays so: resume, or space on the host, has it go on */
     control_notify(w->control, "reset", 0);
     return 0;
 }
