@@ -645,14 +645,21 @@ static int execute(struct disk *d, struct mobo_block_req *r)
     case MOBO_BLOCK_READ:
     case MOBO_BLOCK_WRITE:
         for (uint32_t i = 0; i < r->niov; off += r->iov[i++].len) {
-            if (r->op == MOBO_BLOCK_READ)
+            if (!d->buf && r->op == MOBO_BLOCK_READ)
+                memset(r->iov[i].base, 0, r->iov[i].len);
+            else if (!d->buf)
+                continue;
+            else if (r->op == MOBO_BLOCK_READ)
                 memcpy(r->iov[i].base, d->buf + off, r->iov[i].len);
             else
                 memcpy(d->buf + off, r->iov[i].base, r->iov[i].len);
         }
         break;
     case MOBO_BLOCK_DISCARD_RANGE:
-    case MOBO_BLOCK_WRITE_ZEROES: memset(d->buf + r->off, 0, r->len); break;
+    case MOBO_BLOCK_WRITE_ZEROES:
+        if (d->buf)
+            memset(d->buf + r->off, 0, r->len);
+        break;
     }
     return 0;
 }

@@ -172,7 +172,7 @@ uint32_t mobo_fake_input_leds(struct mobo_vdev *dev, unsigned n);
 
 /* Disk images in memory.  Requests are executed by mobo_fake_work() and mobo_fake_step(). */
 /** What block_open() finds under @path, the whole value of the key.  @buf has info->len bytes and
- * stays the test's. */
+ * stays the test's; NULL: all zeroes, whatever is written. */
 void mobo_fake_disk(struct mobo_fake *f, const char *path, void *buf,
                     const struct mobo_block_info *info);
 /** From now on requests of kind @op fail with @err; -ENOSPC holds them until mobo_fake_resume();

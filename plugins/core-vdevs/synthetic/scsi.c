@@ -138,13 +138,20 @@ void scsi_reply(struct scsi_req *r, const void *buf, uint32_t len, uint32_t allo
 static void io_done(void *ctx, int err)
 {
     struct scsi_req *r = ctx;
+    uint8_t drain = r->lun->drain;
 
-    if (err)
+    if (drain && !err && r->next) /* the guest says how many pieces there are: nobody waits for all */
+        err = -ECANCELED;
+    if (err == -ECANCELED && drain && drain != SCSI_ABORT) {
+        scsi_req_drop(r);
+        r->stopped(r);
+    } else if (err) {
         failed(r, err);
-    else if (r->next)
+    } else if (r->next) {
         r->next(r);
-    else
+    } else {
         scsi_good(r);
+    }
 }
 
 static void submit(struct scsi_req *r, uint32_t op, uint64_t lba, uint64_t count, uint32_t flags,
@@ -653,13 +660,11 @@ static void mode_select(struct scsi_req *r)
     }
     if (at != have)
         goto bad;
-    if (l->s.wce && !wce) { /* what was cached so far as well */
-        l->s.wce = 0;
-        scsi_flush(r);
-        return;
-    }
     l->s.wce = wce;
-    scsi_good(r);
+    if (wce)
+        scsi_good(r);
+    else
+        scsi_flush(r); /* what was cached so far as well */
     return;
 bad:
     scsi_sense(r, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST);
@@ -1092,6 +1097,13 @@ int scsi_lun_init(struct scsi_lun *l, const struct mobo_host *host, struct mobo_
     memcpy(l->id, id, 16);
     scsi_lun_reset(l);
     return l->nsect && (!l->cd || info->sector <= 2048) ? 0 : -EINVAL;
+}
+
+void scsi_drain(struct scsi_lun *l, enum scsi_drain how)
+{
+    l->drain = (uint8_t)how;
+    l->host->block_drain(l->block, how != SCSI_KEEP);
+    l->drain = 0;
 }
 
 void scsi_lun_reset(struct scsi_lun *l)

@@ -57,6 +57,9 @@ struct scsi_req {
     uint32_t niov;
     uint64_t len; /* of it all */
     void (*done)(struct scsi_req *r);
+    /* In place of done(), within scsi_drain(): there is no answer yet.  What was done of the command is done
+     * again when it is executed anew, and the result is the same. */
+    void (*stopped)(struct scsi_req *r);
     /* the answer */
     uint8_t status; /* enum scsi_status */
     uint8_t sense[SCSI_SENSE_LEN];
@@ -81,6 +84,14 @@ struct scsi_state {
     uint64_t pr_key;
 };
 
+/* What becomes of requests when a unit is to stand still: of those that go on in pieces after each piece, and
+ * of those that the host holds back. */
+enum scsi_drain {
+    SCSI_KEEP = 1, /* the former are stopped, the latter stay where they are */
+    SCSI_STOP,     /* all are stopped */
+    SCSI_ABORT     /* all end with ABORTED COMMAND */
+};
+
 struct scsi_lun {
     const struct mobo_host *host; /* borrowed, as dev */
     struct mobo_vdev *dev;
@@ -93,6 +104,7 @@ struct scsi_lun {
     uint32_t sector;
     uint64_t nsect;
     struct scsi_state s;
+    uint8_t drain; /* enum scsi_drain within scsi_drain(), else 0 */
     uint64_t reads, writes, flushes, unmaps, errors, read_bytes, written_bytes;
 };
 
@@ -108,6 +120,8 @@ void scsi_lun_reset(struct scsi_lun *l);
 bool scsi_state_valid(const struct scsi_state *s);
 /** @luns: bit n: unit n exists, for REPORT LUNS. */
 void scsi_execute(struct scsi_lun *l, uint64_t luns, struct scsi_req *r);
+/** Wait for the I/O that is under way.  The transport executes nothing meanwhile. */
+void scsi_drain(struct scsi_lun *l, enum scsi_drain how);
 /** Free what a request holds that will not be completed any more. */
 void scsi_req_drop(struct scsi_req *r);
 

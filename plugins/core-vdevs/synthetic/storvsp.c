@@ -129,7 +129,8 @@ struct storvsp {
     struct mobo_vdev *dev;
     const struct mobo_host *host;
     const uint32_t *trace;
-    bool ide, paused;
+    bool ide;
+    bool paused; /* or draining: nothing is received */
     uint8_t class_id[16], instance[16];
     uint16_t max_sub; /* sub-channels that the guest may ask for */
     uint32_t max_transfer;
@@ -140,7 +141,7 @@ struct storvsp {
     uint64_t lun_mask;
     struct sv_request *work; /* in work, a ring without head; NULL none */
     struct sv_request *free;
-    struct sv_request *again; /* restored, to be executed again */
+    struct sv_request *again; /* restored or stopped, to be executed again */
     unsigned requests;        /* allocated */
     unsigned outstanding, peak;
     uint64_t srbs, refused, signals;
@@ -156,6 +157,7 @@ static const struct mobo_field sv_fields[] = {
 enum { TAG_LUN = 0x100, TAG_REQUESTS = 0x200 }; /* groups */
 
 static void pump(struct sv_channel *ch);
+static void pump_held(struct storvsp *v);
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
@@ -179,6 +181,10 @@ static void link_out(struct storvsp *v, struct sv_request *q)
     if (q->next)
         q->next->prev = q->prev;
     v->outstanding--;
+}
+
+static void request_put(struct storvsp *v, struct sv_request *q)
+{
     q->next = v->free;
     v->free = q;
 }
@@ -257,6 +263,7 @@ static int answer_send(struct sv_request *q)
     if (err == -EMSGSIZE)
         v->host->vmbus_fault(ch->vm, "its ring is too small for an answer");
     link_out(v, q);
+    request_put(v, q);
     return 0;
 }
 
@@ -320,9 +327,19 @@ static void srb_done(struct scsi_req *r)
         (unsigned long long)q->transaction, r->status, (unsigned long long)r->moved,
         r->status ? r->sense[2] : 0, r->status ? r->sense[12] : 0, r->status ? r->sense[13] : 0);
     answer(q, SV_OK);
-    for (unsigned i = 0; i <= v->s.sub_channels; i++)
-        if (v->ch[i].held)
-            pump(&v->ch[i]);
+    pump_held(v);
+}
+
+/* Until again_execute(). */
+static void srb_stopped(struct scsi_req *r)
+{
+    struct sv_request *q = (struct sv_request *)(void *)r;
+    struct storvsp *v = q->ch->sv;
+
+    MOBO_TRACE(v->host, v->dev, v->trace, "srb 0x%llx stopped", (unsigned long long)q->transaction);
+    link_out(v, q);
+    q->next = v->again;
+    v->again = q;
 }
 
 static void srb_refuse(struct sv_request *q, uint8_t srb_status)
@@ -367,6 +384,7 @@ static void srb_execute(struct sv_request *q)
                   : s->data_in == 0 ? SCSI_DATA_OUT
                                     : SCSI_NO_DATA;
     q->scsi.done = srb_done;
+    q->scsi.stopped = srb_stopped;
     for (uint32_t i = 0; i < q->scsi.niov; i++) { /* the memory may be more than the data */
         uint64_t left = i ? q->scsi.len : s->data_len;
 
@@ -401,6 +419,50 @@ static void srb_execute(struct sv_request *q)
                q->scsi.cdb[7], q->scsi.cdb[8], q->scsi.cdb[9], s->data_len, q->scsi.dir);
     v->srbs++;
     scsi_execute(l, mask, &q->scsi);
+}
+
+/* ---- standing still ------------------------------------------------------------------------------ */
+
+/* A unit stands still when it returns.  Requests that end make room for others, which would be more to wait for:
+ * those come in later. */
+static void drain_lun(struct storvsp *v, struct scsi_lun *l, enum scsi_drain how)
+{
+    bool was = v->paused;
+
+    v->paused = true;
+    scsi_drain(l, how);
+    v->paused = was;
+}
+
+static void drain(struct storvsp *v, enum scsi_drain how)
+{
+    for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
+        if (v->luns[i])
+            drain_lun(v, v->luns[i], how);
+}
+
+static void again_execute(struct storvsp *v)
+{
+    while (v->again) {
+        struct sv_request *q = v->again;
+
+        v->again = q->next;
+        link_in(v, q);
+        if (q->answered)
+            answer_queue(q);
+        else
+            srb_execute(q);
+    }
+}
+
+static void again_drop(struct storvsp *v)
+{
+    while (v->again) {
+        struct sv_request *q = v->again;
+
+        v->again = q->next;
+        request_put(v, q);
+    }
 }
 
 /* ---- sub-channels -------------------------------------------------------------------------------- */
@@ -543,6 +605,7 @@ static void handle(struct sv_channel *ch, const struct mobo_vmbus_packet *p)
         err = request_map(q, p);
         if (err == -EINVAL) {
             link_out(v, q);
+            request_put(v, q);
             v->host->vmbus_fault(ch->vm, "malformed ranges of a request");
         } else if (err) {
             if (!v->warned)
@@ -568,8 +631,10 @@ static void pump(struct sv_channel *ch)
 {
     struct storvsp *v = ch->sv;
 
+    if (v->paused)
+        return;
     ch->held = false;
-    if (v->paused || !answers_flush(ch))
+    if (!answers_flush(ch))
         return; /* a guest that does not listen is not listened to */
     while (ch->open && ch->vm && !ch->answers) {
         struct mobo_vmbus_packet p = { .size = sizeof(p) };
@@ -582,6 +647,13 @@ static void pump(struct sv_channel *ch)
             break;
         handle(ch, &p);
     }
+}
+
+static void pump_held(struct storvsp *v)
+{
+    for (unsigned i = 0; i <= v->s.sub_channels; i++)
+        if (v->ch[i].held)
+            pump(&v->ch[i]);
 }
 
 /* ---- channels ------------------------------------------------------------------------------------ */
@@ -820,13 +892,6 @@ static int sv_create(struct mobo_vdev *dev, const struct mobo_host *host, void *
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
-static void drain(struct storvsp *v, int cancel)
-{
-    for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
-        if (v->luns[i])
-            v->host->block_drain(v->luns[i]->block, cancel);
-}
-
 /* The bus has closed the channels. */
 static void sv_reset(void *self)
 {
@@ -835,7 +900,8 @@ static void sv_reset(void *self)
     for (unsigned i = 0; i < CHANNELS_MAX; i++)
         channel_shut(&v->ch[i]);
     drop_sub_channels(v);
-    drain(v, 1); /* nothing writes to the memory of the next guest */
+    drain(v, SCSI_STOP); /* nothing writes to the memory of the next guest */
+    again_drop(v);
     v->s = (struct sv_saved){ .state = SV_NEW };
     for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
         if (v->luns[i])
@@ -847,7 +913,7 @@ static int sv_pause(void *self)
     struct storvsp *v = self;
 
     v->paused = true;
-    drain(v, 0);
+    drain(v, SCSI_KEEP);
     return 0;
 }
 
@@ -856,23 +922,14 @@ static void sv_resume(void *self)
     struct storvsp *v = self;
 
     v->paused = false;
-    while (v->again) {
-        struct sv_request *q = v->again;
-
-        v->again = q->next;
-        link_in(v, q);
-        if (q->answered)
-            answer_queue(q);
-        else
-            srb_execute(q);
-    }
+    again_execute(v);
     for (unsigned i = 0; i <= v->s.sub_channels; i++)
         pump(&v->ch[i]);
 }
 
 /* ---- state --------------------------------------------------------------------------------------- */
 
-/* A request that waits for space on the host, was not executed again yet, or whose answer waits. */
+/* A request that waits for space on the host, is to be executed again, or whose answer waits. */
 struct sv_saved_request {
     uint16_t channel, answered;
     uint32_t packet_len;
@@ -973,6 +1030,8 @@ static struct sv_request *load_request(struct storvsp *v, const uint8_t *b, uint
             goto bad;
         q->scsi.len += io->len;
     }
+    if (!q->answered && q->packet.u.srb.data_len > q->scsi.len) /* it was cut to what the command moves */
+        q->packet.u.srb.data_len = (uint32_t)q->scsi.len;
     return q;
 bad:
     if (q)
@@ -1055,10 +1114,7 @@ static int sv_restore(void *self, struct mobo_reader *in)
     for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
         if (v->luns[i])
             v->luns[i]->s = st[i];
-    while ((q = v->again)) {
-        v->again = q->next;
-        request_free(q);
-    }
+    again_drop(v);
     v->again = again;
     v->requests += count;
     for (q = again; q; q = q->next)
@@ -1167,12 +1223,13 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
     if (!l)
         return h->fail(v->dev, -ENODEV, "there is no unit %lu", n);
     if (verb[0] == 'r') {
-        h->block_drain(l->block, 1);
+        drain_lun(v, l, SCSI_ABORT);
         h->block_close(l->block);
         v->luns[n] = NULL;
         v->lun_mask &= ~(1ull << n);
         free(l);
         tell_bus_changed(v);
+        pump_held(v);
         return 0;
     }
     if (!l->cd)
@@ -1191,7 +1248,7 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
         h->block_close(block);
         return h->fail(v->dev, -EINVAL, "%s: this cannot be a disc", rest);
     }
-    h->block_drain(l->block, 1);
+    drain_lun(v, l, SCSI_ABORT);
     h->block_close(l->block);
     l->block = block;
     l->info = info;
@@ -1199,6 +1256,7 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
     l->nsect = info.len / l->sector;
     l->s.ejected = 0;
     l->s.attention = ASC_MEDIUM_CHANGED;
+    pump_held(v);
     return 0;
 }
 

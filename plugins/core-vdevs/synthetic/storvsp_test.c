@@ -200,6 +200,22 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+/* A person's. */
+static int command(const char *verb, const char *arg)
+{
+    char ret[128] = "";
+
+    return mobo_fake_command(dev, verb, arg, ret, sizeof(ret));
+}
+
+static void take_all(void)
+{
+    struct mobo_vmbus_packet p;
+
+    while (mobo_fake_vmbus_recv(dev, 0, &p))
+        ;
+}
+
 /* ---- protocol ------------------------------------------------------------------------------------- */
 
 static void test_connect(void **state)
@@ -557,6 +573,107 @@ static void test_verify(void **state)
     SENSE(3, 0x1100, 0, 0, 0, 0x2f, 0, 0, 0, 0, 0, 0, 4, 0, 0);
 }
 
+/* The chain of a command that goes on in pieces stops when the device is to stand still, however long it would be. */
+static void test_stopped(void **state)
+{
+    static const uint8_t unmap[40] = { [1] = 38, [3] = 32, [15] = 8, [19] = 8, [31] = 64, [35] = 1 };
+    static const struct srb cmds[] = {
+        /* VERIFY, compared; 200 sectors in four pieces */
+        { .cdb_len = 10, .dir = 0, .len = 102400, .mem = 102400, .cdb = { 0x2f, 2, [5] = 1, [8] = 200 } },
+        /* the same, and more memory than that */
+        { .cdb_len = 10, .dir = 0, .len = 104448, .mem = 106496, .cdb = { 0x2f, 2, [5] = 1, [8] = 200 } },
+        /* WRITE AND VERIFY */
+        { .cdb_len = 10, .dir = 0, .len = 102400, .mem = 102400, .cdb = { 0x2e, 2, [5] = 1, [8] = 200 } },
+        /* WRITE SAME */
+        { .cdb_len = 10, .dir = 0, .len = 512, .mem = 512, .cdb = { 0x41, 0, [4] = 2, [7] = 1, [8] = 44 } },
+        /* UNMAP */
+        { .cdb_len = 10, .dir = 0, .len = 40, .mem = 40, .cdb = { 0x42, [8] = 40 } },
+    };
+    static const struct srb endless = { .lun = 5, .cdb_len = 16, .cdb = { 0x8f, [10] = 0xff, 0xff, 0xff, 0xff } };
+    struct mobo_block_info bi = { .size = sizeof(bi), .len = 0xffffffffull * 512, .sector = 512, .physical = 512 };
+    struct answer a;
+    unsigned ops;
+
+    (void)state;
+    connect_guest();
+    for (unsigned i = 0; i < 2 * sizeof(cmds) / sizeof(cmds[0]); i++) {
+        const struct srb *s = &cmds[i / 2];
+        void *buf;
+        size_t len;
+
+        memcpy(data(), disk + 512, 102400);
+        if (s->cdb[0] == 0x42)
+            memcpy(data(), unmap, sizeof(unmap));
+        send_srb(s);
+        mobo_fake_vmbus_signal(dev, 0);
+        mobo_fake_pause(f);
+        assert_false(get_answer(0, next_transaction, &a));
+        if (i & 1) { /* it is in the saved state */
+            assert_int_equal(mobo_fake_save(dev, &buf, &len), 0);
+            mobo_fake_reset(f);
+            if (mobo_fake_restore(dev, buf, len))
+                fail_msg("%s", mobo_fake_error(f));
+            mobo_fake_vmbus_restored(dev, 0);
+            free(buf);
+        }
+        mobo_fake_resume(f);
+        mobo_fake_work(f);
+        assert_true(get_answer(0, next_transaction, &a));
+        assert_int_equal(a.srb_status, 1);
+        assert_int_equal(a.len, s->len == 104448 ? 102400 : s->len);
+    }
+    for (unsigned i = 0; i < 300; i++) /* the WRITE SAME */
+        assert_memory_equal(disk + (512 + i) * 512, disk + 512 * 512, 512);
+
+    mobo_fake_disk(f, "huge", NULL, &bi);
+    assert_int_equal(command("add", "5 huge"), 0);
+    take_all();
+    send_srb(&endless);
+    mobo_fake_vmbus_signal(dev, 0);
+    mobo_fake_pause(f);
+    assert_int_equal(mobo_fake_disk_ops(f, "huge", MOBO_BLOCK_READ), 1);
+    mobo_fake_disk_fail(f, "huge", MOBO_BLOCK_READ, -EIO);
+    mobo_fake_resume(f);
+    mobo_fake_work(f);
+    assert_true(get_answer(0, next_transaction, &a));
+    assert_int_equal(a.scsi_status, 2);
+    assert_int_equal(a.sense[2], 3);
+    mobo_fake_disk_fail(f, "huge", 0, 0);
+    /* the unit is taken away */
+    send_srb(&endless);
+    mobo_fake_vmbus_signal(dev, 0);
+    assert_int_equal(command("remove", "5"), 0);
+    assert_int_equal(mobo_fake_disk_ops(f, "huge", MOBO_BLOCK_READ), 3);
+    assert_true(get_answer(0, next_transaction, &a));
+    assert_int_equal(a.scsi_status, 2);
+    assert_int_equal(a.sense[2], 11);
+    assert_int_equal(command("add", "5 huge"), 0);
+    take_all();
+    /* a reset, also of what was stopped before */
+    for (unsigned i = 0; i < 2; i++) {
+        send_srb(&endless);
+        mobo_fake_vmbus_signal(dev, 0);
+        if (i)
+            mobo_fake_pause(f);
+        mobo_fake_reset(f);
+        mobo_fake_resume(f);
+        mobo_fake_work(f);
+        assert_int_equal(mobo_fake_disk_ops(f, "huge", MOBO_BLOCK_READ), 4 + i);
+        connect_guest();
+    }
+    /* memory for as many requests as ever */
+    for (unsigned i = 0; i < 2000; i++) {
+        ops = mobo_fake_disk_ops(f, "disk", MOBO_BLOCK_READ);
+        send_srb(&cmds[0]);
+        mobo_fake_vmbus_signal(dev, 0);
+        mobo_fake_pause(f);
+        assert_int_equal(mobo_fake_disk_ops(f, "disk", MOBO_BLOCK_READ), ops + 1);
+        mobo_fake_reset(f);
+        mobo_fake_resume(f);
+        connect_guest();
+    }
+}
+
 static void test_inquiry(void **state)
 {
     struct answer a;
@@ -769,13 +886,6 @@ static void test_disc(void **state)
 
 /* ---- the whole ------------------------------------------------------------------------------------ */
 
-static int command(const char *verb, const char *arg)
-{
-    char ret[128] = "";
-
-    return mobo_fake_command(dev, verb, arg, ret, sizeof(ret));
-}
-
 static void test_commands(void **state)
 {
     struct mobo_vmbus_packet p;
@@ -915,12 +1025,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define ST(name) cmocka_unit_test_setup_teardown(name, setup, done)
-        ST(test_connect),   ST(test_old_versions), ST(test_too_early),      ST(test_bad_packets),
-        ST(test_nobody),    ST(test_read_write),   ST(test_errors),         ST(test_no_space),
-        ST(test_full_ring), ST(test_unmap),        ST(test_write_same),     ST(test_verify),
-        ST(test_inquiry),   ST(test_capacity),     ST(test_mode),           ST(test_start_stop),
-        ST(test_others),    ST(test_reservations), ST(test_disc),           ST(test_commands),
-        ST(test_state),     ST(test_random),       ST(test_bad_parameters),
+        ST(test_connect),    ST(test_old_versions), ST(test_too_early),     ST(test_bad_packets),
+        ST(test_nobody),     ST(test_read_write),  ST(test_errors),         ST(test_no_space),
+        ST(test_full_ring),  ST(test_unmap),       ST(test_write_same),     ST(test_verify),
+        ST(test_stopped),    ST(test_inquiry),     ST(test_capacity),       ST(test_mode),
+        ST(test_start_stop), ST(test_others),      ST(test_reservations),   ST(test_disc),
+        ST(test_commands),   ST(test_state),       ST(test_random),         ST(test_bad_parameters),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
