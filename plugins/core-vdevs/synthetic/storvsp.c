@@ -465,6 +465,36 @@ static void again_drop(struct storvsp *v)
     }
 }
 
+/* Its channel was closed since it came. */
+static bool stale(const struct sv_request *q)
+{
+    return q->generation != q->ch->generation;
+}
+
+/* After channels were closed: the guest has other uses for the memory of their requests, which have ended when it
+ * returns.  Those of other channels may begin anew. */
+static void end_stale(struct storvsp *v)
+{
+    bool any = false;
+
+    for (struct sv_request *q = v->work; q && !any; q = q->next)
+        any = stale(q);
+    if (any)
+        drain(v, SCSI_STOP);
+    for (struct sv_request **at = &v->again, *q; (q = *at);) {
+        if (stale(q)) {
+            *at = q->next;
+            request_put(v, q);
+        } else {
+            at = &q->next;
+        }
+    }
+    if (any && !v->paused) {
+        again_execute(v);
+        pump_held(v);
+    }
+}
+
 /* ---- sub-channels -------------------------------------------------------------------------------- */
 
 static int channel_offer(struct storvsp *v, uint16_t index);
@@ -520,6 +550,7 @@ static uint32_t begin_init(struct storvsp *v)
     v->s.state = SV_INITIALIZING;
     v->s.version = 0;
     drop_sub_channels(v);
+    end_stale(v);
     return SV_OK;
 }
 
@@ -682,6 +713,7 @@ static void channel_close(void *ctx)
         drop_sub_channels(ch->sv);
         ch->sv->s.state = SV_NEW;
     }
+    end_stale(ch->sv);
 }
 
 static void channel_signal(void *ctx)
@@ -900,8 +932,7 @@ static void sv_reset(void *self)
     for (unsigned i = 0; i < CHANNELS_MAX; i++)
         channel_shut(&v->ch[i]);
     drop_sub_channels(v);
-    drain(v, SCSI_STOP); /* nothing writes to the memory of the next guest */
-    again_drop(v);
+    end_stale(v);
     v->s = (struct sv_saved){ .state = SV_NEW };
     for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
         if (v->luns[i])

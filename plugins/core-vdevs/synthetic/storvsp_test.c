@@ -126,7 +126,7 @@ struct srb {
     uint32_t off; /* of the data in its first page */
 };
 
-static void send_srb(const struct srb *s)
+static void send_srb_to(unsigned ch, const struct srb *s)
 {
     uint8_t p[64] = { OP_SRB }, d[8 + 8 + 8 * 32] = { 0 };
     uint32_t one = 1, pages = (s->off + s->mem + 4095) / 4096;
@@ -150,9 +150,14 @@ static void send_srb(const struct srb *s)
 
         memcpy(d + 16 + 8 * i, &pfn, 8);
     }
-    mobo_fake_vmbus_queue(dev, 0, s->mem ? MOBO_VMBUS_GPA_DIRECT : MOBO_VMBUS_INBAND, 1,
+    mobo_fake_vmbus_queue(dev, ch, s->mem ? MOBO_VMBUS_GPA_DIRECT : MOBO_VMBUS_INBAND, 1,
                           ++next_transaction, s->mem ? d : NULL, s->mem ? 16 + 8 * pages : 0, p,
                           packet_len);
+}
+
+static void send_srb(const struct srb *s)
+{
+    send_srb_to(0, s);
 }
 
 static uint8_t *data(void)
@@ -501,6 +506,103 @@ static void test_full_ring(void **state)
     mobo_fake_vmbus_room(dev, 0, UINT32_MAX);
     mobo_fake_reset(f);
     connect_guest();
+}
+
+/* @return the number of a sub-channel that is open. */
+static unsigned connect_with_sub(void)
+{
+    unsigned sub = mobo_fake_vmbus_count(dev);
+
+    connect_guest();
+    assert_int_equal(control(0, OP_SUB, 2, NULL), 0);
+    assert_int_equal(mobo_fake_vmbus_open(dev, sub, NULL), 0);
+    return sub;
+}
+
+/* A channel is closed: nothing of its requests touches the guest's memory or the disk from then on. */
+static void test_close(void **state)
+{
+    static const struct srb rd = { .cdb_len = 10, .dir = 1, .len = 512, .mem = 512, .cdb = { 0x28, [8] = 1 } };
+    static const struct srb wr = { .cdb_len = 10, .dir = 0, .len = 512, .mem = 512, .cdb = { 0x2a, [5] = 9, [8] = 1 } };
+    uint8_t was[512], mine[512];
+    struct answer a;
+    uint64_t first;
+    unsigned sub;
+
+    (void)state;
+    memcpy(was, disk + 9 * 512, sizeof(was));
+    memset(mine, 0x3c, sizeof(mine));
+    for (unsigned i = 0; i < 8; i++) {
+        bool paused = i & 1, restart = i & 2, stalled = i & 4;
+
+        sub = connect_with_sub();
+        mobo_fake_disk_fail(f, "disk", MOBO_BLOCK_WRITE, -ENOSPC);
+        send_srb_to(0, &wr);
+        send_srb_to(sub, &wr);
+        mobo_fake_vmbus_signal(dev, 0);
+        mobo_fake_vmbus_signal(dev, sub);
+        if (stalled)
+            mobo_fake_work(f);
+        send_srb_to(0, &rd);
+        send_srb_to(sub, &rd);
+        mobo_fake_vmbus_signal(dev, 0);
+        mobo_fake_vmbus_signal(dev, sub);
+        if (paused)
+            mobo_fake_pause(f);
+        if (restart) /* it comes back before it is done with */
+            mobo_fake_reset(f);
+        else
+            mobo_fake_vmbus_close(dev, 0);
+        memcpy(data(), mine, sizeof(mine));
+        mobo_fake_disk_fail(f, "disk", 0, 0);
+        if (!paused)
+            mobo_fake_pause(f);
+        mobo_fake_resume(f);
+        mobo_fake_work(f);
+        assert_memory_equal(data(), mine, sizeof(mine));
+        assert_memory_equal(disk + 9 * 512, was, sizeof(was));
+    }
+    /* a sub-channel: requests of the other go on, also one that waits for space */
+    for (unsigned i = 0; i < 4; i++) {
+        sub = connect_with_sub();
+        memset(data(), (int)i, 512);
+        mobo_fake_disk_fail(f, "disk", MOBO_BLOCK_WRITE, -ENOSPC);
+        send_srb(&wr);
+        first = next_transaction;
+        mobo_fake_vmbus_signal(dev, 0);
+        mobo_fake_work(f);
+        send_srb_to(sub, &rd);
+        mobo_fake_vmbus_signal(dev, sub);
+        if (i & 1)
+            mobo_fake_pause(f);
+        if (i & 2) {
+            send_srb_to(sub, &wr);
+            if (!(i & 1))
+                mobo_fake_vmbus_signal(dev, sub);
+        }
+        mobo_fake_vmbus_close(dev, sub);
+        memset(data(), 0x40 + (int)i, 512);
+        memcpy(mine, data(), 512);
+        mobo_fake_disk_fail(f, "disk", 0, 0);
+        mobo_fake_resume(f);
+        mobo_fake_work(f);
+        assert_true(get_answer(0, first, &a));
+        assert_int_equal(a.srb_status, 1);
+        assert_false(get_answer(0, 0, &a));
+        assert_memory_equal(data(), mine, sizeof(mine));
+        assert_memory_equal(disk + 9 * 512, mine, sizeof(mine));
+        mobo_fake_vmbus_close(dev, 0);
+    }
+    /* sub-channels are taken back when the guest begins anew on an open channel */
+    sub = connect_with_sub();
+    memcpy(data(), mine, sizeof(mine));
+    send_srb_to(sub, &rd);
+    mobo_fake_vmbus_signal(dev, sub);
+    assert_int_equal(control(0, OP_BEGIN, 0, NULL), 0);
+    memset(data(), 0x11, 512);
+    memcpy(mine, data(), 512);
+    mobo_fake_work(f);
+    assert_memory_equal(data(), mine, sizeof(mine));
 }
 
 static void test_unmap(void **state)
@@ -1028,9 +1130,10 @@ int main(void)
         ST(test_connect),    ST(test_old_versions), ST(test_too_early),     ST(test_bad_packets),
         ST(test_nobody),     ST(test_read_write),  ST(test_errors),         ST(test_no_space),
         ST(test_full_ring),  ST(test_unmap),       ST(test_write_same),     ST(test_verify),
-        ST(test_stopped),    ST(test_inquiry),     ST(test_capacity),       ST(test_mode),
-        ST(test_start_stop), ST(test_others),      ST(test_reservations),   ST(test_disc),
-        ST(test_commands),   ST(test_state),       ST(test_random),         ST(test_bad_parameters),
+        ST(test_stopped),    ST(test_close),       ST(test_inquiry),        ST(test_capacity),
+        ST(test_mode),       ST(test_start_stop),  ST(test_others),         ST(test_reservations),
+        ST(test_disc),       ST(test_commands),    ST(test_state),          ST(test_random),
+        ST(test_bad_parameters),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
