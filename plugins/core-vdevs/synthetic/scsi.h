@@ -101,6 +101,7 @@ struct scsi_lun {
     bool absent; /* stands for units that are not there */
     uint8_t number;
     uint8_t id[16]; /* identity for the guest */
+    char *inserted; /* owned: the image in place of the VM file's, as a person named it; NULL: none */
     uint32_t sector;
     uint64_t nsect;
     struct scsi_state s;

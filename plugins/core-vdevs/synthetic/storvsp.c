@@ -84,6 +84,7 @@ enum {
     SENSE_MAX = 20,
     REQUESTS_MAX = 1024, /* outstanding, a device */
     IOVS = 64,           /* of a request at first */
+    INSERTED_MAX = 4095, /* bytes of an image's name */
     CHANNELS_MAX = 64
 };
 _Static_assert(sizeof(struct sv_packet) == PACKET_LEN, "layout");
@@ -155,6 +156,9 @@ static const struct mobo_field sv_fields[] = {
     MOBO_FIELD(4, struct sv_saved, open),
 };
 enum { TAG_LUN = 0x100, TAG_REQUESTS = 0x200 }; /* groups */
+/* Of a reader, in its TAG_LUN: u64 sectors of the disc, and the name of one that was inserted.  Since 1.1;
+ * states without them are taken. */
+enum { TAG_SECTORS = 0x10, TAG_INSERTED = 0x11 };
 
 static void pump(struct sv_channel *ch);
 static void pump_held(struct storvsp *v);
@@ -785,6 +789,13 @@ static int guid_parse(const char *text, uint8_t id[16])
     return *text ? -EINVAL : 0;
 }
 
+static void lun_free(struct scsi_lun *l)
+{
+    if (l)
+        free(l->inserted);
+    free(l);
+}
+
 static void sv_destroy(void *self)
 {
     struct storvsp *v = self;
@@ -802,7 +813,7 @@ static void sv_destroy(void *self)
         request_free(q);
     }
     for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
-        free(v->luns[i]);
+        lun_free(v->luns[i]);
     free(v);
 }
 
@@ -835,6 +846,16 @@ static int make_lun(struct storvsp *v, unsigned n, mobo_block_t block,
     v->luns[n] = l;
     v->lun_mask |= 1ull << n;
     return 0;
+}
+
+/* The key that names the image of unit @n. */
+static void lun_key(unsigned n, char key[8])
+{
+    memcpy(key, "lun", 4);
+    if (n > 9)
+        key[3] = (char)('0' + n / 10);
+    key[n > 9 ? 4 : 3] = (char)('0' + n % 10);
+    key[n > 9 ? 5 : 4] = 0;
 }
 
 static int add_lun(struct storvsp *v, unsigned n, const char *key)
@@ -900,11 +921,9 @@ static int sv_create(struct mobo_vdev *dev, const struct mobo_host *host, void *
                   : add_lun(v, 0, "image");
     }
     for (unsigned i = 0; !err && i < SCSI_MAX_LUNS; i++) {
-        char key[8] = "lun";
+        char key[8];
 
-        if (i > 9)
-            key[3] = (char)('0' + i / 10);
-        key[i > 9 ? 4 : 3] = (char)('0' + i % 10);
+        lun_key(i, key);
         if (!host->param_is_set(dev, key))
             continue;
         if (i && v->ide)
@@ -994,6 +1013,15 @@ static int save_request(struct storvsp *v, struct mobo_writer *out, unsigned n,
     return err;
 }
 
+static int save_disc(struct storvsp *v, struct mobo_writer *out, const struct scsi_lun *l)
+{
+    int err = v->host->save_bytes(out, TAG_SECTORS, MOBO_FIELD_IGNORABLE, &l->nsect, sizeof(l->nsect));
+
+    if (!err && l->inserted)
+        err = v->host->save_bytes(out, TAG_INSERTED, MOBO_FIELD_IGNORABLE, l->inserted, (uint32_t)strlen(l->inserted));
+    return err;
+}
+
 static int sv_save(void *self, struct mobo_writer *out)
 {
     struct storvsp *v = self;
@@ -1013,6 +1041,8 @@ static int sv_save(void *self, struct mobo_writer *out)
         if (!err)
             err = v->host->save_fields(out, scsi_state_fields, scsi_state_nfields,
                                        sizeof(struct mobo_field), &v->luns[i]->s);
+        if (!err && v->luns[i]->cd)
+            err = save_disc(v, out, v->luns[i]);
         if (!err)
             err = v->host->save_end(out);
     }
@@ -1070,11 +1100,96 @@ bad:
     return NULL;
 }
 
+/* The disc that a reader had when it was saved. */
+struct disc {
+    uint64_t sectors; /* 0: not known */
+    char *inserted;   /* owned; NULL: the VM file's */
+};
+
+static int load_disc(struct storvsp *v, struct mobo_reader *in, unsigned n, struct disc *ret)
+{
+    char name[INSERTED_MAX + 1] = "";
+    uint32_t len = 0, name_len = 0;
+    int err = v->host->load_bytes(in, TAG_SECTORS, &ret->sectors, sizeof(ret->sectors), &len);
+    bool sound = err || len == sizeof(ret->sectors);
+
+    if (!err || err == -ENOENT) {
+        err = v->host->load_bytes(in, TAG_INSERTED, name, INSERTED_MAX, &name_len);
+        sound &= err || (name_len && strlen(name) == name_len);
+    }
+    if (err == -ENOENT)
+        err = 0;
+    if (!err && !sound)
+        err = v->host->fail(v->dev, -EINVAL, "saved disc of unit %u makes no sense", n);
+    if (!err && name_len && !(ret->inserted = strdup(name)))
+        err = v->host->fail(v->dev, -ENOMEM, "no memory");
+    return err;
+}
+
+/* The length of an image's name without the options behind it. */
+static size_t image_len(const char *spec)
+{
+    static const char *const options[] = { ",ro", ",cdrom", ",direct", ",sector=512", ",sector=4096" };
+    size_t len = strlen(spec);
+
+    for (bool more = true; more;) {
+        more = false;
+        for (unsigned i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+            size_t n = strlen(options[i]);
+
+            if (len > n && !memcmp(spec + len - n, options[i], n)) {
+                len -= n;
+                more = true;
+            }
+        }
+    }
+    return len;
+}
+
+/* Whether the image of the VM file is what a person named: a relative name is the end of a path. */
+static bool same_image(const char *image, const char *named)
+{
+    size_t len = image_len(image), n = image_len(named);
+
+    if (len < n || memcmp(image + len - n, named, n))
+        return false;
+    return len == n || (named[0] != '/' && image[len - n - 1] == '/');
+}
+
+/* No file is opened because a state names it: the reader has what the VM file says.  If that is not the guest's
+ * disc, the guest is to notice, and people how to bring it back. */
+static void check_disc(struct storvsp *v, unsigned n, const struct disc *had)
+{
+    struct scsi_lun *l = v->luns[n];
+    bool resized = had->sectors && had->sectors != l->nsect;
+    const char *now = l->inserted;
+    char key[8];
+
+    lun_key(n, key);
+    if (!now)
+        now = v->host->param_str(v->dev, n || v->host->param_is_set(v->dev, key) ? key : "image");
+    if (!now)
+        now = "";
+    if (had->inserted && (resized || !same_image(now, had->inserted)))
+        v->host->log(v->dev, MOBO_WARNING,
+                     "unit %u had '%.300s' inserted when the VM was saved, now it has '%.300s': another disc for the "
+                     "guest; the command 'insert %u %.300s' brings it back",
+                     n, had->inserted, now, n, had->inserted);
+    else if (resized)
+        v->host->log(v->dev, MOBO_WARNING,
+                     "unit %u: '%.300s' is not as long as when the VM was saved: another disc for the guest", n, now);
+    else
+        return;
+    if (!l->s.ejected) /* else it is told when the tray is closed */
+        l->s.attention = ASC_MEDIUM_CHANGED;
+}
+
 static int sv_restore(void *self, struct mobo_reader *in)
 {
     struct storvsp *v = self;
     struct sv_saved s = v->s;
     struct scsi_state st[SCSI_MAX_LUNS];
+    struct disc had[SCSI_MAX_LUNS] = { 0 };
     struct sv_request *again = NULL, **tail = &again, *q;
     uint32_t most = (uint32_t)sizeof(struct sv_saved_request) + (v->max_transfer / 4096 + 2) * 16;
     uint8_t *buf = malloc(most);
@@ -1092,6 +1207,8 @@ static int sv_restore(void *self, struct mobo_reader *in)
         err = v->host->load_begin(in, TAG_LUN + i);
         if (err == -ENOENT)
             err = v->host->fail(v->dev, -EINVAL, "unit %u is not in the saved state", i);
+        if (!err)
+            err = load_disc(v, in, i, &had[i]);
         if (!err)
             err = v->host->load_fields(in, scsi_state_fields, scsi_state_nfields,
                                        sizeof(struct mobo_field), &st[i]);
@@ -1134,7 +1251,7 @@ static int sv_restore(void *self, struct mobo_reader *in)
             again = q->next;
             request_free(q);
         }
-        return err;
+        goto out;
     }
     v->s = s;
     v->s.sub_channels = 0;
@@ -1143,14 +1260,20 @@ static int sv_restore(void *self, struct mobo_reader *in)
     for (unsigned i = 0; i <= v->s.sub_channels; i++) /* the bus has its half of it */
         v->ch[i].open = s.open >> i & 1;
     for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
-        if (v->luns[i])
+        if (v->luns[i]) {
             v->luns[i]->s = st[i];
+            if (v->luns[i]->cd)
+                check_disc(v, i, &had[i]);
+        }
     again_drop(v);
     v->again = again;
     v->requests += count;
     for (q = again; q; q = q->next)
         q->generation = q->ch->generation;
-    return 0;
+out:
+    for (unsigned i = 0; i < SCSI_MAX_LUNS; i++)
+        free(had[i].inserted);
+    return err;
 }
 
 static void sv_inspect(void *self, struct mobo_inspect *out)
@@ -1224,6 +1347,7 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
     struct scsi_lun *l;
     mobo_block_t block = NULL;
     const char *rest;
+    char *name;
     unsigned long n;
     char *end;
     int err;
@@ -1258,7 +1382,7 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
         h->block_close(l->block);
         v->luns[n] = NULL;
         v->lun_mask &= ~(1ull << n);
-        free(l);
+        lun_free(l);
         tell_bus_changed(v);
         pump_held(v);
         return 0;
@@ -1272,16 +1396,23 @@ static int sv_command(void *self, const char *verb, const char *arg, char *ret, 
         l->s.prevent = 0;
         return 0;
     }
+    if (strlen(rest) > INSERTED_MAX)
+        return h->fail(v->dev, -EINVAL, "insert: the name is too long");
     err = open_spec(v, rest, MOBO_BLOCK_READ_ONLY, &block, &info);
     if (err)
         return err;
-    if (info.sector > 2048 || info.len < 2048) {
+    name = strdup(rest);
+    if (!name || info.sector > 2048 || info.len < 2048) {
         h->block_close(block);
-        return h->fail(v->dev, -EINVAL, "%s: this cannot be a disc", rest);
+        err = name ? h->fail(v->dev, -EINVAL, "%s: this cannot be a disc", rest) : h->fail(v->dev, -ENOMEM, "no memory");
+        free(name);
+        return err;
     }
     drain_lun(v, l, SCSI_ABORT);
     h->block_close(l->block);
     l->block = block;
+    free(l->inserted);
+    l->inserted = name;
     l->info = info;
     l->info.flags |= MOBO_BLOCK_CDROM | MOBO_BLOCK_READ_ONLY;
     l->nsect = info.len / l->sector;

@@ -1056,6 +1056,95 @@ static void test_state(void **state)
     check_refused(2, 0, 0x33); /* version */
 }
 
+/* Restore a state on another device with @lun9 in its reader.  @return how many warnings came of it. */
+static unsigned restore_elsewhere(const char *lun9, const void *buf, size_t len)
+{
+    const char *const params[] = { "lun0=disk", "lun3=ro", lun9, "channels=3", NULL };
+    unsigned was = mobo_fake_logged(f, MOBO_WARNING);
+
+    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "disk1", params);
+    assert_non_null(dev);
+    mobo_fake_pause(f);
+    if (mobo_fake_restore(dev, buf, len))
+        fail_msg("%s", mobo_fake_error(f));
+    mobo_fake_vmbus_restored(dev, 0);
+    mobo_fake_resume(f);
+    return mobo_fake_logged(f, MOBO_WARNING) - was;
+}
+
+/* The disc that was inserted is not in a reader after a restore: the guest is told. */
+static void test_state_disc(void **state)
+{
+    static const uint8_t sectors[] = { 0x10, 0, 1, 0, 8, 0, 0, 0 }, inserted[] = { 0x11, 0, 1, 0, 5, 0, 0, 0 };
+    struct mobo_block_info ci = { .size = sizeof(ci),
+                                  .flags = MOBO_BLOCK_CDROM | MOBO_BLOCK_READ_ONLY,
+                                  .len = CD_LEN,
+                                  .sector = 512,
+                                  .physical = 512 };
+    struct mobo_vdev *first = dev;
+    uint8_t *buf, *at;
+    size_t len;
+
+    (void)state;
+    mobo_fake_disk(f, "/dir/other,cdrom,ro", disc, &ci);
+    mobo_fake_disk(f, "/dir/an-other,cdrom", disc, &ci);
+    ci.len /= 2;
+    mobo_fake_disk(f, "/dir/disc", disc, &ci);
+    mobo_fake_disk(f, "/less/other", disc, &ci);
+    connect_guest();
+    /* the VM file's */
+    assert_int_equal(mobo_fake_save(dev, (void **)&buf, &len), 0);
+    assert_int_equal(restore_elsewhere("lun9=disc", buf, len), 0);
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    assert_int_equal(restore_elsewhere("lun9=other", buf, len), 0); /* files may have moved */
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    assert_int_equal(restore_elsewhere("lun9=/dir/disc", buf, len), 1);
+    SENSE(6, 0x2800, 9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    free(buf);
+    /* a person's */
+    dev = first;
+    assert_int_equal(command("insert", "9 other"), 0);
+    SENSE(6, 0x2800, 9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    check_state();
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    assert_int_equal(mobo_fake_save(dev, (void **)&buf, &len), 0);
+    assert_int_equal(restore_elsewhere("lun9=disc", buf, len), 1);
+    SENSE(6, 0x2800, 9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    assert_int_equal(restore_elsewhere("lun9=other", buf, len), 0);
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    assert_int_equal(restore_elsewhere("lun9=/dir/other,cdrom,ro", buf, len), 0);
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    assert_int_equal(restore_elsewhere("lun9=/dir/an-other,cdrom", buf, len), 1);
+    SENSE(6, 0x2800, 9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    assert_int_equal(restore_elsewhere("lun9=/less/other", buf, len), 1);
+    SENSE(6, 0x2800, 9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    /* with names that are none */
+    at = memmem(buf, len, inserted, sizeof(inserted));
+    assert_non_null(at);
+    at[8 + 2] = 0;
+    assert_int_equal(mobo_fake_restore(dev, buf, len), -EINVAL);
+    /* from before these fields */
+    at[0] = 0x21;
+    at = memmem(buf, len, sectors, sizeof(sectors));
+    assert_non_null(at);
+    at[0] = 0x20;
+    assert_int_equal(restore_elsewhere("lun9=/less/other", buf, len), 0);
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    free(buf);
+    /* an open tray: told when it is closed */
+    dev = first;
+    assert_int_equal(command("eject", "9"), 0);
+    assert_int_equal(mobo_fake_save(dev, (void **)&buf, &len), 0);
+    assert_int_equal(restore_elsewhere("lun9=disc", buf, len), 1);
+    SENSE(2, 0x3a00, 9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    GOOD(9, 0, 0, 0x1b, 0, 0, 0, 3, 0);
+    SENSE(6, 0x2800, 9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    GOOD(9, 0, 0, 0x00, 0, 0, 0, 0, 0);
+    free(buf);
+}
+
 /* Random requests, among them many that are nearly right. */
 static void test_random(void **state)
 {
@@ -1132,8 +1221,8 @@ int main(void)
         ST(test_full_ring),  ST(test_unmap),       ST(test_write_same),     ST(test_verify),
         ST(test_stopped),    ST(test_close),       ST(test_inquiry),        ST(test_capacity),
         ST(test_mode),       ST(test_start_stop),  ST(test_others),         ST(test_reservations),
-        ST(test_disc),       ST(test_commands),    ST(test_state),          ST(test_random),
-        ST(test_bad_parameters),
+        ST(test_disc),       ST(test_commands),    ST(test_state),          ST(test_state_disc),
+        ST(test_random),     ST(test_bad_parameters),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
