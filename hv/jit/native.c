@@ -406,6 +406,8 @@ static int interpret(struct hv_vp *vp, const struct jnat_executor *x, bool sensi
 {
     struct jnat *n = vp->jit->nat;
 
+    if (unlikely(vp->cpu.eflags & EF_TF)) /* the run loop knows what is to come behind the instruction */
+        return STOP;
     if (sensitive && n->interpretations++ % LEARN == 0)
         jnat_seen_at(vp, NULL, vp->cpu.rip);
     for (unsigned i = 0; i < STEPS; i++) {
@@ -512,8 +514,6 @@ static int handed_over(struct hv_vp *vp, struct jnat_executor *x)
     }
     n->calls += sig == SIGSYS;
     step_back(vp, sig, trap, uc);
-    if (unlikely(vp->cpu.eflags & EF_TF)) /* the run loop knows what is to come behind the instruction */
-        return STOP;
     return interpret(vp, x, false);
 }
 
@@ -533,7 +533,12 @@ static void broken(struct hv_vp *vp, struct jnat_executor *x, int err)
 }
 
 /* The VP's registers are right again. */
-static int stop(struct hv_vp *vp, int how) { return how == RESUME ? jnat_state_get(vp, jnat_frame(vp)) : 0; }
+static int stop(struct hv_vp *vp, int how)
+{
+    const ucontext_t *uc = how == RESUME ? jnat_frame(vp) : NULL; /* the program can write to what it goes by */
+
+    return uc ? jnat_state_get(vp, uc) : how == RESUME ? -EPROTO : 0;
+}
 
 /* @return 0, or a negative errno: the executor is of no use.  The VP's registers are right then, but for -EPIPE, -ETIME, -EPROTO. */
 static int turn(struct hv_vp *vp, struct jnat_executor *x)
@@ -551,7 +556,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
         before = 0;
         if (!r && x->missing) { /* it is there now, probably */
             r = jnat_fault(vp, x, x->missing & ~4095ull, x->missing & 3);
-            r = r < 0 ? r : 0;
+            r = r < 0 ? r : jnat_sync(vp, x); /* code that is new takes the right to write, and places of patches, away */
             x->missing = 0;
         }
         if (r) {
@@ -570,7 +575,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
         }
         r = let_run(vp, x);
         if (r) { /* -ENOMEM: it is where it was */
-            int err = r == -ENOMEM ? stop(vp, RESUME) : 0;
+            int err = r == -ENOMEM ? stop(vp, how) : 0;
 
             return err ? err : r;
         }

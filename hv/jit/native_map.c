@@ -227,6 +227,27 @@ void jit_native_code_drop(struct hv_vp *vp, uint64_t ram_page)
 
 static struct jnat_region **bucket(struct jnat_executor *x, uint64_t va) { return &x->region[(va ^ va >> 10) & (JNAT_REGIONS - 1)]; }
 
+/* Those without pages go. */
+static void free_empty(struct jnat_executor *x)
+{
+    struct jnat_region **at = &x->all, *r;
+
+    while ((r = *at)) {
+        struct jnat_region **b = bucket(x, r->va);
+
+        if (r->n) {
+            at = &r->all;
+            continue;
+        }
+        while (*b != r)
+            b = &(*b)->next;
+        *b = r->next;
+        *at = r->all;
+        x->nregions--;
+        free(r);
+    }
+}
+
 static struct jnat_region *region_of(struct jnat_executor *x, uint64_t va, bool make)
 {
     struct jnat_region **at = bucket(x, va), *r;
@@ -234,8 +255,11 @@ static struct jnat_region *region_of(struct jnat_executor *x, uint64_t va, bool 
     for (r = *at; r; r = r->next)
         if (r->va == va)
             return r;
+    if (make && x->nregions == JNAT_REGIONS_MOST)
+        free_empty(x);
     if (!make || x->nregions == JNAT_REGIONS_MOST || !(r = calloc(1, sizeof(*r))))
         return NULL;
+    at = bucket(x, va);
     x->nregions++;
     r->va = va;
     r->next = *at;

@@ -32,6 +32,9 @@
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1u
 #endif
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1ul << 5)
+#endif
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
 #endif
@@ -82,7 +85,8 @@ static bool seccomp_allow(const struct allowed *a, unsigned n, uint32_t or_else,
     }
     f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, or_else);
     prog.len = (unsigned short)k;
-    *ret_listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog);
+    /* What waits for an answer stands still: no signal but a fatal one ends the wait once it has been received. */
+    *ret_listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &prog);
     return *ret_listener >= 0;
 }
 

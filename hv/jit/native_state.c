@@ -16,9 +16,10 @@
 #include "hv/infra.h"
 
 enum { XS_MORE = 7 << 5 | 3 << 17 /* opmask, ZMM, AMX */ };
-enum { XS_MXCSR = 24, XS_SOFTWARE = 464 /* what Linux has there, 48 bytes */, XS_BV = 512, XS_SIZE = 832, MXCSR_BITS = 0xffff };
+enum { XS_MXCSR = 24, XS_SOFTWARE = 464 /* what Linux has there, SOFTWARE_SIZE bytes */, SOFTWARE_SIZE = 48, XS_BV = 512, XS_SIZE = 832, MXCSR_BITS = 0xffff };
 /* What a program sees and changes, but for the arithmetic ones. */
 enum { EF_USER = EF_TF | EF_DF | EF_NT | EF_AC | EF_ID };
+enum { UC_SIGMASK = 296, UC_SIGINFO = 304 }; /* the kernel's struct ucontext is shorter than the C library's */
 enum { HOST_CS = 0x33, HOST_CS32 = 0x23 };
 
 static const uint8_t reg_of[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
@@ -49,7 +50,7 @@ int jnat_first_frame(struct hv_vp *vp)
     /* Nothing of the VMM's registers is for programs. */
     x = n->pristine + (fp - n->pristine_at);
     memcpy(&size, x + XS_SOFTWARE + 16, 4); /* xstate_size */
-    if (size < XS_SIZE || size > sizeof(w->stack) - fp)
+    if (size < XS_SIZE || size > sizeof(w->stack) - fp - 4)
         return -EPROTO;
     memset(x, 0, XS_SOFTWARE);
     memset(x + XS_BV, 0, size - XS_BV);
@@ -104,8 +105,7 @@ static bool vec_get(struct hv_vp *vp, const uint8_t *area)
     return more;
 }
 
-/* The kernel's struct ucontext is shorter than the C library's. */
-const siginfo_t *jnat_siginfo(const ucontext_t *uc) { return (const siginfo_t *)(const void *)((const uint8_t *)uc + 304); }
+const siginfo_t *jnat_siginfo(const ucontext_t *uc) { return (const siginfo_t *)(const void *)((const uint8_t *)uc + UC_SIGINFO); }
 
 int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
 {
@@ -128,9 +128,14 @@ int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
     c->eflags = (c->eflags & ~(uint32_t)(EF_USER | EF_RF)) | ((uint32_t)g[REG_EFL] & EF_USER);
     more = vec_get(vp, w->stack + n->fp);
     for (unsigned i = 0; i < 2; i++) {
+        uint64_t *is = &c->seg[X86_FS + i].base;
+
         if (!x86_canonical(base[i]))
             return -EPROTO;
-        c->seg[X86_FS + i].base = base[i];
+        /* Kernels that do not allow WRFSBASE and WRGSBASE may tell whose base it is by its sign.  A null selector makes it 0. */
+        if (unlikely(base[i] != *is && base[i] && !sel[i + 2] && !(c->cr4 & CR4_FSGSBASE)))
+            return -EPROTO;
+        *is = base[i];
     }
     cs = (uint16_t)g[REG_CSGSFS];
     if (unlikely(cs != HOST_CS)) { /* a far jump: the host has this one only, for 32-bit code */
@@ -164,9 +169,17 @@ void jnat_state_put(struct hv_vp *vp)
     struct jwin *w = n->win;
     ucontext_t *uc = (ucontext_t *)(void *)(w->stack + n->frame);
     const ucontext_t *was = (const ucontext_t *)(const void *)(n->pristine + (n->frame - n->pristine_at));
+    const uint8_t *fp = n->pristine + (n->fp - n->pristine_at);
     uint8_t x[1024] __attribute__((aligned(64)));
     greg_t *g = uc->uc_mcontext.gregs;
+    uint32_t end;
 
+    /* Another program may have had the frame: flags, stack and mask, and what Linux says of the XSAVE area. */
+    memcpy(uc, was, offsetof(ucontext_t, uc_mcontext));
+    memcpy((uint8_t *)uc + UC_SIGMASK, (const uint8_t *)was + UC_SIGMASK, 8);
+    memcpy(w->stack + n->fp + XS_SOFTWARE, fp + XS_SOFTWARE, SOFTWARE_SIZE);
+    memcpy(&end, fp + XS_SOFTWARE + 16, 4);
+    memcpy(w->stack + n->fp + end, fp + end, 4); /* FP_XSTATE_MAGIC2 */
     for (unsigned r = 0; r < 16; r++)
         g[reg_of[r]] = (greg_t)c->gpr[r];
     g[REG_RIP] = (greg_t)c->rip;

@@ -79,6 +79,15 @@ CODE(bases, "wrfsbase %rdi\n addq $8, %rdi\n wrgsbase %rdi\n movl %ecx, (%rsi)\n
 CODE(far, "leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n 4: movl $77, %eax\n decl %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
 /* The sum of what there is at rdi in rcx pages. */
 CODE(pages, "xorl %eax, %eax\n 2: addl (%rdi), %eax\n addq $4096, %rdi\n subl $1, %ecx\n jnz 2b\n" OUT);
+/* rdi: a page that it has not had yet; rsi: struct jwin.  The second thread seems to have failed, and there is no frame; then it dies of one. */
+CODE(dies, "movq (%rdi), %rax\n movq $1, 40(%rsi)\n movq $0, 8(%rsi)\n leaq 1024(%rsi), %rsp\n ud2\n");
+/* A store to its own page of code, with TF. */
+CODE(step_store, "pushfq\n orl $0x100, (%rsp)\n popfq\n movb $0x90, 9f(%rip)\n nop\n nop\n 9: nop\n nop\n");
+/* A routine that is written at rdi and called at rsi, then another one; eax from the latter.  When it is called first, rsi is not there: the system
+ * makes it the page at DATA. */
+CODE(twofold, "movb $0xb8, (%rdi)\n movl $1, 1(%rdi)\n movb $0xc3, 5(%rdi)\n call *%rsi\n"
+              " movl $0x40000000, 1(%rdi)\n movabsq $0x6f3c27765df036ce, %rax\n notq %rax\n movq %rax, 5(%rdi)\n call *%rsi\n" OUT); /* xor ecx, ecx; cpuid; mov eax, ebx; ret: not as it is there */
+CODE(map_it, "movq $0x4000a7, 0xb000\n addq $8, %rsp\n iretq\n");
 CODE(spin, "2: addq $1, %rax\n jmp 2b\n");
 CODE(mxcsr, "movl $0x1f80, -8(%rsp)\n ldmxcsr -8(%rsp)\n fldcw cw(%rip)\n fld1\n fldpi\n faddp\n fistpl -8(%rsp)\n movl -8(%rsp), %eax\n" OUT
             "cw: .word 0x0f7f\n");
@@ -208,6 +217,10 @@ static void scribbles(void **state)
     assert_int_equal(run(), FAULT + 14);
     LOAD(store, (uint64_t)(uintptr_t)n->win->code, 0, 0, 0);
     assert_int_equal(run(), FAULT + 14);
+    assert_int_equal(offsetof(struct jwin, frame), 8);
+    assert_int_equal(offsetof(struct jwin, mapper_err), 40);
+    LOAD(dies, DATA + 0x100000, 0, 0, (uint64_t)(uintptr_t)n->win);
+    assert_int_equal(run(), FAULT + 13);
     begun();
 }
 
@@ -313,9 +326,15 @@ static void leaves(void **state)
     assert_int_equal(run(), FAULT + 1);
     hv_vp_get_state(h.p, 0, &s);
     assert_true(s.dr[6] & 1 << 14);
+    LOAD(step_store, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 1);
+    assert_int_equal(*(uint64_t *)(h.ram + 0x9000 - 40), USER + 16); /* behind the store */
     LOAD(flags, DATA + (HARNESS_RAM / 2), 0, 0, 0);
     assert_int_equal(run(), 0x204400);
     LOAD(bases, DATA, 5, 6, DATA + (6u << 20));
+    hv_vp_get_state(h.p, 0, &s);
+    s.cr4 |= 1u << 16; /* FSGSBASE */
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
     assert_int_equal(run(), 11);
     if (__builtin_cpu_supports("avx512f")) {
         LOAD(zmm, 0, 0, 0, 0);
@@ -327,6 +346,12 @@ static void leaves(void **state)
     LOAD(far, 0, 0, 0, 0);
     assert_int_equal(run(), 76);
     assert_int_equal(n->broken, 0);
+    /* A kernel that does not allow it does not get a base of the program's. */
+    LOAD(bases, 0xffff800000000000, 5, 6, DATA + (6u << 20));
+    assert_int_equal(run(), FAULT + 13);
+    hv_vp_get_state(h.p, 0, &s);
+    assert_int_equal(s.fs.base, 0);
+    assert_int_equal(s.gs.base, 0);
 }
 
 /* Somebody wants the VP. */
@@ -482,6 +507,25 @@ static void give(uint64_t at, bool page)
     pd[at >> 21 & 511] = page ? DATA | 0x87 : 0;
 }
 
+/* What is executed at one address is written at another. */
+static void views(void **state)
+{
+    uint32_t r[4];
+
+    (void)state;
+    begun();
+    for (unsigned i = 0; i < 3; i++) {
+        LOAD(twofold, DATA + 0x100, 0, 0, (1 << 30) + 0x100);
+        ((uint64_t *)(h.ram + 0x2000))[1] = 0xb027;
+        ((uint64_t *)(h.ram + 0xb000))[0] = 0;
+        memcpy(h.ram + HANDLERS + 32 * 14, map_it, (size_t)(map_it_end - map_it));
+        hv_gpa_dirty(h.p, 0, 0x10000);
+        hv_cpuid(h.p, 0, 0x40000000, 0, r);
+        assert_int_equal(run(), r[1]);
+    }
+    assert_int_equal(n->broken, 0);
+}
+
 /* A program may have something where an executor has its own, or get it there when it touches it. */
 static void places(void **state)
 {
@@ -576,7 +620,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(killed, setup, teardown),    cmocka_unit_test(refused), cmocka_unit_test(scans),
         cmocka_unit_test_setup_teardown(alternates, setup, teardown),
         cmocka_unit_test_setup_teardown(answers, setup, teardown),   cmocka_unit_test_setup_teardown(places, setup, teardown),
-        cmocka_unit_test_setup_teardown(crowds, setup, teardown),
+        cmocka_unit_test_setup_teardown(views, setup, teardown),     cmocka_unit_test_setup_teardown(crowds, setup, teardown),
     };
 
     harness_needs("jit");
