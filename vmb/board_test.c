@@ -664,6 +664,14 @@ static void characters(void **state)
     assert_int_equal(chr_sink->can_read(chr_dev), 1);
     chr_sink->read(chr_dev, (const uint8_t *)"q", 1);
     assert_int_equal(fakehv_in(0x105, 1), 'q');
+    /* of a peer that goes and one that comes during a pause the last one counts */
+    for (unsigned last = MOBO_CHAR_OPENED; last <= MOBO_CHAR_CLOSED; last++) {
+        assert_int_equal(vmb_pause(v), 0);
+        chr_sink->event(chr_dev, MOBO_CHAR_OPENED + MOBO_CHAR_CLOSED - last);
+        chr_sink->event(chr_dev, last);
+        assert_int_equal(vmb_resume(v), 0);
+        assert_int_equal(fakehv_in(0x10b, 1), last);
+    }
     vmb_destroy(v);
 }
 

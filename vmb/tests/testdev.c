@@ -22,6 +22,7 @@ struct dev {
     mobo_ram_t ram;
     struct state s;
     uint8_t fired, worked, last, writable, resets, button, dma;
+    uint8_t peer; /* MOBO_CHAR_OPENED, MOBO_CHAR_CLOSED */
 };
 
 static const struct mobo_field fields[] = {
@@ -72,6 +73,7 @@ static uint64_t io_read(void *ctx, uint64_t off, uint32_t len)
     case 8: return d->button;
     case 9: return d->dma;
     case 10: return d->plug_err != 0;
+    case 11: return d->peer;
     }
     return 0xff;
 }
@@ -154,7 +156,12 @@ static void got(void *ctx, const uint8_t *buf, uint32_t len)
 
 static void chr_event(void *ctx, uint32_t event)
 {
-    ((struct dev *)ctx)->writable += event == MOBO_CHAR_WRITABLE;
+    struct dev *d = ctx;
+
+    if (event == MOBO_CHAR_WRITABLE)
+        d->writable++;
+    else if (event == MOBO_CHAR_OPENED || event == MOBO_CHAR_CLOSED)
+        d->peer = (uint8_t)event;
 }
 
 static uint64_t mmio_read(void *ctx, uint64_t off, uint32_t len)
