@@ -236,11 +236,13 @@ static json_t *board_did(int err, const char *what, struct rpc_error *e)
 
 static json_t *do_pause(struct worker *w, json_t *params, struct rpc_error *e)
 {
+    bool already = w->paused && !w->no_space; /* with no_space it would go on by itself */
     int err = w->paused ? 0 : vmb_pause(w->vmb);
 
     (void)params;
-    if (!err && !w->paused) {
+    if (!err && !already) {
         w->paused = true;
+        w->no_space = false;
         control_notify(w->control, "paused", 0);
     }
     return board_did(err, "pause", e);
