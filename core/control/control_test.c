@@ -146,7 +146,7 @@ static void say(const char *text)
 static json_t *ask(const char *method, const char *params)
 {
     static int id;
-    char text[512];
+    char text[1200];
     json_t *o;
 
     snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"%s\"%s%s}\n", ++id,
@@ -488,6 +488,23 @@ static void test_save_too_late(void **state)
     }
 }
 
+/* What the service of the guest cannot show is refused, not cut. */
+static void test_shutdown_text(void **state)
+{
+    char params[1100];
+    json_t *o;
+
+    (void)state;
+    start_guest(&halts, "enlightened = yes\n", NULL);
+    wait_running();
+    snprintf(params, sizeof(params), "{\"text\":\"%01024d\"}", 0);
+    o = ask("shutdown", params);
+    assert_non_null(strstr(json_string_value(json_object_get(json_object_get(o, "error"), "message")), "too long"));
+    json_decref(o);
+    json_decref(ask("turn-off", NULL));
+    assert_int_equal(finish(), 0);
+}
+
 static int teardown(void **state)
 {
     char path[128];
@@ -514,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_save),
         cmocka_unit_test(test_save_too_late),
+        cmocka_unit_test(test_shutdown_text),
     };
 
     mobo = getenv("MOBO");
