@@ -113,6 +113,11 @@ static void io_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
     case 7: /* a20 */ d->host->a20_set(d->dev, (int)val); break;
     case 8: /* unmap the memory */ d->host->ram_unmap(d->ram); break;
     case 9: /* val MiB of added memory */ d->plug_err = d->host->mem_plug(d->dev, (uint64_t)byte << 20); break;
+    case 10: /* val warnings, one debug line */
+        for (uint64_t i = 0; i < val; i++)
+            d->host->log(d->dev, MOBO_WARNING, "line %u", (unsigned)i);
+        d->host->log(d->dev, MOBO_DEBUG, "that was all");
+        break;
     }
 }
 
