@@ -247,6 +247,7 @@ int vmb_create(const struct vmb_config *cfg, struct vmb **ret, char *msg, size_t
     snprintf(v->name, sizeof(v->name), "%s", cfg->name ? cfg->name : "");
     v->direct_boot = cfg->direct_boot;
     v->check_only = cfg->check_only;
+    v->log_debug = cfg->log_debug;
     v->ram_low = cfg->memory < VMB_PCI_HOLE ? cfg->memory : VMB_PCI_HOLE;
     v->ram_high = cfg->memory - v->ram_low;
     v->clock.fd = v->io.wake_fd = v->io.soon_fd = -1;
@@ -293,6 +294,7 @@ void vmb_destroy(struct vmb *v)
             vdev_leave(d, e);
         }
     blk_free(v);
+    log_end(v);
     io_fini(v);
     pci_fini(&v->pci);
     irq_fini(&v->irq);

@@ -54,6 +54,14 @@ void plugin_free(struct plugin *p);
 int plugin_find(struct vmb *v, const char *type, const char *path, struct plugin **ret, char *msg,
                 size_t len);
 
+/* ---- messages (host.c) --------------------------------------------------------------------------- */
+
+/* Of one level and source; guarded by msg_lock. */
+struct log_limit {
+    uint64_t at_s, left_out;
+    unsigned used;
+};
+
 /* ---- devices -------------------------------------------------------------------------------------- */
 
 struct vdev_param {
@@ -82,6 +90,7 @@ struct mobo_vdev {
     char msg[VMB_MSG_LEN];       /* last fail(); guarded by msg_lock */
     uint32_t trace;              /* set before creation */
     int a20;                     /* -1 no opinion; guarded by a20_lock */
+    struct log_limit limits[MOBO_DEBUG + 1];
 };
 
 /* What the calling thread is inside of; its address also names the thread. */
@@ -132,6 +141,8 @@ int vdev_creating(struct mobo_vdev *dev, const char *service);
 int vdev_fail(struct mobo_vdev *dev, int err, const char *fmt, ...) MOBO_PRINTF(3, 4);
 void vmb_log(struct vmb *v, unsigned level, const char *from, const char *fmt, ...)
     MOBO_PRINTF(4, 5);
+/* Say what was left out and not said yet. */
+void log_end(struct vmb *v);
 /* "FILE:LINE: " or nothing. */
 const char *where(const char *file, unsigned line, char *buf, size_t len);
 
@@ -663,6 +674,8 @@ struct vmb {
     struct inputs input;
     struct run run;
     pthread_mutex_t a20_lock, msg_lock;
+    struct log_limit limits[MOBO_DEBUG + 1]; /* of what is no vdev's */
+    bool log_debug;                          /* lines of that level have no limit */
     bool powered, paused; /* control thread's */
     bool ran;             /* since power-on */
     bool restored;        /* and has not run since */

@@ -23,7 +23,9 @@ enum { MiB = 1 << 20 };
 static char plugin_dir[512];
 static struct vmb_request last_req;
 static char last_from[32], last_text[64], last_dump[64];
-static unsigned nreq, nboot, nwritten, room = 1000, nlog_errors;
+static unsigned nreq, nboot, nwritten, room = 1000, nlog[VMB_TRACE + 1];
+static char last_line[64]; /* "FROM: LINE" of the last warning */
+static bool log_debug;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static const struct vmb_char_sink *chr_sink;
@@ -33,9 +35,9 @@ static char msg[VMB_MSG_LEN];
 static void on_log(void *ctx, unsigned level, const char *from, const char *line)
 {
     (void)ctx;
-    (void)from;
-    (void)line;
-    nlog_errors += level == MOBO_ERROR;
+    nlog[level]++;
+    if (level == MOBO_WARNING)
+        snprintf(last_line, sizeof(last_line), "%s: %s", from, line);
 }
 
 static void on_request(void *ctx, const struct vmb_request *req)
@@ -128,11 +130,13 @@ static struct vmb *make(const struct vmb_dev_config *devs, unsigned n, uint64_t 
         .plugin_dirs = dirs,
         .ops = &ops,
         .ctx = ctx,
+        .log_debug = log_debug,
     };
     struct vmb *v = NULL;
 
     dirs[0] = plugin_dir;
-    nreq = nboot = nwritten = nlog_errors = 0;
+    nreq = nboot = nwritten = 0;
+    memset(nlog, 0, sizeof(nlog));
     chr_dev = NULL;
     msg[0] = 0;
     memset(&last_req, 0, sizeof(last_req));
@@ -616,7 +620,7 @@ static void pci(void **state)
     vmb_reset(v, m, sizeof(m));
     assert_int_equal(cfg(3, 0x42, 2) & 1, 0);
     assert_int_equal(cfg(3, 4, 2), 2);
-    assert_int_equal(nlog_errors, 0);
+    assert_int_equal(nlog[MOBO_ERROR], 0);
     vmb_destroy(v);
 }
 
@@ -664,6 +668,14 @@ static void characters(void **state)
     assert_int_equal(chr_sink->can_read(chr_dev), 1);
     chr_sink->read(chr_dev, (const uint8_t *)"q", 1);
     assert_int_equal(fakehv_in(0x105, 1), 'q');
+    /* of a peer that goes and one that comes during a pause the last one counts */
+    for (unsigned last = MOBO_CHAR_OPENED; last <= MOBO_CHAR_CLOSED; last++) {
+        assert_int_equal(vmb_pause(v), 0);
+        chr_sink->event(chr_dev, MOBO_CHAR_OPENED + MOBO_CHAR_CLOSED - last);
+        chr_sink->event(chr_dev, last);
+        assert_int_equal(vmb_resume(v), 0);
+        assert_int_equal(fakehv_in(0x10b, 1), last);
+    }
     vmb_destroy(v);
 }
 
@@ -924,6 +936,40 @@ static void inspecting(void **state)
     vmb_destroy(v);
 }
 
+/* What a guest has a device say is limited, by device and level; debug lines are not when they are asked for. */
+static void log_limit(void **state)
+{
+    struct mobo_vdev *d;
+    struct vmb *v;
+
+    (void)state;
+    for (int debug = 0; debug < 2; debug++) {
+        log_debug = debug;
+        v = start_full();
+        for (int i = 0; i < 120; i++)
+            fakehv_out(0x10a, 1, 2);
+        assert_in_range(nlog[MOBO_WARNING], 100, 105); /* should it take long */
+        assert_in_range(nlog[MOBO_DEBUG], debug ? 120 : 100, debug ? 120 : 105);
+        nlog[MOBO_WARNING] = 0;
+        fakehv_out(0x20a, 1, 1); /* another device */
+        assert_int_equal(nlog[MOBO_WARNING], 1);
+        assert_string_equal(last_line, "dev1: line 0");
+        for (d = v->devs; strcmp(d->name, "dev0"); d = d->next)
+            ;
+        d->limits[MOBO_WARNING].left_out = 140;
+        d->limits[MOBO_WARNING].used = 100;
+        d->limits[MOBO_WARNING].at_s -= 10;
+        nlog[MOBO_WARNING] = 0;
+        fakehv_out(0x10a, 1, 1); /* 10 s later: the number, and one line */
+        assert_int_equal(nlog[MOBO_WARNING], 2);
+        assert_string_equal(last_line, "dev0: line 0");
+        d->limits[MOBO_WARNING].left_out = 7;
+        vmb_destroy(v);
+        assert_string_equal(last_line, "dev0: lines left out: 7");
+    }
+    log_debug = false;
+}
+
 int main(void)
 {
     const char *build = getenv("top_builddir"), *dir = getenv("VMB_TEST_PLUGINS");
@@ -935,7 +981,7 @@ int main(void)
         cmocka_unit_test(timers_and_work), cmocka_unit_test(characters), cmocka_unit_test(work_put_off),
         cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),
         cmocka_unit_test(threads),         cmocka_unit_test(save_restore),
-        cmocka_unit_test(inspecting),
+        cmocka_unit_test(inspecting),      cmocka_unit_test(log_limit),
     };
 
     if (dir)

@@ -20,16 +20,71 @@ __thread struct mobo_vdev *vdev_current;
 
 /* ---- messages ------------------------------------------------------------------------------------ */
 
-static void log_v(struct vmb *v, unsigned level, const char *from, const char *fmt, va_list ap)
+/* What guests make devices say does not fill the host's log: so many lines of a level at once, and then one more every
+ * so many seconds. */
+enum { LOG_BURST = 100, LOG_PERIOD_S = 10 };
+
+static bool log_may(struct vmb *v, struct log_limit *l, uint64_t *ret_left_out)
+{
+    struct timespec ts;
+    uint64_t more;
+    bool may;
+
+    pthread_mutex_lock(&v->msg_lock);
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    more = ((uint64_t)ts.tv_sec - l->at_s) / LOG_PERIOD_S;
+    l->at_s += more * LOG_PERIOD_S;
+    l->used -= more < l->used ? (unsigned)more : l->used;
+    may = l->used < LOG_BURST;
+    if (may) {
+        l->used++;
+        *ret_left_out = l->left_out;
+        l->left_out = 0;
+    } else {
+        l->left_out++;
+    }
+    pthread_mutex_unlock(&v->msg_lock);
+    return may;
+}
+
+static void log_left_out(struct vmb *v, unsigned level, const char *from, uint64_t n)
+{
+    char line[64];
+
+    snprintf(line, sizeof(line), "lines left out: %" PRIu64, n);
+    if (n && v->ops->log)
+        v->ops->log(v->ctx, level, from, line);
+}
+
+static void log_v(struct vmb *v, struct log_limit *limits, unsigned level, const char *from, const char *fmt,
+                  va_list ap)
 {
     char line[1024];
 
+    if (level > VMB_TRACE)
+        level = MOBO_DEBUG;
+    if (level < (v->log_debug ? MOBO_DEBUG : VMB_TRACE)) {
+        uint64_t left_out;
+
+        if (!log_may(v, &limits[level], &left_out))
+            return;
+        log_left_out(v, level, from, left_out);
+    }
     vsnprintf(line, sizeof(line), fmt, ap);
     for (char *p = line; *p; p++) /* what a guest made a device say stays on one line */
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             *p = '?';
     if (v->ops->log)
-        v->ops->log(v->ctx, level > VMB_TRACE ? MOBO_DEBUG : level, from, line);
+        v->ops->log(v->ctx, level, from, line);
+}
+
+void log_end(struct vmb *v)
+{
+    for (unsigned level = 0; level <= MOBO_DEBUG; level++) {
+        log_left_out(v, level, "vmb", v->limits[level].left_out);
+        for (struct mobo_vdev *d = v->devs; d; d = d->next)
+            log_left_out(v, level, d->name, d->limits[level].left_out);
+    }
 }
 
 void vmb_log(struct vmb *v, unsigned level, const char *from, const char *fmt, ...)
@@ -37,7 +92,7 @@ void vmb_log(struct vmb *v, unsigned level, const char *from, const char *fmt, .
     va_list ap;
 
     va_start(ap, fmt);
-    log_v(v, level, from, fmt, ap);
+    log_v(v, v->limits, level, from, fmt, ap);
     va_end(ap);
 }
 
@@ -46,7 +101,7 @@ static void host_log(struct mobo_vdev *dev, uint32_t level, const char *fmt, ...
     va_list ap;
 
     va_start(ap, fmt);
-    log_v(dev->board, level > MOBO_DEBUG ? MOBO_DEBUG : level, dev->name, fmt, ap);
+    log_v(dev->board, dev->limits, level > MOBO_DEBUG ? MOBO_DEBUG : level, dev->name, fmt, ap);
     va_end(ap);
 }
 
@@ -55,7 +110,7 @@ static void host_trace(struct mobo_vdev *dev, const char *fmt, ...)
     va_list ap;
 
     va_start(ap, fmt);
-    log_v(dev->board, VMB_TRACE, dev->name, fmt, ap);
+    log_v(dev->board, dev->limits, VMB_TRACE, dev->name, fmt, ap);
     va_end(ap);
 }
 

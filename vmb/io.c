@@ -309,6 +309,8 @@ static void sink_event(void *dev, unsigned event)
     if (!c->ops.event || event > 31)
         return;
     if (atomic_load(&c->dev->board->io.paused)) {
+        if (event == MOBO_CHAR_OPENED || event == MOBO_CHAR_CLOSED) /* the last one counts */
+            atomic_fetch_and(&c->pending, ~(1u << MOBO_CHAR_OPENED | 1u << MOBO_CHAR_CLOSED));
         atomic_fetch_or(&c->pending, 1u << event);
         return;
     }

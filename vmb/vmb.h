@@ -54,6 +54,7 @@ struct vmb_config {
     unsigned generation;  /* 1 */
     bool direct_boot;     /* no firmware: the board does what firmware would */
     bool check_only;      /* create() everything, open nothing; power_on is refused */
+    bool log_debug;       /* debug lines are looked at: their number has no limit */
     const char *base_dir; /* MOBO_PATH values are relative to it; NULL: as they are */
     const struct vmb_dev_config *devs;
     unsigned ndevs;
@@ -140,7 +141,9 @@ enum { VMB_TRACE = 4 }; /* a level beyond enum mobo_log_level: wanted because it
 
 /* All required but boot and trace.  None may call a lifecycle function. */
 struct vmb_ops {
-    /** A log line; @level is enum mobo_log_level or VMB_TRACE, @from a vdev name or "vmb", "hv".  Any thread. */
+    /** A log line; @level is enum mobo_log_level or VMB_TRACE, @from a vdev name or "vmb", "hv".  A guest that
+     * makes a device say much does not fill the log: a hundred lines of a level come at once, later one every
+     * 10 s with the number of those left out.  Traces have no limit.  Any thread. */
     void (*log)(void *ctx, unsigned level, const char *from, const char *line);
     /** Something that the control thread has to act on.  Any thread; queue it and return.  @req and
      * its strings are valid during the call. */

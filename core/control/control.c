@@ -236,11 +236,13 @@ static json_t *board_did(int err, const char *what, struct rpc_error *e)
 
 static json_t *do_pause(struct worker *w, json_t *params, struct rpc_error *e)
 {
+    bool already = w->paused && !w->no_space; /* with no_space it would go on by itself */
     int err = w->paused ? 0 : vmb_pause(w->vmb);
 
     (void)params;
-    if (!err && !w->paused) {
+    if (!err && !already) {
         w->paused = true;
+        w->no_space = false;
         control_notify(w->control, "paused", 0);
     }
     return board_did(err, "pause", e);
@@ -372,16 +374,24 @@ static json_t *do_shutdown(struct worker *w, json_t *params, struct rpc_error *e
 {
     bool force = json_is_true(json_object_get(params, "force"));
     const char *text;
-    char arg[512];
+    json_t *answer;
+    char *arg;
 
     if (!rpc_text(params, "text", "", &text, e))
         return NULL;
-    snprintf(arg, sizeof(arg), "%s%s", force ? "force " : "", text);
-    return command(w, NULL, "shutdown",
-                   json_is_true(json_object_get(params, "reboot"))      ? "reboot"
-                   : json_is_true(json_object_get(params, "hibernate")) ? "hibernate"
-                                                                        : "shutdown",
-                   arg, e);
+    /* the space keeps text that begins with the word from being taken for it */
+    if (asprintf(&arg, "%s %s", force ? "force" : "", text) < 0) {
+        e->code = RPC_FAILED;
+        diag_set(&e->diag, -ENOMEM, "no memory");
+        return NULL;
+    }
+    answer = command(w, NULL, "shutdown",
+                     json_is_true(json_object_get(params, "reboot"))      ? "reboot"
+                     : json_is_true(json_object_get(params, "hibernate")) ? "hibernate"
+                                                                          : "shutdown",
+                     arg, e);
+    free(arg);
+    return answer;
 }
 
 static const struct method {

@@ -52,20 +52,29 @@ static int dial(void)
     return -1;
 }
 
-/* @restore: a saved state in dir, or NULL. */
-static void start_from(const char *restore)
-{
-    /* multiboot header at 1 MiB; cli; hlt; jmp */
-    static const uint8_t kernel[] = { 0x02, 0xb0, 0xad, 0x1b, 0x00, 0x00, 0x01, 0x00, 0xfe,
-                                      0x4f, 0x51, 0xe4, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00,
-                                      0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-                                      0x00, 0x20, 0x00, 0x10, 0x00, 0xfa, 0xf4, 0xeb, 0xfd };
-    static const char ini[] = "[vm]\nname = ctl\nmemory = 16M\nprocessors = 2\n[boot]\nfirmware = "
-                              "multiboot\nkernel = kernel\n[vdev com1]\nbackend = null\n";
-    char path[128];
+/* What follows the multiboot header: */
+struct guest {
+    unsigned len;
+    uint8_t code[32];
+};
+static const struct guest halts = { 4, { 0xfa, 0xf4, 0xeb, 0xfd } }; /* cli; hlt; jmp */
 
-    put("kernel", kernel, sizeof(kernel));
-    put("vm.ini", ini, sizeof(ini) - 1);
+/* @keys: more of [vm]; @restore: a saved state in dir, or NULL. */
+static void start_guest(const struct guest *guest, const char *keys, const char *restore)
+{
+    /* at 1 MiB, entered behind it */
+    static const uint8_t header[] = { 0x02, 0xb0, 0xad, 0x1b, 0x00, 0x00, 0x01, 0x00, 0xfe, 0x4f, 0x51,
+                                      0xe4, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00,
+                                      0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x10, 0x00 };
+    uint8_t kernel[sizeof(header) + sizeof(guest->code)];
+    char path[128], ini[400];
+
+    memcpy(kernel, header, sizeof(header));
+    memcpy(kernel + sizeof(header), guest->code, guest->len);
+    put("kernel", kernel, sizeof(header) + guest->len);
+    snprintf(ini, sizeof(ini), "[vm]\nname = ctl\nmemory = 16M\nprocessors = 2\n%s[boot]\nfirmware = multiboot\n"
+             "kernel = kernel\n[vdev com1]\nbackend = null\n", keys);
+    put("vm.ini", ini, strlen(ini));
     snprintf(path, sizeof(path), "%s/vm.ini", dir);
     snprintf(sock, sizeof(sock), "%s/ctl", dir);
     worker = fork();
@@ -90,7 +99,7 @@ static void start_from(const char *restore)
 
 static void start(void)
 {
-    start_from(NULL);
+    start_guest(&halts, "", NULL);
 }
 
 static int finish(void)
@@ -137,7 +146,7 @@ static void say(const char *text)
 static json_t *ask(const char *method, const char *params)
 {
     static int id;
-    char text[512];
+    char text[1200];
     json_t *o;
 
     snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"%s\"%s%s}\n", ++id,
@@ -211,6 +220,19 @@ static void expect_proc(const char *want)
     assert_true(found);
 }
 
+/* The socket is there a little before the VM runs. */
+static void wait_running(void)
+{
+    bool runs;
+
+    do {
+        json_t *o = ask("status", NULL);
+
+        runs = !strcmp(json_string_value(json_object_get(json_object_get(o, "result"), "state")), "running");
+        json_decref(o);
+    } while (!runs);
+}
+
 static void test_methods(void **state)
 {
     uint64_t t;
@@ -218,12 +240,7 @@ static void test_methods(void **state)
 
     (void)state;
     start();
-    do { /* the socket is there a little before the VM runs */
-        o = ask("status", NULL);
-        com1 = json_object_get(json_object_get(o, "result"), "state");
-        t = strcmp(json_string_value(com1), "running") != 0;
-        json_decref(o);
-    } while (t);
+    wait_running();
     expect_proc("CapEff:\t0000000000000000");
     expect_proc("NoNewPrivs:\t1");
     expect_ok("pause");
@@ -306,12 +323,7 @@ static void test_screen(void **state)
 
     (void)state;
     start();
-    do { /* the socket is there a little before the VM runs */
-        o = ask("status", NULL);
-        code = strcmp(json_string_value(json_object_get(json_object_get(o, "result"), "state")),
-                      "running");
-        json_decref(o);
-    } while (code);
+    wait_running();
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         expect_error(bad[i][0], bad[i][1], -32602);
     expect_error("screenshot", NULL, -32000);
@@ -398,11 +410,7 @@ static void test_save(void **state)
 
     (void)state;
     start();
-    do {
-        o = ask("status", NULL);
-        before = strcmp(json_string_value(json_object_get(json_object_get(o, "result"), "state")), "running") != 0;
-        json_decref(o);
-    } while (before);
+    wait_running();
     expect_error("save", NULL, -32602);
     expect_error("save", "{\"file\":7}", -32602);
     expect_error("save", "{\"file\":\"/nonexistent/x\"}", -32000);
@@ -424,7 +432,7 @@ static void test_save(void **state)
     assert_null(line());
     assert_int_equal(finish(), 5);
 
-    start_from("state");
+    start_guest(&halts, "", "state");
     while (guest_time() <= before)
         usleep(1000);
     assert_true(guest_time() < before + 60000000000ull);
@@ -432,6 +440,68 @@ static void test_save(void **state)
     expect_ok("reset"); /* the kernel is there for the next boot */
     expect_state("running");
     expect_ok("turn-off");
+    assert_int_equal(finish(), 0);
+}
+
+/* The end or the reset that a guest makes while the control thread is busy is not lost with a save that follows. */
+static void test_save_too_late(void **state)
+{
+    /* waits for a byte of the keyboard, then resets by the keyboard controller */
+    static const struct guest resets = { 12, { 0xe4, 0x64, 0xa8, 0x01, 0x74, 0xfa, 0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe } };
+    /* likewise, then int3 without an IDT */
+    static const struct guest crashes = { 14, { 0xe4, 0x64, 0xa8, 0x01, 0x74, 0xfa, 0x0f, 0x01, 0x1d, 0x00, 0x08, 0x10,
+                                                0x00, 0xcc } };
+    static const char key[] = "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"key\",\"params\":{\"keys\":\"a\"}}",
+                      busy[] = ",{\"jsonrpc\":\"2.0\",\"method\":\"inspect\"}",
+                      save[] = ",{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"save\",\"params\":{\"file\":\"%s/state\"}}]\n";
+    enum { TIMES = 500 };
+    static char text[sizeof(key) + TIMES * sizeof(busy) + sizeof(save) + sizeof(dir)];
+
+    (void)state;
+    for (int reset = 0; reset < 2; reset++) {
+        const char *want = reset ? "the guest has just reset: try again" : "the VM has just ended", *event;
+        size_t n = sizeof(key) - 1;
+        json_t *o, *error;
+
+        start_guest(reset ? &resets : &crashes, "", NULL);
+        wait_running();
+        memcpy(text, key, n);
+        for (int i = 0; i < TIMES; i++, n += sizeof(busy) - 1)
+            memcpy(text + n, busy, sizeof(busy) - 1);
+        snprintf(text + n, sizeof(text) - n, save, dir);
+        say(text);
+        o = line();
+        assert_non_null(json_object_get(json_array_get(o, 0), "result"));
+        error = json_object_get(json_array_get(o, 1), "error");
+        assert_non_null(error);
+        assert_string_equal(json_string_value(json_object_get(error, "message")), want);
+        json_decref(o);
+        o = line();
+        event = json_string_value(json_object_get(json_object_get(o, "params"), "event"));
+        assert_string_equal(event, reset ? "reset" : "ended");
+        json_decref(o);
+        if (reset) {
+            expect_state("running");
+            json_decref(ask("turn-off", NULL));
+        }
+        assert_int_equal(finish(), reset ? 0 : 3);
+    }
+}
+
+/* What the service of the guest cannot show is refused, not cut. */
+static void test_shutdown_text(void **state)
+{
+    char params[1100];
+    json_t *o;
+
+    (void)state;
+    start_guest(&halts, "enlightened = yes\n", NULL);
+    wait_running();
+    snprintf(params, sizeof(params), "{\"text\":\"%01024d\"}", 0);
+    o = ask("shutdown", params);
+    assert_non_null(strstr(json_string_value(json_object_get(json_object_get(o, "error"), "message")), "too long"));
+    json_decref(o);
+    json_decref(ask("turn-off", NULL));
     assert_int_equal(finish(), 0);
 }
 
@@ -460,6 +530,8 @@ int main(void)
         cmocka_unit_test(test_screen),
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_save),
+        cmocka_unit_test(test_save_too_late),
+        cmocka_unit_test(test_shutdown_text),
     };
 
     mobo = getenv("MOBO");

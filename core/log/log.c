@@ -188,19 +188,6 @@ void log_trace(const char *area, const char *fmt, ...)
     va_end(ap);
 }
 
-bool log_rate_ok(struct log_rate *r, uint64_t now_s, unsigned *ret_dropped)
-{
-    if (r->used < r->burst || now_s - r->last_s >= r->every_s) {
-        r->used++;
-        r->last_s = now_s;
-        *ret_dropped = r->dropped;
-        r->dropped = 0;
-        return true;
-    }
-    r->dropped++;
-    return false;
-}
-
 /* ---- progress -------------------------------------------------------------------------------- */
 
 static uint64_t now_ns(void)

@@ -42,15 +42,6 @@ void log_writev(enum log_level level, const char *area, const char *fmt, va_list
 /** A text of several lines (a register dump), kept together. */
 void log_block(enum log_level level, const char *area, const char *text);
 
-/* At most `burst` messages, then one every `every_s` seconds with the number left out. */
-struct log_rate {
-    unsigned burst, every_s;
-    unsigned used, dropped;
-    uint64_t last_s;
-};
-/** @return whether to write now; *ret_dropped is how many were left out since. */
-bool log_rate_ok(struct log_rate *r, uint64_t now_s, unsigned *ret_dropped);
-
 /* ---- progress of a long step, on a terminal only --------------------------------------------- */
 
 struct log_progress {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The log: levels, areas, one line a message, limits. */
+/* The log: levels, areas, one line a message. */
 #include "core/log/log.h"
 
 #include <errno.h>
@@ -119,27 +119,11 @@ static void test_file(void **state)
     assert_string_equal(strchr(text, 'Z'), "Z debug pit to the file only\n");
 }
 
-static void test_rate(void **state)
-{
-    struct log_rate r = { .burst = 2, .every_s = 10 };
-    unsigned dropped = 9;
-
-    (void)state;
-    assert_true(log_rate_ok(&r, 100, &dropped));
-    assert_true(log_rate_ok(&r, 100, &dropped));
-    assert_int_equal(dropped, 0);
-    assert_false(log_rate_ok(&r, 101, &dropped));
-    assert_false(log_rate_ok(&r, 109, &dropped));
-    assert_true(log_rate_ok(&r, 110, &dropped));
-    assert_int_equal(dropped, 2);
-    assert_false(log_rate_ok(&r, 111, &dropped));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_levels), cmocka_unit_test(test_long), cmocka_unit_test(test_trace),
-        cmocka_unit_test(test_file),   cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

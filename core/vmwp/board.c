@@ -313,6 +313,7 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag)
                              .generation = c->generation,
                              .direct_boot = true,
                              .check_only = check_only,
+                             .log_debug = log_level_get() == LOGL_DEBUG,
                              .base_dir = c->dir,
                              .plugin_dirs = w->opt->vdev_dirs,
                              .ops = &board_ops,

@@ -79,11 +79,14 @@ int worker_save(struct worker *w, const char *path, struct diag *diag)
 
     if (err)
         return diag_set(diag, err, "pause: %s", strerror(-err));
-    err = vmb_save(w->vmb, &state, &len, msg, sizeof(msg));
-    if (err)
-        diag_set(diag, err, "%s", msg[0] ? msg : strerror(-err));
-    else
-        err = write_file(w, path, state, len, diag);
+    err = worker_pending(w, diag); /* the state would not have it */
+    if (!err) {
+        err = vmb_save(w->vmb, &state, &len, msg, sizeof(msg));
+        if (err)
+            diag_set(diag, err, "%s", msg[0] ? msg : strerror(-err));
+        else
+            err = write_file(w, path, state, len, diag);
+    }
     free(state);
     if (!err) {
         w->paused = true;

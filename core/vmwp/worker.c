@@ -185,6 +185,28 @@ static void act(struct worker *w, const struct worker_req *r)
     }
 }
 
+int worker_pending(struct worker *w, struct diag *diag)
+{
+    bool reset = false, end = false;
+
+    pthread_mutex_lock(&w->lock);
+    for (const struct worker_req *r = w->head; r; r = r->next) {
+        if (r->command)
+            continue;
+        switch (r->kind) {
+        case VMB_REQ_SUSPEND:
+        case VMB_REQ_NO_SPACE:
+        case VMB_REQ_DISK_LOST: break;
+        case VMB_REQ_RESET: reset = true; break;
+        default: end = true;
+        }
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (end || (reset && w->opt->no_reboot))
+        return diag_set(diag, -ECANCELED, "the VM has just ended");
+    return reset ? diag_set(diag, -EAGAIN, "the guest has just reset: try again") : 0;
+}
+
 static void on_queue(evutil_socket_t fd, short what, void *arg)
 {
     struct worker *w = arg;

@@ -58,6 +58,8 @@ int worker_board_create(struct worker *w, bool check_only, struct diag *diag);
 /* worker.c; control thread */
 void worker_end(struct worker *w, int status);
 int worker_reset(struct worker *w, struct diag *diag);
+/** Of a paused VM: has the guest reset or ended, and it is not served yet?  @return 0, or -errno with a sentence. */
+int worker_pending(struct worker *w, struct diag *diag);
 void worker_stats_log(struct worker *w);
 
 /* save.c; control thread */

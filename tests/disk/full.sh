@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # A file system of the host that fills up under a running guest: the VM is paused with an event, goes on when there is
 # space and it is resumed, and the guest has noticed nothing; twice, the first time resumed while there is no space yet.
+# If somebody pauses it meanwhile it does not go on by itself.
 # Usage: tests/disk/full.sh BUILDDIR         Prints "ok: ..." or "not ok: ..." lines.  Log: BUILDDIR/guests/full.log.
 set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -64,7 +65,7 @@ for ((i = 0; i < 100; i++)); do
     sleep 0.1
 done
 # An event is heard by whoever listens then: the next one's listener is there before the VM goes on.
-listen() { ctl --wait-event no-space 120 >"$work/event" 2>&1 & listener=$!; sleep 0.3; }
+listen() { ctl --wait-event "${1-no-space}" 120 >"$work/event" 2>&1 & listener=$!; sleep 0.3; }
 wrote() { tr -d '\r' <"$log" | grep -c FULL-WROTE; }
 paused() {  # for a moment now and then the VM tries by itself
     local i
@@ -94,7 +95,13 @@ listen
 rm "$work/small/ballast1"
 ctl resume >/dev/null || fail 'resume'
 filled 'resumed with too little space'
+listen paused
+ctl pause >/dev/null || fail 'pause'
+wait "$listener" || fail "no event of the pause: $(cat "$work/event")"
 rm "$work/small/ballast2"
+sleep 6 # by itself it would go on after 5 seconds
+if ctl status | grep -q '"paused"' && stands_still; then ok 'paused without space: with space it stays so'
+else fail 'paused without space: it went on'; fi
 ctl resume >/dev/null || fail 'resume'
 wait "$vm"
 st=$?

@@ -22,6 +22,7 @@ struct dev {
     mobo_ram_t ram;
     struct state s;
     uint8_t fired, worked, last, writable, resets, button, dma;
+    uint8_t peer; /* MOBO_CHAR_OPENED, MOBO_CHAR_CLOSED */
 };
 
 static const struct mobo_field fields[] = {
@@ -72,6 +73,7 @@ static uint64_t io_read(void *ctx, uint64_t off, uint32_t len)
     case 8: return d->button;
     case 9: return d->dma;
     case 10: return d->plug_err != 0;
+    case 11: return d->peer;
     }
     return 0xff;
 }
@@ -111,6 +113,11 @@ static void io_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
     case 7: /* a20 */ d->host->a20_set(d->dev, (int)val); break;
     case 8: /* unmap the memory */ d->host->ram_unmap(d->ram); break;
     case 9: /* val MiB of added memory */ d->plug_err = d->host->mem_plug(d->dev, (uint64_t)byte << 20); break;
+    case 10: /* val warnings, one debug line */
+        for (uint64_t i = 0; i < val; i++)
+            d->host->log(d->dev, MOBO_WARNING, "line %u", (unsigned)i);
+        d->host->log(d->dev, MOBO_DEBUG, "that was all");
+        break;
     }
 }
 
@@ -154,7 +161,12 @@ static void got(void *ctx, const uint8_t *buf, uint32_t len)
 
 static void chr_event(void *ctx, uint32_t event)
 {
-    ((struct dev *)ctx)->writable += event == MOBO_CHAR_WRITABLE;
+    struct dev *d = ctx;
+
+    if (event == MOBO_CHAR_WRITABLE)
+        d->writable++;
+    else if (event == MOBO_CHAR_OPENED || event == MOBO_CHAR_CLOSED)
+        d->peer = (uint8_t)event;
 }
 
 static uint64_t mmio_read(void *ctx, uint64_t off, uint32_t len)

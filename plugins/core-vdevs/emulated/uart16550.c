@@ -476,7 +476,9 @@ static int uart_restore(void *self, struct mobo_reader *in)
     for (unsigned i = 0; i < FIFO; i++)
         if (s.rx_err[i] & ~LSR_OF_CHAR)
             return u->host->fail(u->dev, -EINVAL, "saved FIFO: impossible errors");
+    s.lines = u->s.lines; /* the far end's, and this is another one */
     u->s = s;
+    update_modem(u);
     if (s.timeout_at)
         u->host->timer_set(u->timer, s.timeout_at);
     else

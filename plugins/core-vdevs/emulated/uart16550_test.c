@@ -283,6 +283,37 @@ static void test_carrier_of_the_peer(void **state)
     assert_int_equal(in(0x2fe), 0x0b);
 }
 
+/* The peer of a saved VM is not that of the restored one, and the guest sees the change. */
+static void test_carrier_after_restore(void **state)
+{
+    const char *params[] = { "port=0x2f8", "irq=3", "carrier=peer", NULL };
+    void *with, *without;
+    size_t len;
+
+    (void)state;
+    dev = mobo_fake_add(f, &mobo_vdev_descriptor, "com2", params);
+    assert_non_null(dev);
+    out(0x2fc, 0x08);
+    out(0x2f9, 0x08);
+    assert_int_equal(mobo_fake_save(dev, &without, &len), 0);
+    mobo_fake_char_event(dev, 0, MOBO_CHAR_OPENED);
+    assert_int_equal(in(0x2fe), 0xbb);
+    assert_int_equal(mobo_fake_save(dev, &with, &len), 0);
+    assert_int_equal(mobo_fake_restore(dev, with, len), 0);
+    assert_int_equal(mobo_fake_line(f, 3), 0);
+    assert_int_equal(in(0x2fe), 0xb0);
+    assert_int_equal(mobo_fake_restore(dev, without, len), 0);
+    assert_int_equal(mobo_fake_line(f, 3), 1);
+    assert_int_equal(in(0x2fe), 0xbb);
+    mobo_fake_char_event(dev, 0, MOBO_CHAR_CLOSED);
+    assert_int_equal(in(0x2fe), 0x0b);
+    assert_int_equal(mobo_fake_restore(dev, with, len), 0);
+    assert_int_equal(mobo_fake_line(f, 3), 1);
+    assert_int_equal(in(0x2fe), 0x0b);
+    free(with);
+    free(without);
+}
+
 static void test_no_irq_and_conflicts(void **state)
 {
     const char *polled[] = { "port=0x3e8", "irq=0", NULL };
@@ -359,6 +390,7 @@ int main(void)
         T(test_loopback),
         T(test_modem_status),
         T(test_carrier_of_the_peer),
+        T(test_carrier_after_restore),
         T(test_no_irq_and_conflicts),
         T(test_reset_keeps_the_far_end),
         T(test_state),

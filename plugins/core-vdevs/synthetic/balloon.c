@@ -69,6 +69,7 @@ struct balloon {
     uint64_t hot_first, hot_max; /* pages that can be added */
     uint8_t out[MSG_MAX]; /* deflating: the message that waits for room */
     uint32_t out_len;
+    uint64_t errors; /* that the guest has reported since it opened the channel */
 };
 
 enum { FOUR_G = 1 << 20 }; /* in pages */
@@ -358,7 +359,8 @@ static const char *receive(void *ctx, const struct mobo_vmbus_packet *p)
         return NULL;
     case DM_HOT_ADD_RESPONSE: return hot_add_response(b, m);
     case DM_ERROR:
-        b->host->log(b->dev, MOBO_WARNING, "the guest reports an error");
+        if (!b->errors++)
+            b->host->log(b->dev, MOBO_WARNING, "the guest reports an error");
         return NULL;
     }
     return "a message that only the host sends";
@@ -387,6 +389,7 @@ static void forget(struct balloon *b, int phase)
     memset(b->map, 0, (b->npages + 7) / 8);
     b->in = 0;
     b->out_len = 0;
+    b->errors = 0;
 }
 
 static int channel_open(void *ctx, const uint8_t *user_data)
@@ -659,6 +662,7 @@ static void bl_inspect(void *self, struct mobo_inspect *out)
     h->inspect_uint(out, "target", (b->total + b->s.hot_target - b->s.target) * PAGE);
     h->inspect_uint(out, "taken_in_all", b->s.taken * PAGE);
     h->inspect_uint(out, "given_back_in_all", b->s.returned * PAGE);
+    h->inspect_uint(out, "reported_errors", b->errors);
     h->inspect_uint(out, "reports", b->s.reports);
     if (!b->s.reports)
         return;

@@ -271,6 +271,21 @@ static void test_status(void **state)
     check_state();
 }
 
+/* One line for all errors of a channel. */
+static void test_errors(void **state)
+{
+    (void)state;
+    for (unsigned opened = 1; opened < 3; opened++) {
+        hello();
+        for (unsigned i = 0; i < 5; i++)
+            say(0, 8);
+        assert_int_equal(mobo_fake_logged(f, MOBO_WARNING), opened);
+        has("reported_errors: 0x5");
+        check_state();
+        mobo_fake_vmbus_close(dev, 0);
+    }
+}
+
 static void test_hostile(void **state)
 {
     static const struct {
@@ -323,7 +338,7 @@ static void test_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { T(test_take_and_give), T(test_short), T(test_positions), T(test_many_ranges),
-                                        T(test_status), T(test_hostile),
+                                        T(test_status), T(test_errors), T(test_hostile),
                                         cmocka_unit_test_setup_teardown(test_hot_add, setup_hot, teardown) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

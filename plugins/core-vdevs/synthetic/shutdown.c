@@ -63,7 +63,7 @@ static const struct ic_service service = {
     .answer = answer,
 };
 
-/* VERB [force] [text to show] */
+/* VERB [force] [text to show].  Text that begins with the word has a space before it, which is not shown. */
 static int sd_command(void *self, const char *verb, const char *arg, char *ret, uint32_t ret_len)
 {
     struct shutdown *s = self;
@@ -82,8 +82,9 @@ static int sd_command(void *self, const char *verb, const char *arg, char *ret, 
                              "unknown command '%s' (shutdown, reboot, hibernate)", verb);
     if (!strncmp(arg, "force", 5) && (!arg[5] || arg[5] == ' ')) {
         flags |= FLAG_FORCE;
-        arg += arg[5] ? 6 : 5;
+        arg += 5;
     }
+    arg += *arg == ' ';
     if (flags & FLAG_HIBERNATE && s->ic.s.phase == IC_READY && s->ic.s.version < IC_VERSION(3, 2))
         return s->host->fail(s->dev, -EOPNOTSUPP, "the guest's service knows no hibernation");
     wire_put(body, REASON_PLANNED, 4);

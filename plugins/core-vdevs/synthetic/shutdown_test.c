@@ -42,6 +42,7 @@ static void test_requests(void **state)
 
 static void test_text(void **state)
 {
+    static const char word[] = "force it";
     char text[1200];
 
     (void)state;
@@ -58,6 +59,16 @@ static void test_text(void **state)
     assert_true(take());
     assert_int_equal(wire_get(msg + M_BODY + 12, 8), 0xde00d83d20ac00e9);
     assert_int_equal(wire_get(msg + M_BODY + 20, 4), '?');
+    answer_with(0);
+    /* the word as text: a space comes before it */
+    for (int force = 0; force < 2; force++) {
+        assert_int_equal(cmd("shutdown", force ? "force force it" : " force it"), 0);
+        assert_true(take());
+        assert_int_equal(wire_get(msg + M_BODY + 8, 4), force);
+        for (unsigned i = 0; i < sizeof(word); i++)
+            assert_int_equal(wire_get(msg + M_BODY + 12 + 2 * i, 2), word[i]);
+        answer_with(0);
+    }
 }
 
 static void test_old_guest(void **state)

@@ -604,7 +604,8 @@ struct mobo_host {
     /** Set the message that goes with an error of this vdev, and pass the error on.
      * @return @err.  Thread: any.  Locks: none.  Blocks: never.  Since: 1.0 */
     int (*fail)(struct mobo_vdev *dev, int err, const char *fmt, ...) MOBO_PRINTF(3, 4);
-    /** One line for the log, no line feed.  Warn about a guest once per cause.
+    /** One line for the log, no line feed.  Warn about a guest once per cause; of very many lines the
+     * host leaves some out, and says how many.
      * @param level  enum mobo_log_level.  Thread: any.  Blocks: never.  Since: 1.0 */
     void (*log)(struct mobo_vdev *dev, uint32_t level, const char *fmt, ...) MOBO_PRINTF(3, 4);
     /** A trace line, written when tracing of this device is on.  Use MOBO_TRACE().  Thread: any. */
