@@ -101,6 +101,7 @@ void net_writable(struct vmb_net *n)
 void net_input(struct vmb_net *n, const uint8_t *frame, size_t len)
 {
     struct net_frame *f;
+    bool high;
 
     if (len < NET_FRAME_MIN || len > NET_FRAME_MAX)
         return;
@@ -114,7 +115,8 @@ void net_input(struct vmb_net *n, const uint8_t *frame, size_t len)
     memcpy(f->data, frame, len);
     *n->tail = f;
     n->tail = &f->next;
-    if (!n->queued && !n->device_full)
+    high = n->queued < NET_QUEUE_HIGH && n->queued + len >= NET_QUEUE_HIGH;
+    if (high || (!n->queued && !n->device_full)) /* a full device has to stop the kind, too */
         event_active(n->ev_deliver, 0, 0);
     n->queued += len;
 }

@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/thread.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,6 +95,19 @@ static void settle(void)
         event_base_loop(base, 0);
         idle++;
     }
+}
+
+/* How often the loop wakes up in a while in which it has nothing to do. */
+static unsigned wakes(void)
+{
+    struct timeval tv = { 0, 50000 };
+    unsigned n = 0;
+
+    event_base_loopexit(base, &tv);
+    do
+        n++;
+    while (event_base_loop(base, EVLOOP_ONCE) == 0 && !event_base_got_exit(base));
+    return n;
 }
 
 static uint32_t frame_of(const struct peer *from, const uint8_t *to, uint8_t *b, uint32_t len)
@@ -239,6 +254,44 @@ static void test_back_pressure(void **state)
     netb_close(b.n);
 }
 
+/* A device that takes nothing for long: what waits is not looked at again and again, and goes on later. */
+static void test_refused(void **state)
+{
+    struct peer a = { .mac = { 0, 0, 0, 0, 0, 1 } }, b = { .mac = { 0, 0, 0, 0, 0, 2 } };
+    struct peer *const to[] = { &b, &a }, *const from[] = { &a, &b }; /* to a port, to the hub */
+    static uint8_t f[60000];
+
+    (void)state;
+    assert_int_equal(spec(&a, "switch:bp"), 0);
+    assert_int_equal(spec(&b, "switch:bp"), 0);
+    settle();
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned sent = 0;
+
+        to[i]->room = 0;
+        frame_of(from[i], to[i]->mac, f, sizeof(f));
+        for (; sent < 40; sent++) {
+            assert_int_equal(net_send(from[i], f, sizeof(f)), 0);
+            settle();
+        }
+        assert_true(wakes() < 20);
+        to[i]->room = 1; /* one, and none again */
+        netb_ready(to[i]->n);
+        settle();
+        assert_int_equal(to[i]->got, 1);
+        assert_true(wakes() < 20);
+        to[i]->room = -1;
+        netb_ready(to[i]->n);
+        settle();
+        assert_int_equal(to[i]->got, sent);
+        assert_int_equal(net_send(from[i], f, sizeof(f)), 0);
+        settle();
+        assert_int_equal(to[i]->got, sent + 1);
+    }
+    netb_close(a.n);
+    netb_close(b.n);
+}
+
 static void test_capture(void **state)
 {
     char path[128];
@@ -277,49 +330,73 @@ static void put16(uint8_t *p, unsigned v)
     p[1] = (uint8_t)v;
 }
 
+static unsigned checksum(const uint8_t *p, uint32_t len)
+{
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < len; i += 2)
+        sum += (uint32_t)p[i] << 8 | p[i + 1];
+    sum = (sum & 0xffff) + (sum >> 16);
+    return ~(sum + (sum >> 16)) & 0xffff;
+}
+
+/* Ethernet and IP in front of @len bytes.  @return the length of the frame. */
+static uint32_t ip_frame(const struct peer *from, uint8_t *f, uint8_t protocol, const char src[4],
+                         const char dst[4], uint32_t len)
+{
+    memset(f, 0xff, 6);
+    memcpy(f + 6, from->mac, 6);
+    put16(f + 12, 0x800);
+    memset(f + 14, 0, 20);
+    f[14] = 0x45;
+    put16(f + 16, 20 + len);
+    f[22] = 64;
+    f[23] = protocol;
+    memcpy(f + 26, src, 4);
+    memcpy(f + 30, dst, 4);
+    put16(f + 24, checksum(f + 14, 20));
+    return 34 + len;
+}
+
+/* Who has 192.168.77.2?  The answer tells the other end about @a, too. */
+static void ask_arp(struct peer *a)
+{
+    uint8_t f[60] = { 0 };
+
+    memset(f, 0xff, 6);
+    memcpy(f + 6, a->mac, 6);
+    memcpy(f + 12, "\x08\x06\0\1\x08\0\6\4\0\1", 10);
+    memcpy(f + 22, a->mac, 6);
+    memcpy(f + 28, "\xc0\xa8\x4d\x0f", 4);
+    memcpy(f + 38, "\xc0\xa8\x4d\x02", 4);
+    assert_int_equal(net_send(a, f, 60), 0);
+    settle();
+    assert_int_equal(a->got, 1);
+}
+
 /* ARP and DHCP of the private network. */
 static void test_user(void **state)
 {
     const struct vmb_net_config cfg = { .spec = "user", .network = "192.168.77.0/24", .vm = "t" };
     struct peer a = { .mac = { 0, 0, 0, 0, 0, 1 } };
     uint8_t f[400] = { 0 };
-    uint32_t sum = 0;
+    uint32_t len;
 
     (void)state;
     assert_int_equal(net_open(&a, &cfg, false), 0);
-    memset(f, 0xff, 6); /* who has 192.168.77.2? */
-    memcpy(f + 6, a.mac, 6);
-    memcpy(f + 12, "\x08\x06\0\1\x08\0\6\4\0\1", 10);
-    memcpy(f + 22, a.mac, 6);
-    memcpy(f + 28, "\xc0\xa8\x4d\x0f", 4);
-    memcpy(f + 38, "\xc0\xa8\x4d\x02", 4);
-    assert_int_equal(net_send(&a, f, 60), 0);
-    settle();
-    assert_int_equal(a.got, 1);
+    ask_arp(&a);
     assert_memory_equal(a.last, a.mac, 6);
     assert_memory_equal(a.last + 20, "\0\2", 2);
     assert_memory_equal(a.last + 28, "\xc0\xa8\x4d\x02", 4);
     /* DHCPDISCOVER */
-    memset(f, 0, sizeof(f));
-    memset(f, 0xff, 6);
-    memcpy(f + 6, a.mac, 6);
-    f[12] = 8;
-    f[14] = 0x45;
-    put16(f + 16, 20 + 8 + 244);
-    f[22] = 64;
-    f[23] = 17;
-    memset(f + 30, 0xff, 4);
-    for (unsigned i = 14; i < 34; i += 2)
-        sum += (uint32_t)f[i] << 8 | f[i + 1];
-    sum = (sum & 0xffff) + (sum >> 16);
-    put16(f + 24, ~sum & 0xffff);
+    len = ip_frame(&a, f, 17, "\0\0\0\0", "\xff\xff\xff\xff", 8 + 244);
     put16(f + 34, 68);
     put16(f + 36, 67);
     put16(f + 38, 8 + 244);
     memcpy(f + 42, "\1\1\6\0", 4);
     memcpy(f + 70, a.mac, 6);
     memcpy(f + 278, "\x63\x82\x53\x63\x35\1\1\xff", 8);
-    assert_int_equal(net_send(&a, f, 14 + 20 + 8 + 244), 0);
+    assert_int_equal(net_send(&a, f, len), 0);
     settle();
     assert_int_equal(a.got, 2);
     assert_memory_equal(a.last + 58, "\xc0\xa8\x4d\x0f", 4); /* yours */
@@ -330,6 +407,52 @@ static void test_user(void **state)
     }
     settle();
     netb_close(a.n);
+}
+
+/* A device that takes nothing, while a socket of the host has something for it. */
+static void test_user_refused(void **state)
+{
+    const struct vmb_net_config cfg = { .spec = "user", .network = "192.168.77.0/24", .vm = "t" };
+    struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    struct peer a = { .mac = { 0, 0, 0, 0, 0, 1 } };
+    socklen_t addr_len = sizeof(addr);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    uint8_t f[1500] = { 0 };
+    uint32_t len;
+
+    (void)state;
+    assert_int_equal(bind(fd, (struct sockaddr *)&addr, addr_len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &addr_len), 0);
+    assert_int_equal(net_open(&a, &cfg, false), 0);
+    ask_arp(&a);
+    len = ip_frame(&a, f, 17, "\xc0\xa8\x4d\x0f", "\xc0\xa8\x4d\x02", 8 + 4); /* UDP to this test */
+    put16(f + 34, 1234);
+    memcpy(f + 36, &addr.sin_port, 2);
+    put16(f + 38, 8 + 4);
+    assert_int_equal(net_send(&a, f, len), 0);
+    settle();
+    assert_int_equal(recvfrom(fd, f, sizeof(f), 0, (struct sockaddr *)&addr, &addr_len), 4);
+    a.room = 0;
+    memset(f + 34, 0, 1400);
+    len = ip_frame(&a, f, 1, "\xc0\xa8\x4d\x0f", "\xc0\xa8\x4d\x02", 1400); /* echo requests */
+    f[34] = 8;
+    put16(f + 36, checksum(f + 34, 1400));
+    for (unsigned i = 0; i < 800; i++) {
+        assert_int_equal(net_send(&a, f, len), 0);
+        if (i % 100 == 0)
+            settle();
+    }
+    settle();
+    assert_int_equal(sendto(fd, "pong", 4, 0, (struct sockaddr *)&addr, addr_len), 4);
+    assert_true(wakes() < 20);
+    assert_int_equal(a.got, 1);
+    a.room = -1;
+    netb_ready(a.n);
+    settle();
+    assert_int_equal(a.got, 1 + 800 + 1);
+    assert_memory_equal(a.last + 42, "pong", 4);
+    netb_close(a.n);
+    close(fd);
 }
 #endif
 
@@ -358,11 +481,11 @@ static int done(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specs),         cmocka_unit_test(test_check_only),
-        cmocka_unit_test(test_switch),        cmocka_unit_test(test_back_pressure),
-        cmocka_unit_test(test_capture),
+        cmocka_unit_test(test_specs),   cmocka_unit_test(test_check_only),
+        cmocka_unit_test(test_switch),  cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_capture),
 #ifdef HAVE_SLIRP
-        cmocka_unit_test(test_user),
+        cmocka_unit_test(test_user),    cmocka_unit_test(test_user_refused),
 #endif
     };
 

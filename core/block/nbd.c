@@ -137,6 +137,7 @@ struct nbd {
     uint64_t bytes;
     uint64_t since, retry_at, silent_since; /* ms */
     unsigned backoff;
+    const char *refused; /* why the last server was not taken */
 };
 
 static uint64_t now_ms(void)
@@ -462,6 +463,16 @@ static const char *examine(struct nbd *n)
         return "the export has another size now";
     if (n->was_up && (l.min > n->l.min || (l.read_only && !n->f.read_only)))
         return "the export takes less than before";
+    if (n->was_up && n->l.flush && !l.flush)
+        return "the server has no flush any more";
+    if (n->was_up && !n->f.read_only) {
+        if (n->l.fua && !l.fua)
+            return "the server has no FUA any more";
+        if (n->l.trim && !l.trim)
+            return "the server has no trim any more";
+        if (n->l.zero && !l.zero)
+            return "the server has no write zeroes any more";
+    }
     if (!n->was_up)
         n->l = l;
     n->l.flush = l.flush;
@@ -474,9 +485,13 @@ static void connected(struct nbd *n)
     const char *wrong = examine(n);
 
     if (wrong) {
+        if (n->was_up && wrong != n->refused)
+            say(n, LOGL_WARNING, "not taken, trying again", wrong);
+        n->refused = wrong;
         lost(n, wrong);
         return;
     }
+    n->refused = NULL;
     keep_alive(nbd_aio_get_fd(n->h));
     n->state = UP;
     n->silent_since = now_ms();

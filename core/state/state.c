@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/log/log.h"
 #include "core/util/crc32c.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "x86 hosts");
@@ -211,16 +212,27 @@ static void put_header(struct writer *w)
     put_at(w, &h, sizeof(h), 0);
 }
 
-/* The name of a file is durable when its folder is. */
-static int sync_folder(const char *path)
+/* To the disk, then in place of what was there.  The name is durable when the folder is; a folder that cannot be read,
+ * or synced, takes files all the same, and what is in place is saved. */
+static int put_in_place(int fd, const char *part, const char *path)
 {
     char *copy = strdup(path);
-    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    int err = fd < 0 || fsync(fd) ? -errno : 0;
+    int folder = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int folder_err = folder < 0 ? -errno : 0, err = 0;
 
-    if (fd >= 0)
-        close(fd);
     free(copy);
+    if (folder_err && folder_err != -EACCES)
+        err = folder_err;
+    else if (fsync(fd) || rename(part, path))
+        err = -errno;
+    else if (!folder_err && fsync(folder))
+        folder_err = -errno;
+    if (!err && folder_err)
+        log_write(LOGL_WARNING, "save",
+                  "%s: saved, but the folder cannot be synced, a crash of the host may undo it: %s",
+                  DIAG_Q(path), strerror(-folder_err));
+    if (folder >= 0)
+        close(folder);
     return err;
 }
 
@@ -284,11 +296,9 @@ int state_write(const char *path, const char *config, const struct state_part *p
         end(&w, at, KIND_RAM, 0, "memory", pages * PAGE);
         put_header(&w);
     }
-    if (!w.err && (fsync(w.fd) || rename(part, path)))
-        w.err = -errno;
     if (!w.err)
-        w.err = sync_folder(path);
-    else
+        w.err = put_in_place(w.fd, part, path);
+    if (w.err)
         unlink(part);
     close(w.fd);
     free(w.buf);

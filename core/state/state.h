@@ -29,7 +29,7 @@ struct state_ram {
 };
 
 /** Write @path: to a temporary beside it, to the disk, then in place of what was there, which stays
- * as it is when anything fails or the process ends.
+ * as it is when anything fails or the process ends.  That the folder cannot be synced is a warning.
  * @param config  the VM description as it was in force; for people
  * @return 0, or -errno with a sentence. */
 int state_write(const char *path, const char *config, const struct state_part *parts, size_t nparts,

@@ -5,6 +5,7 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -21,10 +22,11 @@
 
 #include <cmocka.h>
 
+#include "core/log/log.h"
 #include "core/state/state.h"
 #include "core/util/crc32c.h"
 
-enum { PAGE = 4096, LOW = 64 * PAGE, HIGH = 600 * PAGE };
+enum { PAGE = 4096, LOW = 64 * PAGE, HIGH = 600 * PAGE, NOBODY = 65534 };
 
 static char dir[64], path[128], part[140];
 static struct diag diag;
@@ -230,6 +232,16 @@ static void failures(void **state)
     assert_int_equal(state_open(path, &f, &diag), 0);
     state_close(f);
 
+    /* no descriptor for the folder */
+    fd = dup(0);
+    close(fd);
+    getrlimit(RLIMIT_NOFILE, &old);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ (rlim_t)fd + 1, old.rlim_max }), 0);
+    assert_int_equal(write_it(), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(size_of(part), -1);
+    assert_int_equal(size_of(path), len);
+
     /* killed while it writes */
     fd = fork();
     if (fd == 0) {
@@ -268,6 +280,45 @@ static void failures(void **state)
     unlink(name);
 }
 
+/* A folder of this user, or of nobody, whose names cannot be read. */
+static void unreadable_folder(void **state)
+{
+    struct state_file *f;
+    char folder[80], name[96];
+    int st = 0;
+    pid_t pid;
+
+    (void)state;
+    fill();
+    snprintf(folder, sizeof(folder), "%s/folder", dir);
+    snprintf(name, sizeof(name), "%s/vm.state", folder);
+    assert_int_equal(mkdir(folder, 0300), 0);
+    if (!geteuid()) {
+        assert_int_equal(chmod(dir, 0711), 0);
+        assert_int_equal(chown(folder, NOBODY, NOBODY), 0);
+    }
+    pid = fork();
+    if (pid == 0) {
+        if (!geteuid() && (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY)))
+            _exit(77);
+        if (open(folder, O_RDONLY) >= 0) /* by a capability, say */
+            _exit(77);
+        log_level_set(LOGL_ERROR);
+        _exit(state_write(name, "", parts, 2, ram, 2, &diag) != 0);
+    }
+    assert_int_equal(waitpid(pid, &st, 0), pid);
+    assert_true(WIFEXITED(st));
+    if (WEXITSTATUS(st) == 77) {
+        rmdir(folder);
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(st), 0);
+    assert_int_equal(state_open(name, &f, &diag), 0);
+    state_close(f);
+    unlink(name);
+    rmdir(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +326,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(damage, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(failures, setup, teardown),
+        cmocka_unit_test_setup_teardown(unreadable_folder, setup, teardown),
     };
     int st;
 

@@ -131,6 +131,33 @@ wait $loop
 serves=$(cat serves)
 cmp -s disk.raw file.raw && [ $r = 0 ] && [ "$serves" -ge 3 ]; result $? "a server that is started anew ($serves times, status $r)"
 [ $r = 0 ] || sed 's/^/# /' flaky.log | head -5
+# a server that comes back without what requests rely on is not taken; the next one, which has it, is
+head -c 3M /dev/urandom > small.raw
+truncate -s 4M small.raw
+anew() {    # SOCKET PLUGIN...: in the place of the last server
+    { kill -KILL "${servers[-1]}"; wait "${servers[-1]}"; } 2> /dev/null
+    rm -f "$1"; serve "$@"
+}
+for what in flush FUA trim 'write zeroes'; do
+    case $what in
+    flush) lacks='can_flush=exit 3' ;;
+    FUA) lacks='can_fua=echo none' ;;
+    trim) lacks='can_trim=exit 3' ;;
+    *) lacks='--filter=nozero' ;;
+    esac
+    rm -f wire changing
+    serve changing --filter=log --filter=delay memory 4M wdelay=500ms logfile="$tmp/wire"
+    run convert --quiet small.raw "$(uri changing)" 2> changing.log &
+    convert=$!
+    for _ in {1..100}; do grep -q '\.\.\.Write .* return=0' wire && break; sleep 0.1; done
+    anew changing eval "$lacks" get_size='echo 4M' pread='exit 1' pwrite='exit 1' flush='exit 0' trim='exit 0' zero='exit 0'
+    for _ in {1..50}; do grep -q "has no $what any more" changing.log && break; sleep 0.1; done
+    anew changing memory 4M
+    wait $convert && grep -q "has no $what any more" changing.log
+    r=$?
+    result $r "a server without $what any more"
+    [ $r = 0 ] || sed 's/^/# /' changing.log | head -5
+done
 serve gone memory 48M
 kill -STOP "${servers[-1]}"
 start=$SECONDS

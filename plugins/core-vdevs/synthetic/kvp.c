@@ -4,6 +4,7 @@
  * Reference: <uapi/linux/hyperv.h> struct hv_kvp_msg (cited as HK); client drivers/hv/hv_kvp.c and
  * tools/hv/hv_kvp_daemon.c. */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,8 @@ struct kvp_state {
     uint32_t nops;    /* ops[0] is under way when the channel waits */
     uint64_t next_ns; /* when the pools are read again, 0: the timer is off */
     uint64_t polls;
-    uint8_t refused;  /* the guest did not take one of our values: they are sent again */
+    uint8_t refused; /* the guest did not take one of our values: they are sent again */
+    uint32_t feed;   /* number of our value that comes next into the queue, from 1; 0: none */
 };
 
 struct kvp {
@@ -163,6 +165,86 @@ static void drop_first(struct kvp *k)
     k->s.nops--;
 }
 
+static void pause_polling(struct kvp *k)
+{
+    k->s.next_ns = k->host->clock_ns(k->dev) + k->interval_ns;
+    k->host->timer_set(k->timer, k->s.next_ns);
+}
+
+static void enumerate(struct kvp *k, unsigned pool, uint32_t index)
+{
+    struct op *o = add_op(k, OP_ENUMERATE, pool);
+
+    if (!o) { /* commands come first; later, then */
+        pause_polling(k);
+        return;
+    }
+    o->mine = 1;
+    o->index = index;
+}
+
+/* ---- what it is told ------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *key;
+    unsigned pool;
+} lists[] = { { "values", POOL_EXTERNAL }, { "host-values", POOL_AUTO_EXTERNAL } };
+
+/* The first of "KEY=VALUE, KEY=VALUE".  @return what follows it, NULL: it is not such. */
+static const char *split(const char *list, struct op *ret)
+{
+    size_t len, key;
+
+    list += strspn(list, " \t");
+    len = strcspn(list, ",");
+    key = strcspn(list, "=");
+    if (key >= len || !key || key >= KEY_MAX / 2 || len - key - 1 >= VALUE_MAX / 2)
+        return NULL;
+    snprintf(ret->key, sizeof(ret->key), "%.*s", (int)key, list);
+    snprintf(ret->value, sizeof(ret->value), "%.*s", (int)(len - key - 1), list + key + 1);
+    return list + len + (list[len] == ',');
+}
+
+/* Our value number @n: of the lists, and then the host's name.  @return false: there are no more. */
+static bool own_value(struct kvp *k, uint32_t n, struct op *ret)
+{
+    const char *name = k->host->param_str(k->dev, "host-name");
+
+    for (unsigned i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        const char *at = k->host->param_str(k->dev, lists[i].key);
+
+        ret->pool = (uint8_t)lists[i].pool;
+        while (at && *at) {
+            at = split(at, ret);
+            if (!--n)
+                return true;
+        }
+    }
+    if (n != 1)
+        return false;
+    snprintf(ret->key, sizeof(ret->key), "HostName");
+    if (name)
+        snprintf(ret->value, sizeof(ret->value), "%s", name);
+    return name || !gethostname(ret->value, sizeof(ret->value) - 1);
+}
+
+/* Into the empty queue: our next value, or after the last one the reading of the pools.  @return false: nothing. */
+static bool feed(struct kvp *k)
+{
+    struct op o = { .op = OP_SET, .mine = 1 };
+
+    if (!k->s.feed)
+        return false;
+    if (own_value(k, k->s.feed, &o)) {
+        k->s.feed++;
+        k->ops[k->s.nops++] = o;
+    } else {
+        k->s.feed = 0;
+        enumerate(k, POOL_AUTO, 0);
+    }
+    return true;
+}
+
 /* Send the first of the queue unless one is under way. */
 static void next(struct kvp *k)
 {
@@ -171,7 +253,7 @@ static void next(struct kvp *k)
 
     if (k->ic.s.phase != IC_READY || k->ic.s.waiting)
         return;
-    while (k->s.nops) {
+    while (k->s.nops || feed(k)) {
         len = make_body(&k->ops[0], body);
         if (len) {
             ic_send(&k->ic, body, len);
@@ -254,24 +336,6 @@ static void say(struct kvp *k, const struct op *o, uint32_t status, const char *
                      ic_status_text(status));
 }
 
-static void pause_polling(struct kvp *k)
-{
-    k->s.next_ns = k->host->clock_ns(k->dev) + k->interval_ns;
-    k->host->timer_set(k->timer, k->s.next_ns);
-}
-
-static void enumerate(struct kvp *k, unsigned pool, uint32_t index)
-{
-    struct op *o = add_op(k, OP_ENUMERATE, pool);
-
-    if (!o) { /* commands come first; later, then */
-        pause_polling(k);
-        return;
-    }
-    o->mine = 1;
-    o->index = index;
-}
-
 /* Linux does so when its daemon does not answer in time, early 4.x also before there is one. */
 static void not_taken(struct kvp *k, const struct op *o, uint32_t status)
 {
@@ -352,61 +416,18 @@ static void answer(void *ctx, uint32_t status, const uint8_t *b, uint32_t len)
     next(k);
 }
 
-/* "KEY=VALUE, KEY=VALUE".  With @k NULL only looks.  @return NULL, or the piece that is wrong. */
-static const char *push(struct kvp *k, unsigned pool, const char *list)
-{
-    while (list && *list) {
-        size_t len, key;
-
-        list += strspn(list, " \t");
-        len = strcspn(list, ",");
-        key = strcspn(list, "=");
-        if (key >= len || !key || key >= KEY_MAX / 2 || len - key - 1 >= VALUE_MAX / 2)
-            return list;
-        if (k) {
-            struct op *at = add_op(k, OP_SET, pool);
-
-            if (!at)
-                return NULL;
-            at->mine = 1;
-            memcpy(at->key, list, key);
-            memcpy(at->value, list + key + 1, len - key - 1);
-        }
-        list += len + (list[len] == ',');
-    }
-    return NULL;
-}
-
-/* Queue all that the guest is to know; the queue is empty. */
-static void push_all(struct kvp *k)
-{
-    struct op *o;
-
-    k->s.refused = 0;
-    push(k, POOL_EXTERNAL, k->host->param_str(k->dev, "values"));
-    push(k, POOL_AUTO_EXTERNAL, k->host->param_str(k->dev, "host-values"));
-    o = add_op(k, OP_SET, POOL_AUTO_EXTERNAL);
-    if (o) {
-        const char *name = k->host->param_str(k->dev, "host-name");
-
-        o->mine = 1;
-        snprintf(o->key, sizeof(o->key), "HostName");
-        if (name)
-            snprintf(o->value, sizeof(o->value), "%s", name);
-        else if (gethostname(o->value, sizeof(o->value) - 1))
-            k->s.nops--;
-    }
-}
-
 static void poll(void *ctx, uint64_t now)
 {
     struct kvp *k = ctx;
 
     (void)now;
     k->s.next_ns = 0;
-    if (k->s.refused && !k->s.nops)
-        push_all(k);
-    enumerate(k, POOL_AUTO, 0);
+    if (k->s.refused && !k->s.nops) {
+        k->s.refused = 0;
+        k->s.feed = 1;
+    } else {
+        enumerate(k, POOL_AUTO, 0);
+    }
     next(k);
 }
 
@@ -415,9 +436,9 @@ static void ready(void *ctx)
     struct kvp *k = ctx;
 
     k->s.nops = 0;
+    k->s.refused = 0;
+    k->s.feed = 1;
     k->told = 0;
-    push_all(k);
-    enumerate(k, POOL_AUTO, 0);
     next(k);
 }
 
@@ -428,6 +449,7 @@ static void closed(void *ctx)
     k->s.nops = 0;
     k->s.next_ns = 0;
     k->s.refused = 0;
+    k->s.feed = 0;
     k->host->timer_cancel(k->timer);
     for (unsigned p = 0; p < POOLS; p++)
         forget_items(k, p, 0);
@@ -551,6 +573,7 @@ static const struct mobo_field kvp_fields[] = {
     MOBO_FIELD(1, struct kvp_state, nops),
     MOBO_FIELD(2, struct kvp_state, next_ns),
     MOBO_FIELD(3, struct kvp_state, polls),
+    MOBO_FIELD_FLAGS(5, struct kvp_state, feed, MOBO_FIELD_OPTIONAL),
 };
 static const struct mobo_field op_fields[] = {
     MOBO_FIELD(1, struct op, op),     MOBO_FIELD(2, struct op, pool),
@@ -667,8 +690,8 @@ static void kvp_destroy(void *self)
 
 static int kvp_create(struct mobo_vdev *dev, const struct mobo_host *host, void **ret_self)
 {
-    static const char *const lists[] = { "values", "host-values" };
     struct kvp *k = calloc(1, sizeof(*k));
+    struct op o;
     int err = 0;
 
     if (!k)
@@ -676,12 +699,17 @@ static int kvp_create(struct mobo_vdev *dev, const struct mobo_host *host, void 
     k->dev = dev;
     k->host = host;
     k->interval_ns = host->param_uint(dev, "interval") * 1000000000;
-    for (unsigned i = 0; i < 2 && !err; i++) {
-        const char *bad = push(NULL, 0, host->param_str(dev, lists[i]));
+    for (unsigned i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        const char *at = host->param_str(dev, lists[i].key), *rest;
 
-        if (bad)
-            err = host->fail(dev, -EINVAL, "%s: '%.*s' is not KEY=VALUE, or too long", lists[i],
-                             (int)(strcspn(bad, ",") < 60 ? strcspn(bad, ",") : 60), bad);
+        for (; !err && at && *at; at = rest) {
+            at += strspn(at, " \t");
+            rest = split(at, &o);
+            if (!rest)
+                err = host->fail(dev, -EINVAL, "%s: '%.*s' is not KEY=VALUE, or too long",
+                                 lists[i].key, (int)(strcspn(at, ",") < 60 ? strcspn(at, ",") : 60),
+                                 at);
+        }
     }
     if (!err)
         err = ic_create(&k->ic, dev, host, &service, k);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Unit tests of the key-value service. */
 #include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
 
 #include "plugins/core-vdevs/synthetic/ic_test.h"
 
@@ -151,6 +153,51 @@ static void test_refused(void **state)
     start();
 }
 
+static unsigned many[2]; /* values, host-values */
+
+/* As many values as a line has. */
+static int setup_many(void **state)
+{
+    static char text[2][4096];
+    static const char *const params[] = { text[0], text[1], "host-name=tower", NULL };
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        int len = sprintf(text[i], i ? "host-values=" : "values=");
+
+        for (many[i] = 0; len < 4080; many[i]++)
+            len += sprintf(text[i] + len, "%c%u=%u, ", "AB"[i], many[i], many[i]);
+        text[i][len - 2] = 0;
+    }
+    return plug(params);
+}
+
+static void test_many(void **state)
+{
+    char key[16], value[16];
+
+    (void)state;
+    connect_ic(0x40000);
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned n = 0; n < many[i]; n++) {
+            bool command = n == 40; /* done before the rest */
+
+            if (command) {
+                check_state();
+                assert_int_equal(cmd("set", "external Motto none"), 0);
+            }
+            sprintf(key, "%c%u", "AB"[i], n);
+            sprintf(value, "%u", n);
+            expect_set(i ? 3 : 0, key, value);
+            if (command)
+                expect_set(0, "Motto", "none");
+        }
+    expect_set(3, "HostName", "tower");
+    expect_enumerate(2, 0, NULL, NULL);
+    expect_enumerate(1, 0, NULL, NULL);
+    assert_false(take());
+}
+
 static void test_commands(void **state)
 {
     (void)state;
@@ -249,8 +296,10 @@ static void test_params(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_start),     T(test_again),     T(test_refused), T(test_commands),
-        T(test_addresses), T(test_hostile),   T(test_params),
+        T(test_start),     T(test_again),
+        T(test_refused),   T(test_commands),
+        T(test_addresses), T(test_hostile),
+        T(test_params),    cmocka_unit_test_setup_teardown(test_many, setup_many, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
