@@ -519,6 +519,7 @@ static int pull_lapic(struct hv_vp *vp)
     CALL(KVM_GET_LAPIC, &l);
     memcpy(page, &l, sizeof(l));
     memset(page + APIC_NREGS * 16, 0, sizeof(page) - APIC_NREGS * 16);
+    hv_lapic_trim(page);
     dcr = page_get(page, APIC_DCR);
     ran = (uint64_t)(page_get(page, APIC_TMICT) - page_get(page, APIC_TMCCT))
           << divide[(dcr & 3) | (dcr >> 1 & 4)];
