@@ -682,6 +682,35 @@ static void idle_ends(void **state)
     }
 }
 
+static int cancel_and_ack(void *ctx, unsigned v) { return (void)ctx, hv_vp_cancel(p, v), VEC; }
+
+/* Stopped while the interrupt that ends the sleep is delivered: the state can be restored. */
+static void idle_canceled(void **state)
+{
+    static struct hv_vp_state s;
+    static struct hv_hyperv_vp_state h;
+    uint64_t val;
+
+    (void)state;
+    p->ops.extint_ack = cancel_and_ack;
+    vp->cpu.eflags |= EF_IF;
+    vp->cpu.gpr[X86_RSP] = 0x8000;
+    vp->cpu.cr0 &= ~(uint64_t)CR0_PE;
+    x86_update_mode(vp);
+    assert_int_equal(hv_hyperv_msr_read(vp, 0x400000f0, &val), 0);
+    hv_extint_set(p, true);
+    x86_mmu_enter(vp);
+    if (setjmp(vp->jmp))
+        fail();
+    assert_true(hv_vp_events(vp));
+    x86_mmu_leave(vp);
+    assert_int_equal(hv_vp_get_state(p, 0, &s), 0);
+    assert_int_equal(s.run_state, HV_VP_RUNNING);
+    assert_int_equal(hv_hyperv_vp_get(p, 0, &h), 0);
+    assert_int_equal(hv_vp_set_state(p, 0, &s), 0);
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &h, NULL, 0), 0);
+}
+
 enum { ASSIST = 0x52000, LAZY = 0x51, HIGHER = 0x71 };
 
 static bool in_service(unsigned vector)
@@ -778,7 +807,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
                                         T(state_round_trip), T(state_other_tsc), T(state_to_other_tsc), T(features),
-                                        T(features_limit), T(lazy_eoi), T(idle_ends) };
+                                        T(features_limit), T(lazy_eoi), T(idle_ends), T(idle_canceled) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
