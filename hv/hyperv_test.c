@@ -237,6 +237,12 @@ static void timers(void **state)
     wr(0x400000b7, 1);
     wr(0x400000b6, 1);
     assert_int_equal(rd(0x400000b6) & 1, 0);
+    wr(0x400000b6, 8); /* not by auto-enable either */
+    wr(0x400000b7, 1);
+    assert_int_equal(rd(0x400000b6), 8);
+    wr(0x400000b6, 8 | 1 << 12 | 0x60 << 4); /* direct mode needs none */
+    wr(0x400000b7, UINT64_MAX);
+    assert_int_equal(rd(0x400000b6) & 1, 1);
     /* far away and overflowing counts */
     wr(0x400000b6, 3 | 2 << 16);
     wr(0x400000b7, UINT64_MAX);
@@ -540,6 +546,25 @@ static void state_round_trip(void **state)
     free(regs);
 }
 
+/* What a SynIC that takes more holds becomes a state that can be restored. */
+static void state_trimmed(void **state)
+{
+    static struct hv_hyperv_vp_state s;
+    struct hv_hyperv_vp *v = &vp->hyperv;
+
+    (void)state;
+    for (unsigned i = 0; i < HV_NSINTS; i++)
+        v->sint[i] = UINT64_MAX;
+    v->stimer[0].config = UINT64_MAX;
+    v->stimer[1].config = 3; /* SINT 0 */
+    v->stimer[2].config = 3 | 2 << 16;
+    hv_synic_trim(v);
+    assert_int_equal(v->stimer[1].config, 2);
+    assert_int_equal(v->stimer[2].config, 3 | 2 << 16);
+    assert_int_equal(hv_hyperv_vp_get(p, 0, &s), 0);
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &s, NULL, 0), 0);
+}
+
 /* A reference TSC page made by an engine with another TSC: made anew, never back in time. */
 static void state_other_tsc(void **state)
 {
@@ -806,8 +831,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
-                                        T(state_round_trip), T(state_other_tsc), T(state_to_other_tsc), T(features),
-                                        T(features_limit), T(lazy_eoi), T(idle_ends), T(idle_canceled) };
+                                        T(state_round_trip), T(state_trimmed), T(state_other_tsc),
+                                        T(state_to_other_tsc), T(features), T(features_limit), T(lazy_eoi), T(idle_ends), T(idle_canceled) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,6 +83,8 @@ unsigned hv_synic_queued(struct hv_vp *vp, struct hv_message *ret, unsigned max)
 int hv_synic_set(struct hv_vp *vp, const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n);
 /** Why no guest can have brought the SynIC or a timer into this state, or NULL. */
 const char *hv_synic_check(const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n);
+/** SINTs and timers come from a SynIC that takes more from guests (KVM's): clear what the check would refuse. */
+void hv_synic_trim(struct hv_hyperv_vp *v);
 /** The code of the hypercall page, its place, and the reference TSC page after a restore. */
 void hv_hypercall_place(struct hv_vp *vp, uint64_t val);
 void hv_reference_tsc_start(struct hv_vp *vp, uint32_t seq);

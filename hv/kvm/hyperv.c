@@ -339,4 +339,5 @@ void kvm_hyperv_pull(struct hv_vp *vp)
         kvm_msr_get(vp, MSR_STIMER0 + 2 * i, &v->stimer[i].config);
         v->stimer[i].deadline_ns = UINT64_MAX; /* runs in KVM */
     }
+    hv_synic_trim(v);
 }
