@@ -17,8 +17,8 @@ enum {
     MSR_OS_ID = 0x40000000, MSR_HYPERCALL = 0x40000001, MSR_RESET = 0x40000003, MSR_REF_TSC = 0x40000021,
     MSR_ASSIST = 0x40000073, MSR_SCONTROL = 0x40000080, MSR_SIEFP = 0x40000082, MSR_SIMP = 0x40000083,
     MSR_EOM = 0x40000084, MSR_SINT0 = 0x40000090, MSR_STIMER0 = 0x400000b0, MSR_IDLE = 0x400000f0,
-    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_CTL = 0x40000105, MSR_FIRST = 0x40000000,
-    MSR_COUNT = 0x140 /* KVM reads the bitmaps in units of 64 */
+    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_CTL = 0x40000105, MSR_TSC_INVARIANT = 0x40000118,
+    MSR_FIRST = 0x40000000, MSR_COUNT = 0x140 /* KVM reads the bitmaps in units of 64 */
 };
 enum { CALL_POST_MESSAGE = 0x5c, CALL_SIGNAL_EVENT = 0x5d };
 enum { HV_STATUS_INVALID_CODE = 2, HV_STATUS_INVALID_INPUT = 3, HV_STATUS_INVALID_ALIGNMENT = 4,
@@ -314,6 +314,7 @@ int kvm_hyperv_push(struct hv_vp *vp)
             kvm_msr_set(vp, MSR_OS_ID, atomic_load(&h->guest_os_id));
         }
         err = err ? err : push_msr(vp, MSR_REF_TSC, h->reference_tsc);
+        err = err ? err : push_msr(vp, MSR_TSC_INVARIANT, atomic_load(&h->tsc_invariant));
     }
     err = err ? err : push_msr(vp, MSR_SIEFP, v->siefp);
     err = err ? err : push_msr(vp, MSR_SIMP, v->simp);
@@ -331,7 +332,10 @@ int kvm_hyperv_push(struct hv_vp *vp)
 void kvm_hyperv_pull(struct hv_vp *vp)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
+    uint64_t val;
 
+    if (vp->index == 0 && !kvm_msr_get(vp, MSR_TSC_INVARIANT, &val))
+        atomic_store(&vp->p->hyperv->tsc_invariant, val & 1);
     for (unsigned i = 0; i < HV_NSINTS; i++)
         kvm_msr_get(vp, MSR_SINT0 + i, &v->sint[i]);
     for (unsigned i = 0; i < HV_NSTIMERS; i++) {
