@@ -590,7 +590,7 @@ static void state_other_tsc(void **state)
 /* An engine whose TSC runs at another pace, and that fills in the page itself, later: a processor that reads it before
  * gets the right time.  A page that is not to be used stays so. */
 static uint64_t other_hz(const struct hv_partition *q) { return (void)q, 2100000000; }
-static uint64_t other_tsc(struct hv_vp *v) { return hv_time_ns(v->p) * 21 / 10 + v->cpu.tsc_offset; }
+static uint64_t other_tsc(struct hv_vp *v, uint64_t ns) { return ns * 21 / 10 + v->cpu.tsc_offset; }
 static int other_hyperv(struct hv_vp *v) { return (void)v, 0; }
 
 static void state_to_other_tsc(void **state)
@@ -603,7 +603,7 @@ static void state_to_other_tsc(void **state)
 
     (void)state;
     other.tsc_hz = other_hz;
-    other.tsc_read = other_tsc;
+    other.tsc_at = other_tsc;
     other.set_hyperv = other_hyperv;
     wr(0x40000000, 0x8100000000000000ull);
     wr(0x40000021, 0x51001);
@@ -614,12 +614,29 @@ static void state_to_other_tsc(void **state)
     assert_int_equal(hv_hyperv_set(p, &s), 0);
     page0 = (const void *)(hv_gpa_hva(p, 0x51000, 4096, false));
     assert_int_equal(page0->seq, s.tsc_seq + 1);
-    t = (uint64_t)(((__uint128_t)other_tsc(vp) * page0->scale) >> 64) + (uint64_t)page0->offset;
+    t = (uint64_t)(((__uint128_t)other_tsc(vp, hv_time_ns(p)) * page0->scale) >> 64) + (uint64_t)page0->offset;
     assert_in_range(t, hv_reference_time(p), hv_reference_time(p) + 1);
     s.tsc_seq = 0;
     assert_int_equal(hv_hyperv_set(p, &s), 0);
     assert_int_equal(page0->seq, 0);
     p->engine = engine;
+}
+
+/* The page says what the counter says, also when the thread lost its processor while it was made. */
+static uint64_t slow_ns(void) { return now_ns += 1000000; }
+
+static void reference_tsc(void **state)
+{
+    const struct { uint32_t seq, reserved; uint64_t scale; int64_t offset; } *page0;
+    uint64_t t;
+
+    (void)state;
+    p->clock->host_ns = slow_ns;
+    wr(0x40000021, 0x51001);
+    p->clock->host_ns = fake_ns;
+    page0 = (const void *)(hv_gpa_hva(p, 0x51000, 4096, false));
+    t = (uint64_t)(((__uint128_t)hv_tsc_read(vp) * page0->scale) >> 64) + (uint64_t)page0->offset;
+    assert_in_range(t, rd(0x40000020) - 1, rd(0x40000020) + 1);
 }
 
 static void features(void **state)
@@ -832,7 +849,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
                                         T(state_round_trip), T(state_trimmed), T(state_other_tsc),
-                                        T(state_to_other_tsc), T(features), T(features_limit), T(lazy_eoi), T(idle_ends), T(idle_canceled) };
+                                        T(state_to_other_tsc), T(reference_tsc), T(features), T(features_limit),
+                                        T(lazy_eoi), T(idle_ends), T(idle_canceled) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

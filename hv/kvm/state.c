@@ -106,7 +106,7 @@ static uint64_t tsc_delta(struct hv_vp *vp)
     return kv->tsc_delta;
 }
 
-uint64_t kvm_tsc_read(struct hv_vp *vp) { return time_tsc(vp->p, hv_time_ns(vp->p)) + tsc_delta(vp); }
+uint64_t kvm_tsc_at(struct hv_vp *vp, uint64_t ns) { return time_tsc(vp->p, ns) + tsc_delta(vp); }
 
 void kvm_time_sync(struct hv_vp *vp)
 {
