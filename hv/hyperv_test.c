@@ -166,6 +166,51 @@ static void messages(void **state)
     assert_int_not_equal(hv_hyperv_msr_write(vp, 0x40000081, 1), 0);
 }
 
+/* An engine whose own SynIC fills slots, too: ours does so when the processor is not in the guest. */
+static unsigned sints;
+static void other_sint(struct hv_vp *v, unsigned sint) { (void)v, sints += sint == 2; }
+
+static void messages_wait(void **state)
+{
+    static struct hv_hyperv_vp_state s;
+    static struct hv_message m[2];
+    const struct hv_engine *engine = p->engine;
+    struct hv_engine other = *engine;
+    uint8_t pay[8] = { 0 };
+
+    (void)state;
+    other.sint = other_sint;
+    p->engine = &other;
+    synic_on();
+    sints = 0;
+    atomic_store(&vp->attention, 0);
+    for (uint32_t type = 1; type <= 3; type++)
+        assert_int_equal(hv_message_post(p, 0, 2, type, pay, 8), 0);
+    assert_int_equal(word(SIMP + 512), 0);
+    assert_int_equal(sints, 0);
+    assert_true(atomic_load(&vp->attention) & HV_ATT_INTR);
+    hv_synic_run(vp);
+    assert_int_equal(word(SIMP + 512), 1);
+    assert_int_equal(sints, 1);
+    /* a timer's message got in between, and does not say that more waits */
+    zero(SIMP + 512 + 4);
+    assert_true(atomic_load(&vp->hyperv.waits));
+    hv_synic_run(vp);
+    assert_int_equal(page(SIMP)[512 + 5] & 1, 1);
+    zero(SIMP + 512);
+    hv_synic_run(vp);
+    assert_int_equal(word(SIMP + 512), 2);
+    /* what waits in a state comes to its slot under another engine, too */
+    zero(SIMP + 512);
+    assert_int_equal(hv_hyperv_vp_get(p, 0, &s), 0);
+    assert_int_equal(hv_hyperv_messages(p, 0, m, 2), 1);
+    p->engine = engine;
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &s, m, 1), 0);
+    assert_int_equal(word(SIMP + 512), 3);
+    assert_true(taken(VEC));
+    assert_false(atomic_load(&vp->hyperv.waits));
+}
+
 static void flags(void **state)
 {
     (void)state;
@@ -847,8 +892,8 @@ static void lazy_eoi(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
-                                        T(state_round_trip), T(state_trimmed), T(state_other_tsc),
+    const struct CMUnitTest tests[] = { T(messages), T(messages_wait), T(flags), T(timers), T(hypercalls), T(shown),
+                                        T(crash_msrs), T(state_round_trip), T(state_trimmed), T(state_other_tsc),
                                         T(state_to_other_tsc), T(reference_tsc), T(features), T(features_limit),
                                         T(lazy_eoi), T(idle_ends), T(idle_canceled) };
 

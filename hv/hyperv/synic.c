@@ -89,6 +89,37 @@ static void queue_run(struct hv_vp *vp, unsigned sint)
     free(q);
 }
 
+/* Lock held, by the VP's thread where the engine has a SynIC of its own. */
+static void queues_run(struct hv_vp *vp)
+{
+    bool waits = false;
+
+    for (unsigned i = 0; i < HV_NSINTS; i++) {
+        queue_run(vp, i);
+        waits = waits || vp->hyperv.queue[i].head;
+    }
+    atomic_store(&vp->hyperv.waits, waits);
+}
+
+/* There is something in a queue.  Lock held.  An engine's own SynIC fills slots as well, while the VP is in the guest:
+ * there the VP's thread moves the messages, before it enters the guest. */
+static void queues_changed(struct hv_vp *vp)
+{
+    if (!vp->p->engine->sint) {
+        queues_run(vp);
+        return;
+    }
+    atomic_store(&vp->hyperv.waits, true);
+    hv_vp_kick(vp, HV_ATT_INTR);
+}
+
+void hv_synic_run(struct hv_vp *vp)
+{
+    pthread_mutex_lock(&vp->hyperv.lock);
+    queues_run(vp);
+    pthread_mutex_unlock(&vp->hyperv.lock);
+}
+
 /* Lock held. */
 static int queue_add(struct hv_hyperv_vp *v, unsigned sint, uint32_t type, const void *payload, unsigned len)
 {
@@ -123,7 +154,7 @@ int hv_synic_post(struct hv_vp *vp, unsigned sint, uint32_t type, const void *pa
     pthread_mutex_lock(&v->lock);
     err = messages_on(v) ? queue_add(v, sint, type, payload, len) : -ENXIO;
     if (!err)
-        queue_run(vp, sint);
+        queues_changed(vp);
     pthread_mutex_unlock(&v->lock);
     return err;
 }
@@ -207,8 +238,7 @@ static void page_write(struct hv_vp *vp, uint64_t *reg, uint64_t val, uint64_t o
         memset(hv_ram_hva(vp->p, offset, HV_PAGE_SIZE), 0, HV_PAGE_SIZE);
     pthread_mutex_lock(&vp->hyperv.lock);
     *reg = val;
-    for (unsigned i = 0; i < HV_NSINTS; i++) /* a message page came back: its slots are empty */
-        queue_run(vp, i);
+    queues_run(vp); /* a message page came back: its slots are empty */
     pthread_mutex_unlock(&vp->hyperv.lock);
     hv_overlay_place(vp, vp->p, val, offset, HV_MAP_READ | HV_MAP_WRITE);
 }
@@ -222,18 +252,12 @@ int hv_synic_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     case MSR_SCONTROL:
         pthread_mutex_lock(&v->lock);
         v->scontrol = val & 1;
-        for (unsigned i = 0; i < HV_NSINTS; i++)
-            queue_run(vp, i);
+        queues_run(vp);
         pthread_mutex_unlock(&v->lock);
         return 0;
     case MSR_SIEFP: page_write(vp, &v->siefp, val, v->siefp_off); return 0;
     case MSR_SIMP: page_write(vp, &v->simp, val, v->simp_off); return 0;
-    case MSR_EOM:
-        pthread_mutex_lock(&v->lock);
-        for (unsigned i = 0; i < HV_NSINTS; i++)
-            queue_run(vp, i);
-        pthread_mutex_unlock(&v->lock);
-        return 0;
+    case MSR_EOM: hv_synic_run(vp); return 0;
     default:
         if (msr < MSR_SINT0 || n >= HV_NSINTS)
             return -1; /* SVERSION and holes */
@@ -463,6 +487,7 @@ int hv_synic_set(struct hv_vp *vp, const struct hv_hyperv_vp_state *s, const str
     v->simp = s->simp;
     memcpy(v->sint, s->sint, sizeof(v->sint));
     auto_eoi_update(v);
+    queues_changed(vp); /* posted while the VP stood */
     pthread_mutex_unlock(&v->lock);
     for (unsigned i = 0; i < HV_NSTIMERS; i++) {
         struct hv_stimer *t = &v->stimer[i];

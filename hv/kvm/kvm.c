@@ -538,6 +538,8 @@ static void kvm_run_vp(struct hv_vp *vp)
             extint(vp);
         if (atomic_exchange(&kv->nmi, 0))
             nmi(vp);
+        if (atomic_load(&vp->hyperv.waits)) /* each time: KVM's timers use slots, and take back that more waits */
+            hv_synic_run(vp);
         if (!guest_enter(vp))
             continue;
         r = kvm_ioctl(kv->fd, KVM_RUN, NULL);
