@@ -123,7 +123,17 @@ uint64_t hv_tsc_hz(const struct hv_partition *p)
     return p->engine->tsc_hz ? p->engine->tsc_hz(p) : HV_TSC_HZ;
 }
 
+static uint64_t tsc_at(const struct hv_vp *vp, uint64_t ns)
+{
+    return hv_ns_to_tsc(ns) + vp->cpu.tsc_offset + vp->cpu.tsc_adjust;
+}
+
 uint64_t hv_tsc_read(struct hv_vp *vp)
 {
-    return hv_ns_to_tsc(hv_time_ns(vp->p)) + vp->cpu.tsc_offset + vp->cpu.tsc_adjust;
+    return tsc_at(vp, hv_time_ns(vp->p));
+}
+
+uint64_t hv_tsc_at(struct hv_vp *vp, uint64_t ns)
+{
+    return vp->p->engine->tsc_at ? vp->p->engine->tsc_at(vp, ns) : tsc_at(vp, ns);
 }

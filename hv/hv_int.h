@@ -58,7 +58,7 @@ struct hv_engine {
     int (*cpuid_changed)(struct hv_vp *vp); /* hv_features_limit; before the VP has run */
     void (*cpuid_filter)(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint32_t r[4]);
     uint64_t (*tsc_hz)(const struct hv_partition *p);
-    uint64_t (*tsc_read)(struct hv_vp *vp);  /* what the guest's RDTSC would give; the VP does not run */
+    uint64_t (*tsc_at)(struct hv_vp *vp, uint64_t ns); /* what RDTSC gives at guest time @ns; the VP does not run */
     int (*posted_port)(struct hv_partition *p, uint16_t port, unsigned len, bool on);
     void (*counters)(struct hv_vp *vp, void (*fn)(void *ctx, const char *name, uint64_t val), void *ctx);
     void (*differences)(void (*line)(void *ctx, const char *text), void *ctx); /* without a partition */
@@ -193,6 +193,7 @@ unsigned hv_maxphyaddr(const struct hv_partition *p);
 
 /* ---- time (clock.c) ---- */
 uint64_t hv_tsc_read(struct hv_vp *vp); /* guest TSC of this VP, offset and adjust applied */
+uint64_t hv_tsc_at(struct hv_vp *vp, uint64_t ns); /* the same, by any engine, at guest time @ns */
 
 /* ---- outside world (vp.c): counted, x87 state of the host saved around the callback ---- */
 uint32_t hv_pio_read(struct hv_vp *vp, uint16_t port, unsigned len);

@@ -166,6 +166,51 @@ static void messages(void **state)
     assert_int_not_equal(hv_hyperv_msr_write(vp, 0x40000081, 1), 0);
 }
 
+/* An engine whose own SynIC fills slots, too: ours does so when the processor is not in the guest. */
+static unsigned sints;
+static void other_sint(struct hv_vp *v, unsigned sint) { (void)v, sints += sint == 2; }
+
+static void messages_wait(void **state)
+{
+    static struct hv_hyperv_vp_state s;
+    static struct hv_message m[2];
+    const struct hv_engine *engine = p->engine;
+    struct hv_engine other = *engine;
+    uint8_t pay[8] = { 0 };
+
+    (void)state;
+    other.sint = other_sint;
+    p->engine = &other;
+    synic_on();
+    sints = 0;
+    atomic_store(&vp->attention, 0);
+    for (uint32_t type = 1; type <= 3; type++)
+        assert_int_equal(hv_message_post(p, 0, 2, type, pay, 8), 0);
+    assert_int_equal(word(SIMP + 512), 0);
+    assert_int_equal(sints, 0);
+    assert_true(atomic_load(&vp->attention) & HV_ATT_INTR);
+    hv_synic_run(vp);
+    assert_int_equal(word(SIMP + 512), 1);
+    assert_int_equal(sints, 1);
+    /* a timer's message got in between, and does not say that more waits */
+    zero(SIMP + 512 + 4);
+    assert_true(atomic_load(&vp->hyperv.waits));
+    hv_synic_run(vp);
+    assert_int_equal(page(SIMP)[512 + 5] & 1, 1);
+    zero(SIMP + 512);
+    hv_synic_run(vp);
+    assert_int_equal(word(SIMP + 512), 2);
+    /* what waits in a state comes to its slot under another engine, too */
+    zero(SIMP + 512);
+    assert_int_equal(hv_hyperv_vp_get(p, 0, &s), 0);
+    assert_int_equal(hv_hyperv_messages(p, 0, m, 2), 1);
+    p->engine = engine;
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &s, m, 1), 0);
+    assert_int_equal(word(SIMP + 512), 3);
+    assert_true(taken(VEC));
+    assert_false(atomic_load(&vp->hyperv.waits));
+}
+
 static void flags(void **state)
 {
     (void)state;
@@ -237,6 +282,12 @@ static void timers(void **state)
     wr(0x400000b7, 1);
     wr(0x400000b6, 1);
     assert_int_equal(rd(0x400000b6) & 1, 0);
+    wr(0x400000b6, 8); /* not by auto-enable either */
+    wr(0x400000b7, 1);
+    assert_int_equal(rd(0x400000b6), 8);
+    wr(0x400000b6, 8 | 1 << 12 | 0x60 << 4); /* direct mode needs none */
+    wr(0x400000b7, UINT64_MAX);
+    assert_int_equal(rd(0x400000b6) & 1, 1);
     /* far away and overflowing counts */
     wr(0x400000b6, 3 | 2 << 16);
     wr(0x400000b7, UINT64_MAX);
@@ -540,6 +591,25 @@ static void state_round_trip(void **state)
     free(regs);
 }
 
+/* What a SynIC that takes more holds becomes a state that can be restored. */
+static void state_trimmed(void **state)
+{
+    static struct hv_hyperv_vp_state s;
+    struct hv_hyperv_vp *v = &vp->hyperv;
+
+    (void)state;
+    for (unsigned i = 0; i < HV_NSINTS; i++)
+        v->sint[i] = UINT64_MAX;
+    v->stimer[0].config = UINT64_MAX;
+    v->stimer[1].config = 3; /* SINT 0 */
+    v->stimer[2].config = 3 | 2 << 16;
+    hv_synic_trim(v);
+    assert_int_equal(v->stimer[1].config, 2);
+    assert_int_equal(v->stimer[2].config, 3 | 2 << 16);
+    assert_int_equal(hv_hyperv_vp_get(p, 0, &s), 0);
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &s, NULL, 0), 0);
+}
+
 /* A reference TSC page made by an engine with another TSC: made anew, never back in time. */
 static void state_other_tsc(void **state)
 {
@@ -565,7 +635,7 @@ static void state_other_tsc(void **state)
 /* An engine whose TSC runs at another pace, and that fills in the page itself, later: a processor that reads it before
  * gets the right time.  A page that is not to be used stays so. */
 static uint64_t other_hz(const struct hv_partition *q) { return (void)q, 2100000000; }
-static uint64_t other_tsc(struct hv_vp *v) { return hv_time_ns(v->p) * 21 / 10 + v->cpu.tsc_offset; }
+static uint64_t other_tsc(struct hv_vp *v, uint64_t ns) { return ns * 21 / 10 + v->cpu.tsc_offset; }
 static int other_hyperv(struct hv_vp *v) { return (void)v, 0; }
 
 static void state_to_other_tsc(void **state)
@@ -578,7 +648,7 @@ static void state_to_other_tsc(void **state)
 
     (void)state;
     other.tsc_hz = other_hz;
-    other.tsc_read = other_tsc;
+    other.tsc_at = other_tsc;
     other.set_hyperv = other_hyperv;
     wr(0x40000000, 0x8100000000000000ull);
     wr(0x40000021, 0x51001);
@@ -589,12 +659,29 @@ static void state_to_other_tsc(void **state)
     assert_int_equal(hv_hyperv_set(p, &s), 0);
     page0 = (const void *)(hv_gpa_hva(p, 0x51000, 4096, false));
     assert_int_equal(page0->seq, s.tsc_seq + 1);
-    t = (uint64_t)(((__uint128_t)other_tsc(vp) * page0->scale) >> 64) + (uint64_t)page0->offset;
+    t = (uint64_t)(((__uint128_t)other_tsc(vp, hv_time_ns(p)) * page0->scale) >> 64) + (uint64_t)page0->offset;
     assert_in_range(t, hv_reference_time(p), hv_reference_time(p) + 1);
     s.tsc_seq = 0;
     assert_int_equal(hv_hyperv_set(p, &s), 0);
     assert_int_equal(page0->seq, 0);
     p->engine = engine;
+}
+
+/* The page says what the counter says, also when the thread lost its processor while it was made. */
+static uint64_t slow_ns(void) { return now_ns += 1000000; }
+
+static void reference_tsc(void **state)
+{
+    const struct { uint32_t seq, reserved; uint64_t scale; int64_t offset; } *page0;
+    uint64_t t;
+
+    (void)state;
+    p->clock->host_ns = slow_ns;
+    wr(0x40000021, 0x51001);
+    p->clock->host_ns = fake_ns;
+    page0 = (const void *)(hv_gpa_hva(p, 0x51000, 4096, false));
+    t = (uint64_t)(((__uint128_t)hv_tsc_read(vp) * page0->scale) >> 64) + (uint64_t)page0->offset;
+    assert_in_range(t, rd(0x40000020) - 1, rd(0x40000020) + 1);
 }
 
 static void features(void **state)
@@ -680,6 +767,35 @@ static void idle_ends(void **state)
         assert_int_equal(vp->idle, 0);
         hv_partition_reset(p);
     }
+}
+
+static int cancel_and_ack(void *ctx, unsigned v) { return (void)ctx, hv_vp_cancel(p, v), VEC; }
+
+/* Stopped while the interrupt that ends the sleep is delivered: the state can be restored. */
+static void idle_canceled(void **state)
+{
+    static struct hv_vp_state s;
+    static struct hv_hyperv_vp_state h;
+    uint64_t val;
+
+    (void)state;
+    p->ops.extint_ack = cancel_and_ack;
+    vp->cpu.eflags |= EF_IF;
+    vp->cpu.gpr[X86_RSP] = 0x8000;
+    vp->cpu.cr0 &= ~(uint64_t)CR0_PE;
+    x86_update_mode(vp);
+    assert_int_equal(hv_hyperv_msr_read(vp, 0x400000f0, &val), 0);
+    hv_extint_set(p, true);
+    x86_mmu_enter(vp);
+    if (setjmp(vp->jmp))
+        fail();
+    assert_true(hv_vp_events(vp));
+    x86_mmu_leave(vp);
+    assert_int_equal(hv_vp_get_state(p, 0, &s), 0);
+    assert_int_equal(s.run_state, HV_VP_RUNNING);
+    assert_int_equal(hv_hyperv_vp_get(p, 0, &h), 0);
+    assert_int_equal(hv_vp_set_state(p, 0, &s), 0);
+    assert_int_equal(hv_hyperv_vp_set(p, 0, &h, NULL, 0), 0);
 }
 
 enum { ASSIST = 0x52000, LAZY = 0x51, HIGHER = 0x71 };
@@ -776,9 +892,10 @@ static void lazy_eoi(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = { T(messages), T(flags), T(timers), T(hypercalls), T(shown), T(crash_msrs),
-                                        T(state_round_trip), T(state_other_tsc), T(state_to_other_tsc), T(features),
-                                        T(features_limit), T(lazy_eoi), T(idle_ends) };
+    const struct CMUnitTest tests[] = { T(messages), T(messages_wait), T(flags), T(timers), T(hypercalls), T(shown),
+                                        T(crash_msrs), T(state_round_trip), T(state_trimmed), T(state_other_tsc),
+                                        T(state_to_other_tsc), T(reference_tsc), T(features), T(features_limit),
+                                        T(lazy_eoi), T(idle_ends), T(idle_canceled) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

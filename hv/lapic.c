@@ -681,7 +681,7 @@ static void reg_write(struct hv_vp *vp, unsigned n, uint32_t val)
     case APIC_LDR: wr(a, APIC_LDR, val & 0xff000000); break;
     case APIC_DFR: wr(a, APIC_DFR, val | 0x0fffffff); break;
     case APIC_SVR:
-        wr(a, APIC_SVR, val & 0x3ff);
+        wr(a, APIC_SVR, val & APIC_SVR_VALID);
         if (!(val & APIC_SVR_ENABLE)) /* 11.4.7.2: all LVT entries are masked */
             for (n = APIC_LVT_TIMER; n <= APIC_LVT_ERROR; n++)
                 wr(a, n, rd(a, n) | APIC_LVT_MASKED);
@@ -771,7 +771,7 @@ int hv_lapic_msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     switch (n) {
     case APIC_TPR:
     case APIC_SELF_IPI: allowed = 0xff; break;
-    case APIC_SVR: allowed = 0x3ff; break;
+    case APIC_SVR: allowed = APIC_SVR_VALID; break;
     case APIC_EOI:
     case APIC_ESR: allowed = 0; break;
     case APIC_TMICT: allowed = 0xffffffff; break;
@@ -926,6 +926,22 @@ void hv_lapic_save(struct hv_vp *vp, uint8_t page[4096])
     memcpy(page + PAGE_ESR_PENDING, &esr, 4);
 }
 
+void hv_lapic_trim(uint8_t page[4096])
+{
+    uint32_t bits;
+
+    page_put(page, APIC_TPR, page_get(page, APIC_TPR) & 0xff);
+    page_put(page, APIC_SVR, page_get(page, APIC_SVR) & APIC_SVR_VALID);
+    page_put(page, APIC_DCR, page_get(page, APIC_DCR) & 0xb);
+    for (unsigned n = APIC_LVT_TIMER; n <= APIC_LVT_ERROR; n++)
+        if (lvt_valid_bits(n, &bits))
+            page_put(page, n, page_get(page, n) & bits);
+    if ((page_get(page, APIC_LVT_TIMER) & APIC_TIMER_MODE) == APIC_TIMER_MODE) /* reserved: no timer runs */
+        page_put(page, APIC_LVT_TIMER, page_get(page, APIC_LVT_TIMER) & ~(uint32_t)APIC_TIMER_PERIODIC);
+    for (unsigned n = APIC_ISR; n < APIC_IRR + 8; n += 8)
+        page_put(page, n, page_get(page, n) & ~0xffffu);
+}
+
 const char *hv_lapic_check(const struct hv_vp *vp, const uint8_t page[4096], uint64_t base)
 {
     uint64_t allowed = (((1ull << hv_maxphyaddr(vp->p)) - 1) & ~0xfffull) | APIC_BASE_BSP |
@@ -934,7 +950,7 @@ const char *hv_lapic_check(const struct hv_vp *vp, const uint8_t page[4096], uin
 
     if ((base & ~allowed) || (base & (APIC_BASE_X2 | APIC_BASE_EN)) == APIC_BASE_X2)
         return "local APIC base";
-    if (page_get(page, APIC_TPR) > 0xff || (page_get(page, APIC_SVR) & ~0x3ffu) ||
+    if (page_get(page, APIC_TPR) > 0xff || (page_get(page, APIC_SVR) & ~(uint32_t)APIC_SVR_VALID) ||
         (page_get(page, APIC_DCR) & ~0xbu))
         return "local APIC register";
     for (unsigned n = APIC_LVT_TIMER; n <= APIC_LVT_ERROR; n++)

@@ -48,7 +48,8 @@ enum hv_apic_reg {
 enum {
     APIC_VERSION_VALUE = 0x00050014, /* integrated, six LVT entries, no directed EOI */
     APIC_SVR_ENABLE = 1u << 8,
-    APIC_SVR_NO_EOI_BROADCAST = 1u << 12,
+    APIC_SVR_NO_EOI_BROADCAST = 1u << 12, /* taken though the version does not show it: KVM's does */
+    APIC_SVR_VALID = 0x3ff | APIC_SVR_NO_EOI_BROADCAST,
     APIC_LVT_MASKED = 1u << 16,
     APIC_LVT_MODE = 7u << 8,
     APIC_LVT_LEVEL = 1u << 15,
@@ -130,8 +131,9 @@ static inline uint64_t hv_lapic_deadline_ns(const struct hv_lapic *a)
 }
 
 /** Saved form: the register page (registers at offset n * 16).  VP not running.
- * check: NULL or what is wrong. */
+ * check: NULL or what is wrong.  trim: clear what it would refuse and another local APIC (KVM's) may have taken. */
 void hv_lapic_save(struct hv_vp *vp, uint8_t page[4096]);
+void hv_lapic_trim(uint8_t page[4096]);
 const char *hv_lapic_check(const struct hv_vp *vp, const uint8_t page[4096], uint64_t base);
 void hv_lapic_load(struct hv_vp *vp, const uint8_t page[4096], uint64_t base, uint64_t tsc_deadline,
                    uint64_t timer_start_ns);

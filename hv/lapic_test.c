@@ -119,7 +119,7 @@ static void register_masks(void **state)
         { APIC_TPR, 0xff },
         { APIC_LDR, 0xff000000 },
         { APIC_DFR, 0xffffffff },
-        { APIC_SVR, 0x3ff },
+        { APIC_SVR, 0x13ff },
         { APIC_LVT_THERMAL, 0x107ff },
         { APIC_LVT_PMC, 0x107ff },
         { APIC_LVT_LINT0, 0x1a7ff },
@@ -219,6 +219,30 @@ static void level_eoi(void **state)
     assert_int_equal(hv_lapic_ack(p->vps[1]), 0x55);
     set(1, APIC_EOI, 0);
     assert_int_equal(eois[0x55], 1); /* edge */
+}
+
+/* What a guest sets that was begun under KVM, whose version register offers it: it writes to the I/O APIC itself. */
+static void directed_eoi(void **state)
+{
+    static struct hv_vp_state s;
+    struct hv_vp *vp = p->vps[1];
+
+    (void)state;
+    enable_all();
+    set(1, APIC_SVR, 0x11ff);
+    for (unsigned x2 = 0; x2 < 2; x2++) {
+        if (x2) {
+            x2apic_all();
+            assert_int_equal(hv_lapic_msr_write(vp, 0x80f, 0x11ff), 0);
+        }
+        assert_int_equal(hv_vp_get_state(p, 1, &s), 0);
+        assert_int_equal(hv_vp_set_state(p, 1, &s), 0);
+        hv_interrupt_request(p, &(struct hv_interrupt){ .dest = 1, .vector = 0x55, .level = 1 });
+        assert_int_equal(hv_lapic_ack(vp), 0x55);
+        hv_lapic_eoi(vp);
+        assert_int_equal(hv_lapic_pending(vp), -1);
+        assert_int_equal(eois[0x55], 0);
+    }
 }
 
 static void physical_and_shorthands(void **state)
@@ -647,6 +671,27 @@ static void save_restore(void **state)
     assert_int_equal(hv_vp_set_state(p, 0, &b), -22);
 }
 
+/* Whatever another local APIC holds becomes a state that can be restored; the rest stays as it is. */
+static void trimmed(void **state)
+{
+    static struct hv_vp_state s;
+    static uint8_t page[4096];
+
+    (void)state;
+    enable_all();
+    set(0, APIC_LVT_LINT0, 0x8000 | 0x44);
+    set(0, APIC_LVT_TIMER, APIC_TIMER_PERIODIC | 0x61);
+    hv_interrupt_request(p, &(struct hv_interrupt){ .dest = 0, .vector = 0x10 });
+    assert_int_equal(hv_vp_get_state(p, 0, &s), 0);
+    memcpy(page, s.apic, sizeof(page));
+    hv_lapic_trim(page);
+    assert_memory_equal(page, s.apic, sizeof(page));
+    memset(page, 0xff, sizeof(page));
+    assert_non_null(hv_lapic_check(p->vps[0], page, s.apic_base));
+    hv_lapic_trim(page);
+    assert_null(hv_lapic_check(p->vps[0], page, s.apic_base));
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -657,6 +702,7 @@ int main(void)
         T(odd_accesses),
         T(priorities),
         T(level_eoi),
+        T(directed_eoi),
         T(physical_and_shorthands),
         T(logical_flat),
         T(logical_cluster),
@@ -674,6 +720,7 @@ int main(void)
         T(x2apic_ipi),
         T(base_transitions),
         T(save_restore),
+        T(trimmed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

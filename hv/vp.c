@@ -89,6 +89,12 @@ static void note_latency(struct hv_vp *vp)
         vp->counters[HV_CTR_EVENT_MAX_NS] = now - since;
 }
 
+static void halt_end(struct hv_vp *vp)
+{
+    vp->run_state = HV_VP_RUNNING;
+    vp->idle = 0;
+}
+
 /* Deliver the most important event that can be taken now.  @return one was; false: none, and want_window says
  * whether one waits for the window.  May leave by a longjmp. */
 static bool take_event(struct hv_vp *vp)
@@ -101,7 +107,7 @@ static bool take_event(struct hv_vp *vp)
     if (atomic_load_explicit(&a->nmi_pending, memory_order_relaxed)) {
         if (!vp->cpu.nmi_masked && vp->cpu.int_shadow != 2) {
             atomic_store(&a->nmi_pending, 0);
-            vp->run_state = HV_VP_RUNNING;
+            halt_end(vp);
             x86_interrupt(vp, X86_EXC_NMI, X86_EV_NMI);
             return true;
         }
@@ -132,7 +138,7 @@ static bool take_event(struct hv_vp *vp)
         }
         if (vec >= 0) {
             vp->want_window = want;
-            vp->run_state = HV_VP_RUNNING;
+            halt_end(vp);
             vp->counters[HV_CTR_INTERRUPTS]++;
             x86_interrupt(vp, (unsigned)vec & 0xff, X86_EV_EXTINT);
             return true;
@@ -203,7 +209,7 @@ bool hv_vp_events(struct hv_vp *vp)
         }
         if (vp->run_state <= HV_VP_HALTED) {
             if (vp->exc.valid) { /* restored with a delivery begun */
-                vp->run_state = HV_VP_RUNNING;
+                halt_end(vp);
                 x86_exception_entry(vp);
                 continue;
             }
@@ -211,14 +217,13 @@ bool hv_vp_events(struct hv_vp *vp)
                 continue;
             /* Whatever comes ends it, also what IF or a priority holds off (TLFS 10.1.4). */
             if (vp->idle && (vp->want_window || hv_lapic_irr_any(vp)))
-                vp->run_state = HV_VP_RUNNING;
+                halt_end(vp);
         } else if (vp->run_state == HV_VP_SHUTDOWN && atomic_load(&a->nmi_pending) &&
                    !vp->cpu.nmi_masked) {
             vp->run_state = HV_VP_HALTED; /* 6.15: NMI ends the shutdown state */
             continue;
         }
         if (vp->run_state == HV_VP_RUNNING) {
-            vp->idle = 0;
             if (!atomic_load_explicit(&vp->attention, memory_order_relaxed))
                 return false;
             continue;

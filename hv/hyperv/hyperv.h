@@ -34,6 +34,7 @@ struct hv_hyperv_vp {
     _Atomic uint64_t deadline_ns;         /* of the timers, for the timer thread */
     _Atomic uint32_t auto_eoi[8];         /* vectors of SINTs with auto-EOI */
     struct { struct hv_queued_message *head, *tail; unsigned n; } queue[HV_NSINTS];
+    _Atomic bool waits;      /* there may be something in a queue: hv_synic_run */
     uint64_t runtime_ns, runtime_thread_ns; /* CPU time; of the thread at the last look */
     uint64_t simp_off, siefp_off, assist_off; /* backing of the overlay pages */
     bool lazy_eoi;           /* the assist page says that no EOI is needed (TLFS 10.3.5) */
@@ -83,6 +84,8 @@ unsigned hv_synic_queued(struct hv_vp *vp, struct hv_message *ret, unsigned max)
 int hv_synic_set(struct hv_vp *vp, const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n);
 /** Why no guest can have brought the SynIC or a timer into this state, or NULL. */
 const char *hv_synic_check(const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n);
+/** SINTs and timers come from a SynIC that takes more from guests (KVM's): clear what the check would refuse. */
+void hv_synic_trim(struct hv_hyperv_vp *v);
 /** The code of the hypercall page, its place, and the reference TSC page after a restore. */
 void hv_hypercall_place(struct hv_vp *vp, uint64_t val);
 void hv_reference_tsc_start(struct hv_vp *vp, uint32_t seq);
@@ -91,9 +94,12 @@ uint64_t hv_reference_tsc_scale(const struct hv_partition *p);
 
 /** A timer's message: at most one of each timer waits (TLFS 12.4: a timer has one buffer). */
 int hv_synic_post_timer(struct hv_vp *vp, unsigned sint, const void *payload, unsigned len);
-/** Put a message into the slot of @sint, or queue it until the slot is free.  Any thread.
+/** Put a message into the slot of @sint, or queue it until the slot is free; under an engine with a SynIC of its own,
+ * until the VP's thread calls hv_synic_run.  Any thread.
  * @return 0, -ENXIO (SynIC or its message page is off), -ENOBUFS. */
 int hv_synic_post(struct hv_vp *vp, unsigned sint, uint32_t type, const void *payload, unsigned len);
+/** Move messages from the queues to free slots.  VP thread. */
+void hv_synic_run(struct hv_vp *vp);
 /** Set an event flag (0-2047) of @sint and interrupt if it was clear.  @return 0, -ENXIO. */
 int hv_synic_signal(struct hv_vp *vp, unsigned sint, unsigned flag);
 

@@ -184,13 +184,12 @@ uint64_t hv_reference_tsc_scale(const struct hv_partition *p)
 void hv_reference_tsc_start(struct hv_vp *vp, uint32_t seq)
 {
     struct hv_reference_tsc_page *page = hv_ram_hva(vp->p, vp->p->hyperv->tsc_off, HV_PAGE_SIZE);
-    uint64_t scale = hv_reference_tsc_scale(vp->p), ref = hv_reference_time(vp->p);
-    uint64_t tsc = vp->p->engine->tsc_read ? vp->p->engine->tsc_read(vp) : hv_tsc_read(vp);
+    uint64_t scale = hv_reference_tsc_scale(vp->p), ns = hv_time_ns(vp->p);
 
     page->seq = 0;
     atomic_thread_fence(memory_order_release);
     page->scale = scale;
-    page->offset = (int64_t)(ref - (uint64_t)(((__uint128_t)tsc * scale) >> 64));
+    page->offset = (int64_t)(ns / 100 - (uint64_t)(((__uint128_t)hv_tsc_at(vp, ns) * scale) >> 64));
     atomic_thread_fence(memory_order_release);
     page->seq = scale ? seq : 0;
 }

@@ -11,6 +11,7 @@ enum { MSR_SCONTROL = 0x40000080, MSR_SVERSION, MSR_SIEFP, MSR_SIMP, MSR_EOM, MS
 #define SINT_MASKED (1ull << 16)
 #define SINT_AUTO_EOI (1ull << 17)
 #define SINT_POLLING (1ull << 18)
+#define SINT_VALID (0xff | SINT_MASKED | SINT_AUTO_EOI | SINT_POLLING)
 enum { MSG_TIMER_EXPIRED = 0x80000010u };
 
 /* A slot of the message page, TLFS 11.8.2. */
@@ -88,6 +89,37 @@ static void queue_run(struct hv_vp *vp, unsigned sint)
     free(q);
 }
 
+/* Lock held, by the VP's thread where the engine has a SynIC of its own. */
+static void queues_run(struct hv_vp *vp)
+{
+    bool waits = false;
+
+    for (unsigned i = 0; i < HV_NSINTS; i++) {
+        queue_run(vp, i);
+        waits = waits || vp->hyperv.queue[i].head;
+    }
+    atomic_store(&vp->hyperv.waits, waits);
+}
+
+/* There is something in a queue.  Lock held.  An engine's own SynIC fills slots as well, while the VP is in the guest:
+ * there the VP's thread moves the messages, before it enters the guest. */
+static void queues_changed(struct hv_vp *vp)
+{
+    if (!vp->p->engine->sint) {
+        queues_run(vp);
+        return;
+    }
+    atomic_store(&vp->hyperv.waits, true);
+    hv_vp_kick(vp, HV_ATT_INTR);
+}
+
+void hv_synic_run(struct hv_vp *vp)
+{
+    pthread_mutex_lock(&vp->hyperv.lock);
+    queues_run(vp);
+    pthread_mutex_unlock(&vp->hyperv.lock);
+}
+
 /* Lock held. */
 static int queue_add(struct hv_hyperv_vp *v, unsigned sint, uint32_t type, const void *payload, unsigned len)
 {
@@ -122,7 +154,7 @@ int hv_synic_post(struct hv_vp *vp, unsigned sint, uint32_t type, const void *pa
     pthread_mutex_lock(&v->lock);
     err = messages_on(v) ? queue_add(v, sint, type, payload, len) : -ENXIO;
     if (!err)
-        queue_run(vp, sint);
+        queues_changed(vp);
     pthread_mutex_unlock(&v->lock);
     return err;
 }
@@ -206,8 +238,7 @@ static void page_write(struct hv_vp *vp, uint64_t *reg, uint64_t val, uint64_t o
         memset(hv_ram_hva(vp->p, offset, HV_PAGE_SIZE), 0, HV_PAGE_SIZE);
     pthread_mutex_lock(&vp->hyperv.lock);
     *reg = val;
-    for (unsigned i = 0; i < HV_NSINTS; i++) /* a message page came back: its slots are empty */
-        queue_run(vp, i);
+    queues_run(vp); /* a message page came back: its slots are empty */
     pthread_mutex_unlock(&vp->hyperv.lock);
     hv_overlay_place(vp, vp->p, val, offset, HV_MAP_READ | HV_MAP_WRITE);
 }
@@ -221,25 +252,19 @@ int hv_synic_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     case MSR_SCONTROL:
         pthread_mutex_lock(&v->lock);
         v->scontrol = val & 1;
-        for (unsigned i = 0; i < HV_NSINTS; i++)
-            queue_run(vp, i);
+        queues_run(vp);
         pthread_mutex_unlock(&v->lock);
         return 0;
     case MSR_SIEFP: page_write(vp, &v->siefp, val, v->siefp_off); return 0;
     case MSR_SIMP: page_write(vp, &v->simp, val, v->simp_off); return 0;
-    case MSR_EOM:
-        pthread_mutex_lock(&v->lock);
-        for (unsigned i = 0; i < HV_NSINTS; i++)
-            queue_run(vp, i);
-        pthread_mutex_unlock(&v->lock);
-        return 0;
+    case MSR_EOM: hv_synic_run(vp); return 0;
     default:
         if (msr < MSR_SINT0 || n >= HV_NSINTS)
             return -1; /* SVERSION and holes */
         if (!(val & SINT_MASKED) && (val & 0xff) < 16)
             return -1;
         pthread_mutex_lock(&v->lock);
-        v->sint[n] = val & (0xff | SINT_MASKED | SINT_AUTO_EOI | SINT_POLLING);
+        v->sint[n] = val & SINT_VALID;
         auto_eoi_update(v);
         pthread_mutex_unlock(&v->lock);
         return 0;
@@ -337,13 +362,18 @@ static void stimer_place(struct hv_vp *vp, struct hv_stimer *t)
         hv_vp_kick(vp, HV_ATT_TIMER);
 }
 
+/* What of a written configuration stays: SINT 0 cannot take timer messages (12.4.2.1). */
+static uint64_t stimer_trim(uint64_t config)
+{
+    config &= STIMER_CONFIG_MASK;
+    return hv_stimer_direct(config) || ((config >> 16) & 15) ? config : config & ~STIMER_ENABLE;
+}
+
 void hv_stimer_config(struct hv_vp *vp, unsigned n, uint64_t config)
 {
     struct hv_stimer *t = &vp->hyperv.stimer[n];
 
-    t->config = config & STIMER_CONFIG_MASK;
-    if (!hv_stimer_direct(config) && !((config >> 16) & 15))
-        t->config &= ~STIMER_ENABLE; /* SINT 0 cannot take timer messages (12.4.2.1) */
+    t->config = stimer_trim(config);
     stimer_place(vp, t);
 }
 
@@ -355,7 +385,7 @@ void hv_stimer_count(struct hv_vp *vp, unsigned n, uint64_t count)
     if (!count)
         t->config &= ~STIMER_ENABLE;
     else if (t->config & STIMER_AUTO_ENABLE)
-        t->config |= STIMER_ENABLE;
+        t->config = stimer_trim(t->config | STIMER_ENABLE);
     stimer_place(vp, t);
 }
 
@@ -417,19 +447,25 @@ const char *hv_synic_check(const struct hv_hyperv_vp_state *s, const struct hv_m
     if (s->scontrol & ~1ull)
         return "SCONTROL";
     for (unsigned i = 0; i < HV_NSINTS; i++)
-        if ((s->sint[i] & ~(0xff | SINT_MASKED | SINT_AUTO_EOI | SINT_POLLING)) ||
+        if ((s->sint[i] & ~SINT_VALID) ||
             (!(s->sint[i] & SINT_MASKED) && (s->sint[i] & 0xff) < 16))
             return "SINT";
     for (unsigned i = 0; i < HV_NSTIMERS; i++)
-        if ((s->stimer[i].config & ~STIMER_CONFIG_MASK) ||
-            ((s->stimer[i].config & STIMER_ENABLE) && !hv_stimer_direct(s->stimer[i].config) &&
-             !((s->stimer[i].config >> 16) & 15)))
+        if (s->stimer[i].config != stimer_trim(s->stimer[i].config))
             return "synthetic timer";
     for (unsigned i = 0; i < n; i++)
         if (m[i].sint >= HV_NSINTS || !m[i].type || m[i].len > HV_MESSAGE_PAYLOAD ||
             ++waiting[m[i].sint] > HV_QUEUE_MAX)
             return "message";
     return NULL;
+}
+
+void hv_synic_trim(struct hv_hyperv_vp *v)
+{
+    for (unsigned i = 0; i < HV_NSINTS; i++)
+        v->sint[i] &= SINT_VALID;
+    for (unsigned i = 0; i < HV_NSTIMERS; i++)
+        v->stimer[i].config = stimer_trim(v->stimer[i].config);
 }
 
 int hv_synic_set(struct hv_vp *vp, const struct hv_hyperv_vp_state *s, const struct hv_message *m, unsigned n)
@@ -451,6 +487,7 @@ int hv_synic_set(struct hv_vp *vp, const struct hv_hyperv_vp_state *s, const str
     v->simp = s->simp;
     memcpy(v->sint, s->sint, sizeof(v->sint));
     auto_eoi_update(v);
+    queues_changed(vp); /* posted while the VP stood */
     pthread_mutex_unlock(&v->lock);
     for (unsigned i = 0; i < HV_NSTIMERS; i++) {
         struct hv_stimer *t = &v->stimer[i];

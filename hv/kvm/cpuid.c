@@ -151,6 +151,16 @@ void kvm_cpuid_filter(const struct hv_vp *vp, uint32_t leaf, uint32_t sub, uint3
     }
 }
 
+/* Can the guest ask for the invariant TSC by MSR 0x40000118? */
+static bool tsc_control(const struct hv_vp *vp)
+{
+    uint32_t r[4];
+
+    hv_cpuid_query(vp, 0x40000003u, 0, r);
+    kvm_cpuid_filter(vp, 0x40000003u, 0, r);
+    return r[0] & 1u << 15;
+}
+
 static void put(struct hv_vp *vp, struct kvm_cpuid2 *t, uint32_t leaf, uint32_t sub, bool indexed)
 {
     uint32_t r[4];
@@ -158,6 +168,8 @@ static void put(struct hv_vp *vp, struct kvm_cpuid2 *t, uint32_t leaf, uint32_t 
     if (t->nent >= KVM_CPUID_MAX)
         return;
     hv_cpuid_query(vp, leaf, sub, r);
+    if (leaf == 0x80000007u && tsc_control(vp))
+        r[3] = 1u << 8; /* KVM hides it until the guest has asked */
     kvm_cpuid_filter(vp, leaf, sub, r);
     t->entries[t->nent++] = (struct kvm_cpuid_entry2){
         .function = leaf, .index = sub, .flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,

@@ -5,7 +5,8 @@
  * them overlays, as TLFS says and the other engines do, writes of the MSRs that place one come here first (MSR
  * filter): the overlay becomes a memory slot, then KVM gets the write.  SIMP and SIEFP writes come here after KVM
  * has taken them (KVM_EXIT_HYPERV_SYNIC).  The crash and reset MSRs are ours alone, and a write of EOM also moves
- * our queue of messages. */
+ * our queue of messages.  KVM has no guest idle MSR: CPUID does not show it, but a guest that was begun under another
+ * engine reads it, and goes on at once. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,9 @@
 enum {
     MSR_OS_ID = 0x40000000, MSR_HYPERCALL = 0x40000001, MSR_RESET = 0x40000003, MSR_REF_TSC = 0x40000021,
     MSR_ASSIST = 0x40000073, MSR_SCONTROL = 0x40000080, MSR_SIEFP = 0x40000082, MSR_SIMP = 0x40000083,
-    MSR_EOM = 0x40000084, MSR_SINT0 = 0x40000090, MSR_STIMER0 = 0x400000b0, MSR_CRASH_P0 = 0x40000100,
-    MSR_CRASH_CTL = 0x40000105, MSR_FIRST = 0x40000000, MSR_COUNT = 0x110
+    MSR_EOM = 0x40000084, MSR_SINT0 = 0x40000090, MSR_STIMER0 = 0x400000b0, MSR_IDLE = 0x400000f0,
+    MSR_CRASH_P0 = 0x40000100, MSR_CRASH_CTL = 0x40000105, MSR_TSC_INVARIANT = 0x40000118,
+    MSR_FIRST = 0x40000000, MSR_COUNT = 0x140 /* KVM reads the bitmaps in units of 64 */
 };
 enum { CALL_POST_MESSAGE = 0x5c, CALL_SIGNAL_EVENT = 0x5d };
 enum { HV_STATUS_INVALID_CODE = 2, HV_STATUS_INVALID_INPUT = 3, HV_STATUS_INVALID_ALIGNMENT = 4,
@@ -44,6 +46,7 @@ int kvm_hyperv_init(struct hv_partition *p)
         deny(rd, m);
         deny(wr, m);
     }
+    deny(rd, MSR_IDLE);
     deny(rd, MSR_RESET);
     deny(wr, MSR_RESET);
     for (unsigned i = 0; i < COUNT(writes); i++)
@@ -136,6 +139,14 @@ static int msr_write(struct hv_vp *vp, uint32_t msr, uint64_t val)
     }
 }
 
+static int msr_read(struct hv_vp *vp, uint32_t msr, uint64_t *val)
+{
+    if (msr != MSR_IDLE)
+        return hv_hyperv_msr_read(vp, msr, val);
+    *val = 0;
+    return vp->p->hyperv->shown & HV_ENL_IDLE ? 0 : -1;
+}
+
 /* MSRs that KVM does not know and that have one value for ever. */
 static int fixed_read(uint32_t msr, uint64_t *val)
 {
@@ -160,7 +171,7 @@ void kvm_msr_exit(struct hv_vp *vp, bool write)
     if (write)
         err = ours ? msr_write(vp, msr, run->msr.data) : -1;
     else
-        err = ours ? hv_hyperv_msr_read(vp, msr, &val) : fixed_read(msr, &val);
+        err = ours ? msr_read(vp, msr, &val) : fixed_read(msr, &val);
     if (!write)
         run->msr.data = val;
     run->msr.error = err ? 1 : 0;
@@ -262,17 +273,32 @@ static int push_msr(struct hv_vp *vp, uint32_t msr, uint64_t val)
                    (unsigned long long)val);
 }
 
+/* A halt by the guest idle MSR ends by an interrupt that IF holds off, too; KVM's does not.  The guest may go on at any
+ * time (TLFS 10.1.4). */
+static int idle_end(struct hv_vp *vp)
+{
+    struct kvm_mp_state mp = { KVM_MP_STATE_RUNNABLE };
+    int err;
+
+    if (!vp->idle)
+        return 0;
+    vp->idle = 0;
+    vp->run_state = HV_VP_RUNNING;
+    err = kvm_ioctl(kvm_vcpu(vp)->fd, KVM_SET_MP_STATE, &mp);
+    return err < 0 ? hv_fail(err, "processor %u: KVM_SET_MP_STATE: %s", vp->index, strerror(-err)) : 0;
+}
+
 int kvm_hyperv_push(struct hv_vp *vp)
 {
     struct hv_hyperv *h = vp->p->hyperv;
     struct hv_hyperv_vp *v = &vp->hyperv;
     uint64_t have;
-    int err = 0;
+    int err = idle_end(vp);
 
     for (unsigned i = 0; i < HV_NSTIMERS; i++) /* off before their SINTs and counts change */
         kvm_msr_set(vp, MSR_STIMER0 + 2 * i, 0);
     /* KVM takes its offer back at every exit, and does not know of one made by another engine (TLFS 10.3.5). */
-    if (hv_lazy_eoi_withdraw(vp))
+    if (!err && hv_lazy_eoi_withdraw(vp))
         err = kvm_lapic_eoi(vp);
     if (!err && vp->index == 0) {
         if (!kvm_msr_get(vp, MSR_HYPERCALL, &have) && have != atomic_load(&h->hypercall)) {
@@ -288,6 +314,7 @@ int kvm_hyperv_push(struct hv_vp *vp)
             kvm_msr_set(vp, MSR_OS_ID, atomic_load(&h->guest_os_id));
         }
         err = err ? err : push_msr(vp, MSR_REF_TSC, h->reference_tsc);
+        err = err ? err : push_msr(vp, MSR_TSC_INVARIANT, atomic_load(&h->tsc_invariant));
     }
     err = err ? err : push_msr(vp, MSR_SIEFP, v->siefp);
     err = err ? err : push_msr(vp, MSR_SIMP, v->simp);
@@ -305,7 +332,10 @@ int kvm_hyperv_push(struct hv_vp *vp)
 void kvm_hyperv_pull(struct hv_vp *vp)
 {
     struct hv_hyperv_vp *v = &vp->hyperv;
+    uint64_t val;
 
+    if (vp->index == 0 && !kvm_msr_get(vp, MSR_TSC_INVARIANT, &val))
+        atomic_store(&vp->p->hyperv->tsc_invariant, val & 1);
     for (unsigned i = 0; i < HV_NSINTS; i++)
         kvm_msr_get(vp, MSR_SINT0 + i, &v->sint[i]);
     for (unsigned i = 0; i < HV_NSTIMERS; i++) {
@@ -313,4 +343,5 @@ void kvm_hyperv_pull(struct hv_vp *vp)
         kvm_msr_get(vp, MSR_STIMER0 + 2 * i, &v->stimer[i].config);
         v->stimer[i].deadline_ns = UINT64_MAX; /* runs in KVM */
     }
+    hv_synic_trim(v);
 }

@@ -538,6 +538,8 @@ static void kvm_run_vp(struct hv_vp *vp)
             extint(vp);
         if (atomic_exchange(&kv->nmi, 0))
             nmi(vp);
+        if (atomic_load(&vp->hyperv.waits)) /* each time: KVM's timers use slots, and take back that more waits */
+            hv_synic_run(vp);
         if (!guest_enter(vp))
             continue;
         r = kvm_ioctl(kv->fd, KVM_RUN, NULL);
@@ -604,7 +606,7 @@ const struct hv_engine hv_engine_kvm = {
     .cpuid_changed = kvm_cpuid_changed,
     .cpuid_filter = kvm_cpuid_filter,
     .tsc_hz = kvm_tsc_hz,
-    .tsc_read = kvm_tsc_read,
+    .tsc_at = kvm_tsc_at,
     .posted_port = kvm_posted_port,
     .counters = kvm_counters,
     .differences = kvm_differences,

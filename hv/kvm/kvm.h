@@ -136,8 +136,8 @@ int kvm_msr_get(struct hv_vp *vp, uint32_t msr, uint64_t *val);
 int kvm_msr_set(struct hv_vp *vp, uint32_t msr, uint64_t val);
 /* The guest clock was stopped, started or set since this VP ran: KVM's clocks follow. */
 void kvm_time_sync(struct hv_vp *vp);
-/* The guest's TSC now, by the guest clock, whether it runs or not. */
-uint64_t kvm_tsc_read(struct hv_vp *vp);
+/* The guest's TSC at guest time @ns, by the guest clock, whether it runs or not. */
+uint64_t kvm_tsc_at(struct hv_vp *vp, uint64_t ns);
 
 /* hyperv.c */
 int kvm_hyperv_init(struct hv_partition *p);

@@ -106,7 +106,24 @@ static uint64_t tsc_delta(struct hv_vp *vp)
     return kv->tsc_delta;
 }
 
-uint64_t kvm_tsc_read(struct hv_vp *vp) { return time_tsc(vp->p, hv_time_ns(vp->p)) + tsc_delta(vp); }
+uint64_t kvm_tsc_at(struct hv_vp *vp, uint64_t ns) { return time_tsc(vp->p, ns) + tsc_delta(vp); }
+
+/* The guest's TSC less the host's, of a VP without delta: of some readings that in which the thread lost least time. */
+static uint64_t time_base(const struct hv_partition *p)
+{
+    const struct kvm_part *kp = kvm_part(p);
+    uint64_t base = 0, best = UINT64_MAX;
+
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t before = host_tsc(kp), now = hv_time_ns(p), took = host_tsc(kp) - before;
+
+        if (took < best) {
+            best = took;
+            base = time_tsc(p, now) - (before + took / 2);
+        }
+    }
+    return base;
+}
 
 void kvm_time_sync(struct hv_vp *vp)
 {
@@ -121,11 +138,10 @@ void kvm_time_sync(struct hv_vp *vp)
     pthread_mutex_lock(&kp->time_lock);
     if (kp->clock_seq != seq || !kp->time_base) {
         struct kvm_clock_data c = { 0 };
-        uint64_t now = hv_time_ns(p);
 
         kp->clock_seq = seq;
-        kp->time_base = time_tsc(p, now) - host_tsc(kp);
-        c.clock = now;
+        kp->time_base = time_base(p);
+        c.clock = hv_time_ns(p);
         kvm_ioctl(kp->vm, KVM_SET_CLOCK, &c);
     }
     base = kp->time_base;
@@ -519,6 +535,7 @@ static int pull_lapic(struct hv_vp *vp)
     CALL(KVM_GET_LAPIC, &l);
     memcpy(page, &l, sizeof(l));
     memset(page + APIC_NREGS * 16, 0, sizeof(page) - APIC_NREGS * 16);
+    hv_lapic_trim(page);
     dcr = page_get(page, APIC_DCR);
     ran = (uint64_t)(page_get(page, APIC_TMICT) - page_get(page, APIC_TMCCT))
           << divide[(dcr & 3) | (dcr >> 1 & 4)];
