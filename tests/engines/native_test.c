@@ -542,8 +542,11 @@ static void places(void **state)
         give(at, true);
         assert_int_equal(run(), 0x5a5a1234 + i);
         assert_int_equal(*(uint32_t *)(h.ram + DATA + (at & 0x1fffff)), 0x5a5a1234 + i);
+        if (n->turns == turns) { /* some moves were to where it had been */
+            assert_int_equal(n->moves, JNAT_MOVES);
+            break;
+        }
         assert_ptr_not_equal(n->win, was);
-        assert_true(n->turns > turns);
 
         at = (uint64_t)(uintptr_t)n->win->stack + 4096 * i;
         LOAD(store, at, 1, 0, 0);
