@@ -327,7 +327,8 @@ static void gpadl_teardown(struct vmbus *v, const uint8_t *m)
     if (g && ch->state != CH_CLOSED && ch->ring_gpadl == id) {
         vmbus_logf(v, 1, "%s: the guest takes away the ring of the open channel: it is closed", ch->name);
         channel_close(v, ch);
-        g = vmbus_gpadl_find(ch, id);
+        ch = v->channel[relid]; /* the lock was given up */
+        g = ch ? vmbus_gpadl_find(ch, id) : NULL;
     }
     if (g)
         gpadl_free(v, g);
