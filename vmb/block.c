@@ -28,20 +28,23 @@ static void append(struct mobo_block_req ***tail, struct mobo_block_req *r)
     *tail = &link_of(r)->next;
 }
 
-/* Call done() of all that is finished.  Under the vdev lock. */
+/* Call done() of all that is finished.  Under the vdev lock; also by a done() that drains, which finds what its caller
+ * still has to tell. */
 static void deliver(void *ctx)
 {
     struct mobo_block *b = ctx;
-    struct mobo_block_req *r, *next;
+    struct mobo_block_req *r, **tail = &b->telling;
 
+    while (*tail)
+        tail = &link_of(*tail)->next;
     pthread_mutex_lock(&b->lock);
     b->posted = false;
-    r = b->done;
+    *tail = b->done;
     b->done = NULL;
     b->done_tail = &b->done;
     pthread_mutex_unlock(&b->lock);
-    for (; r; r = next) {
-        next = link_of(r)->next;
+    while ((r = b->telling)) {
+        b->telling = link_of(r)->next;
         if (r->op == MOBO_BLOCK_READ)
             for (uint32_t i = 0; i < r->niov; i++)
                 if (r->iov[i].gpa != MOBO_NO_GPA)
@@ -245,7 +248,7 @@ void blk_drain(struct mobo_block *b, int cancel)
             b->stalled = NULL;
             b->stalled_tail = &b->stalled;
         }
-        again = b->done != NULL;
+        again = b->done || b->telling;
         pthread_mutex_unlock(&b->lock);
         if (again)
             deliver(b);

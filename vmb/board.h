@@ -531,6 +531,7 @@ struct mobo_block {
     struct mobo_block_req *stalled, **stalled_tail; /* wait for space */
     unsigned running; /* with the provider */
     bool posted;      /* deliver() is on its way */
+    struct mobo_block_req *telling; /* done() is being called of those before; under the lock of the vdev */
 };
 
 int blk_open(struct mobo_vdev *dev, const char *key, uint32_t flags, struct mobo_block **ret,

@@ -242,7 +242,7 @@ static void do_request(struct batch *b, struct mobo_block_req *r, bool *ret_slow
 {
     uint64_t from, to;
 
-    if (b->n && !quick(r))
+    if (b->n && (!quick(r) || link_of(b->first)->disk != link_of(r)->disk))
         report(b);
     from = now_ns();
     link_of(r)->err = execute(link_of(r)->disk, r);

@@ -138,6 +138,7 @@ struct nbd {
     uint64_t since, retry_at, silent_since; /* ms */
     unsigned backoff;
     const char *refused; /* why the last server was not taken */
+    bool flushes;        /* the first server did: others must */
 };
 
 static uint64_t now_ms(void)
@@ -463,7 +464,7 @@ static const char *examine(struct nbd *n)
         return "the export has another size now";
     if (n->was_up && (l.min > n->l.min || (l.read_only && !n->f.read_only)))
         return "the export takes less than before";
-    if (n->was_up && n->l.flush && !l.flush)
+    if (n->was_up && n->flushes && !l.flush)
         return "the server has no flush any more";
     if (n->was_up && !n->f.read_only) {
         if (n->l.fua && !l.fua)
@@ -473,8 +474,10 @@ static const char *examine(struct nbd *n)
         if (n->l.zero && !l.zero)
             return "the server has no write zeroes any more";
     }
-    if (!n->was_up)
+    if (!n->was_up) {
         n->l = l;
+        n->flushes = l.flush;
+    }
     n->l.flush = l.flush;
     n->l.max = l.max < n->l.max ? l.max : n->l.max;
     return NULL;

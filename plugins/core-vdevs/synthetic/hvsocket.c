@@ -177,6 +177,7 @@ static void look_around(void *ctx, uint64_t now)
             drop(c); /* the guest closed its socket, or leaves it, with unread data in it */
         } else if (c->host_end && !c->host_gone && hung_up(c)) {
             c->host_gone = 1;
+            c->stuck = c->stuck ? now | 1 : 0; /* the guest has as long from now on */
             if (!finished(c))
                 watch(c);
         }
@@ -320,8 +321,10 @@ static int to_host(struct conn *c)
             return 1;
         }
         if (!len) {
-            if (!c->guest_end)
+            if (!c->guest_end) {
                 shutdown(c->fd, SHUT_WR);
+                c->stuck = 0;
+            }
             c->guest_end = 1;
             continue;
         }
