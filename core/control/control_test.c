@@ -233,9 +233,23 @@ static void wait_running(void)
     } while (!runs);
 }
 
-static void test_methods(void **state)
+/* Paused is what it says and is: until somebody resumes it. */
+static void expect_paused_until_resume(void)
 {
     uint64_t t;
+
+    expect_state("paused");
+    t = guest_time();
+    usleep(20000);
+    assert_true(guest_time() == t);
+    expect_ok("resume");
+    expect_state("running");
+    usleep(5000);
+    assert_true(guest_time() > t);
+}
+
+static void test_methods(void **state)
+{
     json_t *o, *com1;
 
     (void)state;
@@ -245,26 +259,12 @@ static void test_methods(void **state)
     expect_proc("NoNewPrivs:\t1");
     expect_ok("pause");
     expect_ok("pause");
-    expect_state("paused");
-    t = guest_time();
-    usleep(20000);
-    assert_true(guest_time() == t);
-    expect_ok("resume");
-    expect_state("running");
-    usleep(5000);
-    assert_true(guest_time() > t);
+    expect_paused_until_resume();
     expect_ok("reset");
     /* a VM that is paused stays so over a reset */
     expect_ok("pause");
     expect_ok("reset");
-    expect_state("paused");
-    t = guest_time();
-    usleep(20000);
-    assert_true(guest_time() == t);
-    expect_ok("resume");
-    expect_state("running");
-    usleep(5000);
-    assert_true(guest_time() > t);
+    expect_paused_until_resume();
     expect_ok("power-button");
     o = ask("inspect", "{\"device\":\"com1\"}");
     com1 = json_object_get(json_object_get(o, "result"), "com1");
