@@ -176,7 +176,8 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
     uint64_t at = t->rip + ti->off, next = trunc_rip(t, at + in->len), target = trunc_rip(t, next + (uint64_t)in->imm);
     const struct x86_operand *a = &in->o[0];
     unsigned n = t->m64 ? 8 : 4, fl = t->m64 ? E_W : 0;
-    bool away = false;
+    /* STAC and CLAC in the block: its beginning is for another view. */
+    bool away = false, again = target == t->rip && t->loop && t->cls == t->ti[0].view;
     struct hop m;
 
     if (in->osize != n)
@@ -206,12 +207,12 @@ int tr_emit_branch(struct tr *t, const struct x86_insn *in)
             tr_guest_rip(t, target);
             tr_jmp_indirect(t);
             e_bind(skip, E->p);
-        } else if (target == t->rip && t->loop && t->loop_polls) {
+        } else if (again && t->loop_polls) {
             e_bind(e_jcc(E, in->cond), t->loop);
         } else if (target <= at) {
             uint8_t *skip = e_jcc(E, in->cond ^ 1);
 
-            if (target == t->rip && t->loop) {
+            if (again) {
                 tr_poll(t, target, t->ti[0].live_in);
                 e_bind(e_jmp(E), t->loop);
             } else {

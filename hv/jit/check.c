@@ -208,8 +208,9 @@ static bool by_fixed_slot(const struct tr *t, enum by by, int64_t at, unsigned n
     return by != BY_CALL && by != BY_SLOT_SAVED && t->m64 && (at & 4095) + n <= 4096 && fits32(page) && fits32(-page);
 }
 
-/* ... r11 := the host page.  What is there needs no address first, so that it does not wait for one. */
-static struct cold *fixed_check(struct tr *t, int64_t at, unsigned n, unsigned acc)
+/* ... r11 := the host page.  What is there needs no address first, so that it does not wait for one.
+ * @moves: with the code, by the bias. */
+static struct cold *fixed_check(struct tr *t, int64_t at, unsigned n, unsigned acc, bool moves)
 {
     bool live = t->ti[t->cur].live_in;
     int32_t page = (int32_t)(at & ~4095ll);
@@ -223,7 +224,7 @@ static struct cold *fixed_check(struct tr *t, int64_t at, unsigned n, unsigned a
         uint8_t *ok;
 
         e_mov_load(E, T0, tag);
-        if (t->floating) {
+        if (moves) {
             e_mov_load(E, T1, h_abs(&t->j->bias));
             e_lea(E, T0, h_sib(T0, T1, 0, page));
         } else {
@@ -232,7 +233,7 @@ static struct cold *fixed_check(struct tr *t, int64_t at, unsigned n, unsigned a
         ok = e_jrcxz(E);
         no = e_jmp(E);
         e_bind8(E, ok);
-    } else if (t->floating) {
+    } else if (moves) {
         e_mov_load(E, T0, h_abs(&t->j->neg_bias));
         e_alu_load(E, 1, 5, T0, tag);
         e_op(E, E_W, 0, 0x81, 7, &m); /* cmp rcx, imm32 */
@@ -262,6 +263,8 @@ static void call_check(struct tr *t, int kind, unsigned acc, const uint8_t *retr
     s.arg = t->cur;
     j->acc[j->nacc++] = (struct jaccess){ off_of(t, E->p), s };
 }
+
+static uint8_t site_flags(const struct tr *t, bool second) { return (second ? JS_SECOND : 0) | (t->more ? JS_MORE : 0); }
 
 /* Where the window of a group begins: with what has to be aligned. */
 static int64_t group_lo(const struct group *g) { return g->lo - ((g->lo - g->phase) & g->align); }
@@ -334,14 +337,14 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         group_window(t, a, lo);
         call_check(t, jit_check_kind(room, 0), g->acc, retry,
                    (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .glo = (int16_t)(lo - (int32_t)a->disp), .gn = (uint16_t)room,
-                                   .flags = (uint8_t)(JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0)) });
+                                   .flags = (uint8_t)(JS_GROUP | site_flags(t, second) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0)) });
         group_keep(t, a, lo, grp, true);
         g->done = true;
         t->r11 = grp;
         return;
     }
     if (g->root == ROOT_FIXED && by_fixed_slot(t, by, begin, (unsigned)w)) {
-        fixed_check(t, begin, (unsigned)w, g->acc);
+        fixed_check(t, begin, (unsigned)w, g->acc, t->floating);
         e_lea(E, T1, h_mem(T1, (int32_t)(begin & 4095)));
         e_mov_store(E, h_abs(&t->j->group[grp]), T1);
         g->where = &t->j->group[grp];
@@ -398,7 +401,7 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         c = &t->cold[i];
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags |= JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
+        c->flags |= JS_GROUP | site_flags(t, second) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
         c->align = (uint8_t)align;
         c->retry = retry;
         c->glo = (int16_t)(lo - (int32_t)a->disp);
@@ -440,16 +443,16 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         if (!tr_emit_ea(t, a, T0, T1))
             return false;
         call_check(t, jit_check_kind(n, t->align), acc, retry,
-                   (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .align = (uint8_t)t->align, .flags = second ? JS_SECOND : 0 });
+                   (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .align = (uint8_t)t->align, .flags = site_flags(t, second) });
         *ret = direct && !none ? h_sib(t->map[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
         goto out;
     }
     if (a->base >= 16 && a->index == X86_REG_NONE && a->seg == X86_SEG_NONE && !a->a32 && !(a->disp & (int64_t)t->align) &&
         by_fixed_slot(t, by, a->disp, n)) {
-        c = fixed_check(t, a->disp, n, acc);
+        c = fixed_check(t, a->disp, n, acc, t->floating && a->base == X86_REG_RIP);
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags = second ? JS_SECOND : 0;
+        c->flags = site_flags(t, second);
         c->retry = retry;
         *ret = h_mem(T1, (int32_t)(a->disp & 4095));
         goto out;
@@ -470,7 +473,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
             c = &t->cold[i];
             c->n = (uint8_t)n;
             c->acc = (uint8_t)acc;
-            c->flags |= second ? JS_SECOND : 0;
+            c->flags |= site_flags(t, second);
             c->align = (uint8_t)t->align;
             c->retry = retry;
         }
@@ -485,7 +488,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         c = stack_check(t, n, acc);
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags = second ? JS_SECOND : 0;
+        c->flags = site_flags(t, second);
         c->retry = retry;
         *ret = h_sib(t->map[a->base], T1, 0, (int32_t)a->disp);
         goto out;
@@ -558,7 +561,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         c = tr_cold_new(t, COLD_MISS, jb);
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags = second ? JS_SECOND : 0;
+        c->flags = site_flags(t, second);
         c->align = (uint8_t)t->align;
         c->retry = retry;
         *ret = h_mem(T1, 0);
@@ -568,7 +571,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     c->from2 = jb2;
     c->n = (uint8_t)n;
     c->acc = (uint8_t)acc;
-    c->flags = second ? JS_SECOND : 0;
+    c->flags = site_flags(t, second);
     c->align = (uint8_t)t->align;
     c->retry = retry;
     if (none && !direct) {

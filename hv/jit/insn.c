@@ -271,7 +271,7 @@ static bool emit_raw_gpr(struct tr *t, const struct x86_insn *in, bool reg_is_ex
 {
     bool mem = (in->modrm & 0xc0) != 0xc0;
     unsigned graw = ((in->modrm >> 3) & 7) | (in->rex & 4 ? 8 : 0), mraw = (in->modrm & 7) | (in->rex & 1 ? 8 : 0);
-    unsigned vraw = in->vvvv, reg = (in->modrm >> 3) & 7, vv = 0, temps = mem ? 1 : 2;
+    unsigned vraw = in->vvvv & (t->m64 ? 15 : 7), reg = (in->modrm >> 3) & 7, vv = 0, temps = mem ? 1 : 2;
     unsigned wr[3] = { 0, 0, 0 };
     bool vused = false;
     struct hop m = { 0 };
@@ -422,8 +422,10 @@ static bool emit_push(struct tr *t, const struct x86_insn *in)
     if (a->kind == X86_O_MEM) {
         struct hop v;
 
+        t->more = true;
         if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &v))
             return false;
+        t->more = false;
         e_op(E, fl, 0, 0x8b, T0, &v);
         e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, true, true, &m))
@@ -466,8 +468,10 @@ static bool emit_pop(struct tr *t, const struct x86_insn *in)
 
         if (in->base == X86_RSP || in->index == X86_RSP) /* the address is made with what it is afterwards */
             return false;
+        t->more = true;
         if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &v))
             return false;
+        t->more = false;
         e_op(E, fl, 0, 0x8b, T0, &v);
         e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_ea_of(t, in, t->ti[t->cur].off, &ea) ||
@@ -543,7 +547,9 @@ static bool emit_system(struct tr *t, const struct x86_insn *in)
         eflags_change(t, &t->j->mask_no_if, 0);
         return true;
     case X86_OP_STI:
-        /* When an interrupt waits for this C does it, with the shadow; C does not keep r11. */
+        /* When an interrupt waits for this C does it, with the shadow; C does not keep r11.  At the block's end one may come. */
+        if (t->cur == t->n - 1)
+            return false;
         t->r11 = -1;
         m = CPU_VP(want_window);
         e_op(E, 0, 1, 0xb6, T0, &m);

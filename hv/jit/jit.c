@@ -1094,7 +1094,7 @@ exec:
         j->vdead = 1;
     j->ended = s->off + s->len == b->len;
     next = jit_rip_of(j, b) + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
-    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
+    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP | JS_MORE)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);

@@ -164,7 +164,8 @@ struct jsite {
     int16_t glo;                    /* JS_GROUP: the checked window, from the access's address, and its length */
     uint16_t gn;
 };
-enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */ };
+enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */,
+       JS_MORE = 64 /* behind it there is another access of its instruction, whose check may be what the rest of the block goes by */ };
 
 /* Of a site with a slot; addresses are below 2 GB. */
 struct jslot_site {

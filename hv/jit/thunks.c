@@ -42,6 +42,10 @@ void jit_emit_vec_spill(struct emit *e, struct jit *j)
         }
         for (unsigned i = 0; i < 16; i++)
             vec_move(e, j->vp, i, true, true, 0);
+        if (!j->host_xinuse) { /* it is not known that they are clear */
+            e_op(e, 0, 0, 0xc7, 0, &up);
+            e4(e, 1);
+        }
     }
     if (xmm) {
         done = e_jmp(e);
@@ -601,6 +605,8 @@ static void string_thunk(struct jit *j, struct emit *e, unsigned view, bool stos
     }
     e_alu_load(e, 1, 5, RDI, h_abs(&j->ea));
     e_mov_imm(e, R9, 0);
+    e_op(e, 0, 0, 0xc6, 0, (m = h_abs(&j->vp->rep_begun), &m));
+    e1(e, 0);
     done = e_jmp(e);
     for (unsigned i = 0; i < 6; i++)
         if (no[i])

@@ -307,7 +307,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     t->claimed = 0;
     t->n = t->ncold = 0;
     first_acc = j->nacc;
-    t->vchecked = t->xchecked = false;
+    t->vchecked = t->xchecked = t->xptrs = false;
     t->align = 0;
 
     max = j->lockstep ? jit_lockstep_limit(j, t->phys, key) : JIT_MAX_INSNS - 1;
@@ -415,6 +415,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
         memcpy(saved, t->g, t->ngroups * sizeof(saved[0]));
         t->cur = i;
+        t->more = false;
         ti->host = host;
         ti->view = (uint8_t)t->cls;
         ended = false;
@@ -433,6 +434,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
             t->ncold = ncold;
             j->nacc = nacc;
             t->vchecked = vchecked;
+            t->xptrs = false;
             memcpy(t->g, saved, t->ngroups * sizeof(saved[0]));
             emit_exec(t, i);
             ended = tr_ends_block(t, &ti->in);

@@ -102,8 +102,9 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
         return false;
     if (vec)
         tr_vec_live(t);
-    if (x87 && !t->xchecked) {
+    if (x87 && !t->xchecked)
         live_check(t, &t->j->x87dead, t->j->t_x87load);
+    if (x87 && !t->xptrs) {
         m = CPU(x87_ptrs);
         e_op(E, 0, 0, 0xc6, 0, &m);
         e1(E, 0);
@@ -155,5 +156,7 @@ bool tr_emit_vec(struct tr *t, const struct x86_insn *in)
     if (in->op == X86_OP_PCMPESTRI || in->op == X86_OP_PCMPISTRI)
         e_mov_rr32(E, G_CX, RCX);
     t->xchecked = t->xchecked || x87;
+    if (x87)
+        t->xptrs = !mem; /* C may have to do it */
     return true;
 }

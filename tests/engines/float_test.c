@@ -107,6 +107,44 @@ static void crossing(void **state)
     assert_int_equal(h.exit_value, 0);
 }
 
+/* Code that is at another address than its canonical one has what it names by RIP there too, but not what it names by its address. */
+static void by_address(void **state)
+{
+    enum { A = FIRST, B = FIRST + 16 * MB, AWAY = 2 * MB, TURNS = 30000 };
+    static const uint8_t turn[] = { 0xff, 0xd3 /* call rbx */, 0x83, 0xe9, 1 /* sub ecx, 1 */, 0x75, 0xf9 /* jnz */, 0x44, 0x89, 0xc1 /* mov ecx, r8d */,
+                                    0xff, 0xd5 /* call rbp */, 0x83, 0xe9, 1, 0x75, 0xf9, 0x66, 0xba, 0xf4, 0, 0xef /* out dx, eax */, 0xeb, 0xfe };
+    uint8_t f[] = { 0x8b, 0x05, 0, 0, 0, 0 /* mov eax, [rip + AWAY] */, 0x8b, 0x14, 0x25, 0, 0, 0, 0 /* mov edx, [A + AWAY] */,
+                    0x01, 0xc6 /* add esi, eax */, 0x01, 0xd7 /* add edi, edx */, 0xc3 };
+    int32_t rel = AWAY - 6, abs = A + AWAY;
+    uint64_t *pd;
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    (void)state;
+    program(turn, sizeof(turn));
+    pd = (uint64_t *)(h.ram + TABLE0);
+    pd[A >> 21 & 511] = pd[B >> 21 & 511] = 4 * MB | 0x87;
+    pd[(A + AWAY) >> 21 & 511] = 6 * MB | 0x87;
+    pd[(B + AWAY) >> 21 & 511] = 8 * MB | 0x87;
+    memcpy(f + 2, &rel, 4);
+    memcpy(f + 9, &abs, 4);
+    memcpy(h.ram + 4 * MB, f, sizeof(f));
+    h.ram[6 * MB] = 1;
+    h.ram[8 * MB] = 100;
+    hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+    hv_vp_get_state(h.p, 0, &s);
+    s.gpr[3] = A;
+    s.gpr[5] = B;
+    s.gpr[6] = s.gpr[7] = 0;
+    s.gpr[1] = s.gpr[8] = TURNS;
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    assert_int_equal(harness_run(&h, 20000, &e), HV_EXIT_CANCELED);
+    assert_true(h.exited);
+    hv_vp_get_state(h.p, 0, &s);
+    assert_int_equal(s.gpr[6], TURNS * 101);
+    assert_int_equal(s.gpr[7], TURNS * 2);
+}
+
 /* Each block is compared before it is used; a difference ends the process. */
 static int setup_compare(void **state)
 {
@@ -137,6 +175,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(alternate, setup, teardown),
+                                        cmocka_unit_test_setup_teardown(by_address, setup, teardown),
                                         cmocka_unit_test_setup_teardown(crossing, setup_compare, teardown) };
 
     harness_needs("jit");
