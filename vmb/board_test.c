@@ -917,6 +917,56 @@ static void save_restore(void **state)
     free(buf2);
 }
 
+/* The contents of the record that is @path in a state; the groups on the way become @more bytes longer. */
+static uint8_t *record(uint8_t *s, size_t len, const uint16_t *path, unsigned n, uint32_t more)
+{
+    uint8_t *end = s + len;
+
+    for (unsigned i = 0; i < n; i++, s += 8) {
+        uint32_t own = 0;
+        uint16_t tag;
+
+        for (; s < end; s += 8 + own) {
+            memcpy(&tag, s, 2);
+            memcpy(&own, s + 4, 4);
+            if (tag == path[i])
+                break;
+        }
+        assert_true(s < end);
+        end = s + 8 + own;
+        own += more;
+        memcpy(s + 4, &own, 4);
+    }
+    return s;
+}
+
+/* Memory that was added to a board to which none can be. */
+static void memory_from_nowhere(void **state)
+{
+    static const uint16_t hot[] = { 1, 2, 7 }, plugged[] = { 1, 2, 8 };
+    static const uint64_t wrong[] = { 4096, 1, 128 * MiB, UINT64_MAX };
+    struct vmb *v = start_full();
+    uint8_t *buf;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(vmb_pause(v), 0);
+    assert_int_equal(vmb_save(v, (void **)&buf, &len, msg, sizeof(msg)), 0);
+    vmb_destroy(v);
+    for (unsigned i = 0; i < 8; i++) {
+        if (i == 4) /* nothing said of what can be: another tag, which is overlooked */
+            record(buf, len, hot, 3, 0)[-8] = 99;
+        memcpy(record(buf, len, plugged, 3, 0), &wrong[i % 4], 8);
+        v = make(full, 4, 8 * MiB, NULL);
+        assert_int_equal(vmb_restore_check(v, buf, len, msg, sizeof(msg)), -EINVAL);
+        msg[0] = 0;
+        assert_int_equal(vmb_restore(v, buf, len, load_none, NULL, msg, sizeof(msg)), -EINVAL);
+        assert_string_equal(msg, "saved board: the memory that was added makes no sense");
+        vmb_destroy(v);
+    }
+    free(buf);
+}
+
 static char report[4096];
 
 static void i_str(void *ctx, const char *name, const char *text)
@@ -997,6 +1047,7 @@ int main(void)
         cmocka_unit_test(timers_and_work), cmocka_unit_test(characters), cmocka_unit_test(work_put_off),
         cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),
         cmocka_unit_test(threads),         cmocka_unit_test(save_restore),
+        cmocka_unit_test(memory_from_nowhere),
         cmocka_unit_test(inspecting),      cmocka_unit_test(log_limit),
     };
 

@@ -570,6 +570,10 @@ static int check_layout(struct vmb *v, struct mobo_reader *r, struct layout *lay
                  (unsigned long long)(lay->ram_hot >> 20), (unsigned long long)(v->ram_hot.max >> 20));
         return -EINVAL;
     }
+    if (lay->plugged > v->ram_hot.max || lay->plugged % HV_PAGE_SIZE) { /* ram_hot may be absent */
+        snprintf(msg, len, "saved board: the memory that was added makes no sense");
+        return -EINVAL;
+    }
     if (lay->enlightened != (v->bus != NULL)) {
         snprintf(msg, len, "the state is of a VM with enlightened = %s", lay->enlightened ? "yes" : "no");
         return -EINVAL;
@@ -622,8 +626,8 @@ static int restore_board(struct vmb *v, struct mobo_reader *r, char *msg, size_t
                 "at %" PRIu64 " Hz here: a guest that uses it without the reference TSC page will see time run at "
                 "another pace", lay.tsc_hz, hv_tsc_hz(v->part));
     /* Rings and buffers may be there, before its device is restored: the guest uses what was added first. */
-    if (lay.plugged && mem_hot_plug(v->ram_hot.dev, lay.plugged)) {
-        snprintf(msg, len, "saved board: the memory that was added makes no sense or has no room");
+    if (lay.plugged && (!v->ram_hot.dev || mem_hot_plug(v->ram_hot.dev, lay.plugged))) {
+        snprintf(msg, len, "saved board: the memory that was added has no room");
         return -EINVAL;
     }
     hv_time_set_ns(v->part, now);
