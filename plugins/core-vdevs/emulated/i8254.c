@@ -535,7 +535,7 @@ static int pit_restore(void *self, struct mobo_reader *in)
     struct pit *p = self;
     struct pit_state s = p->s;
     int err = p->host->load_fields(in, MOBO_ARRAY(pit_fields), &s);
-    uint64_t limit = UINT64_MAX / 128000; /* ticks that can still be turned into ns and back */
+    uint64_t limit = to_ticks(INT64_MAX); /* what is added to it later fits into ns too */
 
     if (err)
         return err;

@@ -384,6 +384,16 @@ static void test_state(void **state)
     check_refused(2, 3, 1);
 }
 
+/* Almost four years. */
+static void test_state_after_long(void **state)
+{
+    (void)state;
+    program(0, 0, 1000); /* nothing is due meanwhile */
+    mobo_fake_step(f, UINT64_C(1400) * 86400 * 1000000000);
+    mobo_fake_reset(f);
+    check_state();
+}
+
 static void test_monkey(void **state)
 {
     (void)state;
@@ -402,7 +412,7 @@ int main(void)
         T(test_latches),      T(test_new_count_waits),
         T(test_fast_counts),  T(test_refresh_toggles),
         T(test_port61_masks), T(test_state),
-        T(test_monkey),
+        T(test_state_after_long), T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

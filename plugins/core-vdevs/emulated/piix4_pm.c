@@ -282,7 +282,7 @@ int piix4_pm_check(struct piix4 *p, const struct piix4_state *s)
     if ((s->pm_base & 63) || (s->smb_base & 15) || s->pm_on > 1 || s->smb_on > 1 ||
         (sts & ~(unsigned)STS_MASK) || (en & ~(unsigned)EN_MASK))
         return p->host->fail(p->dev, -EINVAL, "saved power management: impossible bits");
-    if (s->timer_checked > UINT64_MAX / 128000)
+    if (s->timer_checked > to_count(INT64_MAX))
         return p->host->fail(p->dev, -EINVAL, "saved timer: out of range");
     return 0;
 }

@@ -274,6 +274,15 @@ static void test_state(void **state)
     check_refused(11, 7, 0xff);
 }
 
+/* More than a year. */
+static void test_state_after_long(void **state)
+{
+    (void)state;
+    mobo_fake_step(f, UINT64_C(467) * 86400 * 1000000000);
+    in(PM + 8);
+    check_state();
+}
+
 static void test_monkey(void **state)
 {
     (void)state;
@@ -298,6 +307,7 @@ int main(void)
         T(test_smbus),
         T(test_params),
         T(test_state),
+        T(test_state_after_long),
         T(test_monkey),
     };
 
