@@ -547,7 +547,8 @@ static int pit_restore(void *self, struct mobo_reader *in)
             !flag(c->null_count) || !flag(c->gate) || !flag(c->loaded) || !flag(c->running) ||
             !flag(c->pending) || !flag(c->written))
             return p->host->fail(p->dev, -EINVAL, "saved channel %u: a value is out of range", i);
-        if (c->n < 1 + (unsigned)repeats(c) || c->n > 65536 || c->start > limit ||
+        /* before a count is loaded, n is that of the mode before */
+        if (c->n < 1 + (unsigned)(c->loaded && repeats(c)) || c->n > 65536 || c->start > limit ||
             c->elapsed > limit || c->pending_at > limit)
             return p->host->fail(p->dev, -EINVAL, "saved channel %u: impossible count or time", i);
     }

@@ -384,6 +384,20 @@ static void test_state(void **state)
     check_refused(2, 3, 1);
 }
 
+/* The count of a mode that takes 1 is still there when another has been chosen. */
+static void test_state_between_modes(void **state)
+{
+    (void)state;
+    program(0, 0, 1);
+    out(0x43, 0x34);
+    check_state();
+    out(0x40, 5000 & 0xff);
+    out(0x40, 5000 >> 8);
+    check_state();
+    mobo_fake_step(f, tick_ns(1001));
+    assert_int_equal(latched(0), 4000);
+}
+
 /* Almost four years. */
 static void test_state_after_long(void **state)
 {
@@ -412,7 +426,8 @@ int main(void)
         T(test_latches),      T(test_new_count_waits),
         T(test_fast_counts),  T(test_refresh_toggles),
         T(test_port61_masks), T(test_state),
-        T(test_state_after_long), T(test_monkey),
+        T(test_state_between_modes), T(test_state_after_long),
+        T(test_monkey),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
