@@ -197,6 +197,9 @@ static void arm(struct pit *p, uint64_t now_ns)
     const struct channel *c = &p->s.ch[0];
     uint64_t at = p->s.next_edge == NEVER ? NEVER : to_ns(p->s.next_edge);
 
+    /* a count that waits may bring the edge forward */
+    if (c->pending && to_ns(c->pending_at) < at)
+        at = to_ns(c->pending_at);
     if (p->s.backlog) {
         uint64_t soon = now_ns + (repeats(c) ? to_ns(c->n) / 2 : MIN_GAP_NS);
 

@@ -328,6 +328,28 @@ static void test_new_count_waits(void **state)
     assert_int_equal(mobo_fake_edges(f, 0), n + 2);
 }
 
+/* In mode 3 at the end of the half cycle: no edge of the old count follows. */
+static void test_new_count_waits_half(void **state)
+{
+    uint64_t t0;
+    unsigned n;
+
+    (void)state;
+    program(0, 3, 0);
+    t0 = mobo_fake_now(f);
+    n = mobo_fake_edges(f, 0);
+    go(t0, 1000);
+    out(0x40, 1193 & 0xff);
+    out(0x40, 1193 >> 8);
+    check_state();
+    go(t0, 32768 + 500);
+    assert_int_equal(mobo_fake_edges(f, 0), n);
+    go(t0, 32768 + 700);
+    assert_int_equal(mobo_fake_edges(f, 0), n + 1);
+    go(t0, 32768 + 3 * 1193);
+    assert_int_equal(mobo_fake_edges(f, 0), n + 3);
+}
+
 /* A guest may ask for more than a host can deliver; it must not drown in timers. */
 static void test_fast_counts(void **state)
 {
@@ -424,6 +446,7 @@ int main(void)
         T(test_calibration),  T(test_unlatched_read),
         T(test_bcd),          T(test_single_bytes),
         T(test_latches),      T(test_new_count_waits),
+        T(test_new_count_waits_half),
         T(test_fast_counts),  T(test_refresh_toggles),
         T(test_port61_masks), T(test_state),
         T(test_state_between_modes), T(test_state_after_long),
