@@ -391,6 +391,7 @@ static void uart_write(void *self, uint64_t off, uint32_t len, uint64_t val64)
             s->tx[s->tx_len - 1] = val;
         else
             s->tx[s->tx_len++] = val;
+        update_irq(u); /* the line falls in between, else an edge-triggered one is not seen again */
         transmit(u);
         break;
     case REG_IER:

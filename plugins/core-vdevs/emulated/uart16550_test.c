@@ -119,6 +119,20 @@ static void test_thre_interrupt(void **state)
     assert_int_equal(mobo_fake_line(f, 4), 0);
 }
 
+/* A driver that writes the next character without having read IIR gets the next interrupt too. */
+static void test_thre_edges(void **state)
+{
+    (void)state;
+    out(P + 4, 0x08);
+    out(P + 1, 0x02);
+    assert_int_equal(mobo_fake_edges(f, 4), 1);
+    for (unsigned i = 2; i < 5; i++) {
+        out(P, 'a');
+        assert_int_equal(mobo_fake_line(f, 4), 1);
+        assert_int_equal(mobo_fake_edges(f, 4), i);
+    }
+}
+
 static void test_back_pressure(void **state)
 {
     (void)state;
@@ -382,6 +396,7 @@ int main(void)
         T(test_linux_detection),
         T(test_transmit),
         T(test_thre_interrupt),
+        T(test_thre_edges),
         T(test_back_pressure),
         T(test_receive),
         T(test_fifo_trigger_and_timeout),
