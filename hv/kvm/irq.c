@@ -3,7 +3,8 @@
  *
  * KVM tells of an EOI (KVM_EXIT_IOAPIC_EOI) for the vectors that the routes of the first GSIs, those reserved for
  * the I/O APICs, name as level-triggered.  GSI v stands for vector v here: its route is added when the first
- * level-triggered message with that vector is sent, before it is sent.  The SINTs follow behind. */
+ * level-triggered message with that vector is sent, before it is sent, or when a state has one that has not ended.
+ * The SINTs follow behind. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,7 @@ int kvm_irq_routes(struct hv_partition *p)
     return err ? hv_fail(err, "KVM_SET_GSI_ROUTING: %s", strerror(-err)) : 0;
 }
 
-static void level_route(struct hv_partition *p, unsigned vector)
+void kvm_irq_level(struct hv_partition *p, unsigned vector)
 {
     struct kvm_part *kp = kvm_part(p);
     uint32_t bit = 1u << (vector % 32);
@@ -83,7 +84,7 @@ int kvm_irq_request(struct hv_partition *p, const struct hv_interrupt *irq)
     if (irq->delivery == HV_SMI || irq->delivery == HV_EXTINT || irq->delivery == 3)
         return 0; /* no system-management mode; KVM takes ExtINT on LINT0 only */
     if (irq->level && irq->delivery <= HV_LOWEST)
-        level_route(p, irq->vector);
+        kvm_irq_level(p, irq->vector);
     msi.data = irq->vector | (uint32_t)irq->delivery << 8 | (irq->level ? 1u << 15 : 0) | 1u << 14;
     r = kvm_ioctl(kp->vm, KVM_SIGNAL_MSI, &msi);
     return r < 0 ? 0 : r;

@@ -111,6 +111,8 @@ void kvm_resume(struct hv_partition *p);
 int kvm_irq_request(struct hv_partition *p, const struct hv_interrupt *irq);
 void kvm_irq_sint(struct hv_vp *vp, unsigned sint);
 int kvm_irq_routes(struct hv_partition *p);
+/* KVM tells of the end of level-triggered interrupts with this vector.  Any thread. */
+void kvm_irq_level(struct hv_partition *p, unsigned vector);
 
 /* ports.c */
 /* The guest has signalled @connection and was heard: from now on without an exit, where KVM can. */

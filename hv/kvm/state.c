@@ -321,6 +321,12 @@ static int push_lapic(struct hv_vp *vp)
     memcpy(&l, page, sizeof(l));
     page_put(&l, APIC_ID, vp->index << 24);
     CALL(KVM_SET_LAPIC, &l);
+    for (unsigned i = 0; i < 8; i++) { /* level-triggered ones that the guest has not ended: I/O APICs wait for it */
+        uint32_t level = page_get(page, APIC_TMR + i) & (page_get(page, APIC_ISR + i) | page_get(page, APIC_IRR + i));
+
+        for (; level; level &= level - 1)
+            kvm_irq_level(vp->p, i * 32 + (unsigned)__builtin_ctz(level));
+    }
     if (vp->lapic.tsc_deadline)
         kvm_msr_set(vp, MSR_TSC_DEADLINE, vp->lapic.tsc_deadline);
     return 0;
