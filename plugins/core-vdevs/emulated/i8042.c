@@ -26,6 +26,13 @@ enum { OUT_NO_RESET = 0x01, OUT_A20 = 0x02, OUT_KBD_FULL = 0x10, OUT_AUX_FULL = 
 /* A byte needs about a millisecond on the wire; a tenth keeps guests that read twice happy. */
 enum { BYTE_NS = 100000 };
 
+/* What the keyboard shows; the bits are MOBO_LED_... */
+static void tell_leds(struct kbc *k)
+{
+    if (k->input && MOBO_HAS(k->host, input_leds))
+        k->host->input_leds(k->input, k->s.kbd.leds);
+}
+
 /* ---- output buffer ------------------------------------------------------------------------------- */
 
 static void update_irq(struct kbc *k)
@@ -282,6 +289,7 @@ static void data_write(void *self, uint64_t off, uint32_t len, uint64_t val)
     } else {
         set_command_byte(k, k->s.ram[0] & (uint8_t)~CB_KBD_OFF); /* IBM: a write switches it on */
         ps2_kbd_write(&k->s.kbd, (uint8_t)val);
+        tell_leds(k);
     }
     fill(k);
 }
@@ -325,6 +333,7 @@ static void kbc_reset(void *self)
     k->starved = 0;
     if (k->input) /* nobody says whether the guest has a driver: it is there for guests without others */
         k->host->input_active(k->input, 1);
+    tell_leds(k);
     fill(k);
 }
 
@@ -368,6 +377,7 @@ static int kbc_restore(void *self, struct mobo_reader *in)
         return k->host->fail(k->dev, -EINVAL, "saved mouse: a value is out of range");
     k->s = s;
     k->host->a20_set(k->dev, (s.outport & OUT_A20) != 0);
+    tell_leds(k);
     update_irq(k);
     schedule(k);
     return 0;

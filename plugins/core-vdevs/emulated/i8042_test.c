@@ -301,6 +301,37 @@ static void test_bad_input(void **state)
     expect("12 92");
 }
 
+static void leds(uint32_t val)
+{
+    out(0x60, 0xed);
+    expect("fa");
+    out(0x60, val);
+    expect("fa");
+}
+
+/* The host knows what the keyboard shows. */
+static void test_leds(void **state)
+{
+    void *buf;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(mobo_fake_input_leds(dev, 0), 0);
+    leds(0x04);
+    assert_int_equal(mobo_fake_input_leds(dev, 0), MOBO_LED_CAPS);
+    leds(0x03);
+    assert_int_equal(mobo_fake_input_leds(dev, 0), MOBO_LED_NUM | MOBO_LED_SCROLL);
+    assert_int_equal(mobo_fake_save(dev, &buf, &len), 0);
+    out(0x60, 0xff);
+    expect("fa aa");
+    assert_int_equal(mobo_fake_input_leds(dev, 0), 0);
+    assert_int_equal(mobo_fake_restore(dev, buf, len), 0);
+    assert_int_equal(mobo_fake_input_leds(dev, 0), MOBO_LED_NUM | MOBO_LED_SCROLL);
+    mobo_fake_reset(f);
+    assert_int_equal(mobo_fake_input_leds(dev, 0), 0);
+    free(buf);
+}
+
 static void test_mouse_commands(void **state)
 {
     (void)state;
@@ -438,6 +469,7 @@ int main(void)
         T(test_typematic),
         T(test_typing),
         T(test_bad_input),
+        T(test_leds),
         T(test_mouse_commands),
         T(test_mouse_packets),
         T(test_mouse_does_not_overflow),
