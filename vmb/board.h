@@ -479,6 +479,7 @@ void disp_fini(struct vmb *v);
 
 /* ---- input (input.c) ------------------------------------------------------------------------------ */
 
+enum { FULL_KEYS = 1, FULL_POINTER = 2 };
 struct mobo_input {
     struct mobo_input *next;
     struct mobo_vdev *dev;
@@ -486,7 +487,7 @@ struct mobo_input {
     void *ctx;
     bool active;      /* guarded by input.lock, as is: */
     uint32_t leds;
-    atomic_bool full; /* it takes nothing until input_ready() */
+    atomic_uint full; /* queues of which it takes nothing until input_ready(): FULL_... */
 };
 
 enum { INPUT_QUEUE = 4096 };

@@ -79,6 +79,7 @@ static void convert(struct inputs *i, struct mobo_input_event *e, uint32_t kinds
 static bool drain(struct vmb *v, struct input_queue *q)
 {
     struct inputs *i = &v->input;
+    const unsigned full = q == &i->keys ? FULL_KEYS : FULL_POINTER;
     bool again = false;
 
     pthread_mutex_lock(&i->lock);
@@ -98,7 +99,7 @@ static bool drain(struct vmb *v, struct input_queue *q)
         }
         if (in) {
             convert(i, &e, in->ops.kinds);
-            atomic_store(&in->full, true); /* input_ready() between the answer and here clears it */
+            atomic_fetch_or(&in->full, full); /* input_ready() between the answer and here clears it */
             pthread_mutex_unlock(&i->lock);
             enter = vdev_enter(in->dev);
             err = in->ops.event(in->ctx, &e);
@@ -112,13 +113,13 @@ static bool drain(struct vmb *v, struct input_queue *q)
                 i->owner[e.key] = in;
             i->x = x;
             i->y = y;
-            if (atomic_load(&in->full) && in->active)
+            if ((atomic_load(&in->full) & full) && in->active)
                 break;
             again = true; /* there is room already, or it is another device's turn */
             continue;
         }
         if (in)
-            atomic_store(&in->full, false);
+            atomic_fetch_and(&in->full, ~full);
         if (in && is_key(&e) && e.down)
             i->owner[e.key] = in;
         q->first = (q->first + 1) % INPUT_QUEUE;
@@ -275,13 +276,13 @@ void input_active(struct mobo_input *in, int active)
     if (!active)
         in->leds = 0;
     pthread_mutex_unlock(&i->lock);
-    atomic_store(&in->full, false);
+    atomic_store(&in->full, 0);
     post(in->dev->board); /* what waited may go another way now */
 }
 
 void input_ready(struct mobo_input *in)
 {
-    if (atomic_exchange(&in->full, false))
+    if (atomic_exchange(&in->full, 0))
         post(in->dev->board);
 }
 

@@ -15,7 +15,7 @@
 #include "vmb/fakehv.h"
 #include "vmb/vmb.h"
 
-enum { LOW = 0x100, HIGH = 0x200, ACTIVE = 1, FULL = 2, ROOM = 4 };
+enum { LOW = 0x100, HIGH = 0x200, ACTIVE = 1, FULL = 2, ROOM = 4, KEYS_FULL = 128, SAME = 256 };
 
 static char plugin_dir[512], msg[VMB_MSG_LEN];
 static struct vmb *v;
@@ -262,6 +262,22 @@ static void test_full(void **state)
     assert_int_equal(key(1, 1), -ENODEV);
 }
 
+/* Keys that a device has no room for come when it says so, whatever its pointer did meanwhile. */
+static void test_full_keys(void **state)
+{
+    (void)state;
+    fakehv_out(LOW, 4, ACTIVE | KEYS_FULL);
+    assert_int_equal(key(1, 1), 0);
+    assert_quiet(LOW);
+    assert_int_equal(point(8192, 8192, 1), 0);
+    assert_int_equal(word(LOW), MOBO_INPUT_MOVE << 16 | 1);
+    assert_int_equal(word(LOW), 256);
+    assert_int_equal(word(LOW), 192);
+    assert_quiet(LOW);
+    fakehv_out(LOW, 4, ROOM | SAME);
+    assert_key(LOW, 1, 1);
+}
+
 static void test_pointer(void **state)
 {
     struct mobo_input_event move = {
@@ -362,7 +378,7 @@ static void test_refused(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        T(test_choice), T(test_full),    T(test_pointer),
+        T(test_choice), T(test_full),    T(test_full_keys), T(test_pointer),
         T(test_paused), T(test_display), cmocka_unit_test(test_refused),
     };
     char *exe = realpath(argv[0], NULL), *slash = exe ? strrchr(exe, '/') : NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A vdev for screen_test: takes input and shows a picture, by ports from `port` on.
  *   +0 write: bit 0 active, bit 1 full, bit 2 say that there is room, bit 3 show 4x2 pixels, bit 4 an impossible
- *      picture, bit 5 dirty, bit 6 a pointer; read: 1 watched, 2 was given a size
+ *      picture, bit 5 dirty, bit 6 a pointer, bit 7 full for keys alone, bit 8 activity stays as it is; read: 1 watched, 2 was given a size
  *   +4 read, dwords: the words of the events so far, three each; then all ones */
 #include <errno.h>
 #include <mobo/vdev.h>
@@ -21,7 +21,7 @@ struct dev {
     mobo_input_t in;
     mobo_display_t display;
     uint32_t words[WORDS], first, count;
-    uint8_t full, watched, hinted;
+    uint8_t full, keys_full, watched, hinted;
     uint8_t pixels[4 * 2 * 4];
 };
 
@@ -29,7 +29,7 @@ static int event(void *ctx, const struct mobo_input_event *e)
 {
     struct dev *d = ctx;
 
-    if (d->full || d->count + 3 > WORDS)
+    if (d->full || (d->keys_full && e->kind == MOBO_INPUT_KEY) || d->count + 3 > WORDS)
         return -EAGAIN;
     d->words[d->count++] = e->kind << 16 | (e->kind == MOBO_INPUT_KEY ? e->key : e->buttons);
     d->words[d->count++] = e->kind == MOBO_INPUT_KEY ? e->down : (uint32_t)e->x;
@@ -73,8 +73,11 @@ static void port_write(void *ctx, uint64_t off, uint32_t len, uint64_t val)
     (void)off;
     (void)len;
     d->full = val >> 1 & 1;
-    d->host->input_active(d->in, val & 1);
-    d->host->input_leds(d->in, val & 1 ? MOBO_LED_CAPS : 0);
+    d->keys_full = val >> 7 & 1;
+    if (!(val & 256)) {
+        d->host->input_active(d->in, val & 1);
+        d->host->input_leds(d->in, val & 1 ? MOBO_LED_CAPS : 0);
+    }
     if (val & 4)
         d->host->input_ready(d->in);
     if (val & 8 && d->host->display_surface(d->display, &s))
@@ -131,7 +134,7 @@ static void reset(void *self)
     struct dev *d = self;
 
     d->host->input_active(d->in, 0);
-    d->full = 0;
+    d->full = d->keys_full = 0;
     d->first = d->count = 0;
 }
 
