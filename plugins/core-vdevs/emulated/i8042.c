@@ -33,6 +33,11 @@ static void tell_leds(struct kbc *k)
         k->host->input_leds(k->input, k->s.kbd.leds);
 }
 
+int kbc_mouse_on(const struct kbc *k)
+{
+    return !(k->s.ram[0] & CB_AUX_OFF);
+}
+
 /* ---- output buffer ------------------------------------------------------------------------------- */
 
 static void update_irq(struct kbc *k)
@@ -57,7 +62,7 @@ static void schedule(struct kbc *k)
 
     if (!(k->s.status & ST_OBF) &&
         ((ps2_waiting(&k->s.kbd.q) && !(k->s.ram[0] & CB_KBD_OFF)) ||
-         (ps2_waiting(&k->s.mouse.q) && !(k->s.ram[0] & CB_AUX_OFF)) || k->s.nreplies))
+         (ps2_waiting(&k->s.mouse.q) && kbc_mouse_on(k)) || k->s.nreplies))
         at = k->s.nreplies ? now : k->s.next_byte > now ? k->s.next_byte : now;
     if (k->s.kbd.repeat_at && k->s.kbd.repeat_at < at)
         at = k->s.kbd.repeat_at;
@@ -95,7 +100,7 @@ static void fill(struct kbc *k)
                 k->s.break_prefix = 0;
             }
             put(k, val, 0);
-        } else if (ps2_waiting(&k->s.mouse.q) && !(k->s.ram[0] & CB_AUX_OFF)) {
+        } else if (ps2_waiting(&k->s.mouse.q) && kbc_mouse_on(k)) {
             val = ps2_take(&k->s.mouse.q);
             k->s.mouse.last = val;
             put(k, val, 1);
@@ -292,6 +297,7 @@ static void data_write(void *self, uint64_t off, uint32_t len, uint64_t val)
         tell_leds(k);
     }
     fill(k);
+    kbc_input_ready(k); /* a command may have emptied a queue, or nobody waits for it any more */
 }
 
 static uint64_t status_read(void *self, uint64_t off, uint32_t len)
@@ -313,6 +319,7 @@ static void status_write(void *self, uint64_t off, uint32_t len, uint64_t val)
     k->s.status |= ST_COMMAND;
     command(k, (uint8_t)val);
     fill(k);
+    kbc_input_ready(k);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------- */
@@ -330,7 +337,7 @@ static void kbc_reset(void *self)
     set_command_byte(k, k->direct_boot ? CB_KBD_IRQ | CB_AUX_IRQ | CB_SYS | CB_TRANSLATE
                                        : CB_KBD_OFF | CB_AUX_OFF | CB_TRANSLATE);
     k->host->a20_set(k->dev, 1);
-    k->starved = 0;
+    k->starved = k->mouse_starved = 0;
     if (k->input) /* nobody says whether the guest has a driver: it is there for guests without others */
         k->host->input_active(k->input, 1);
     tell_leds(k);

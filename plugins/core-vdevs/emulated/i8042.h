@@ -37,12 +37,14 @@ struct kbc {
     mobo_timer_t timer;
     mobo_char_t chr;
     mobo_input_t input; /* NULL: the host has none */
-    uint8_t direct_boot, warned, starved;
+    uint8_t direct_boot, warned, starved, mouse_starved;
     struct kbc_input in; /* guarded by the vdev lock, as is: */
     struct kbc_state s;
 };
 
 int kbc_input_open(struct kbc *k);
+/** Whether bytes of the mouse reach the guest. */
+int kbc_mouse_on(const struct kbc *k);
 /** Go on typing when there is room in the keyboard's queue. */
 void kbc_input_pump(struct kbc *k);
 /** Fetch more input when it was held up and there is room. */

@@ -131,10 +131,17 @@ void kbc_input_pump(struct kbc *k)
     }
 }
 
+/* Another click would be lost.  Not while the port is off: who knows for how long. */
+static int clicks_wait(const struct kbc *k)
+{
+    return kbc_mouse_on(k) && ps2_mouse_behind(&k->s.mouse);
+}
+
 void kbc_input_ready(struct kbc *k)
 {
-    if (k->starved && room(k)) {
-        k->starved = 0;
+    if ((k->starved && room(k)) || (k->mouse_starved && !clicks_wait(k))) {
+        k->starved = k->starved && !room(k);
+        k->mouse_starved = k->mouse_starved && clicks_wait(k);
         k->host->input_ready(k->input);
     }
     if (!k->in.waiting || k->in.typing || !room(k))
@@ -192,6 +199,9 @@ static int host_event(void *self, const struct mobo_input_event *e)
             return -EAGAIN;
         }
         key(k, ps2_key_scan(e->key), e->down != 0);
+    } else if ((e->buttons & 31) != k->s.mouse.buttons && clicks_wait(k)) {
+        k->mouse_starved = 1;
+        return -EAGAIN;
     } else { /* the bits are MOBO_BUTTON_...; the wheel counts the other way round */
         ps2_mouse_buttons(&k->s.mouse, e->buttons & 31, 1);
         ps2_mouse_buttons(&k->s.mouse, ~e->buttons & 31, 0);

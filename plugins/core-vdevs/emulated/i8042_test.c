@@ -407,6 +407,51 @@ static void test_mouse_packets(void **state)
     expect("fa 08 01 01 20");
 }
 
+static int buttons(uint32_t held)
+{
+    const struct mobo_input_event e = { .size = sizeof(e), .kind = MOBO_INPUT_MOVE, .buttons = held };
+
+    return mobo_fake_input(dev, 0, &e);
+}
+
+/* Clicks that the guest has not fetched yet are not lost: what would hide one waits. */
+static void test_clicks_wait(void **state)
+{
+    unsigned sent = 0, readies = mobo_fake_input_readies(dev, 0), packets = 0;
+    uint32_t last = 0;
+    int b;
+
+    (void)state;
+    mouse(0xf4);
+    expect("fa");
+    while (buttons(!(sent & 1)) == 0)
+        assert_true(++sent < 100);
+    assert_int_equal(buttons(!(sent & 1)), -11); /* EAGAIN */
+    assert_int_equal(buttons(sent & 1), 0);      /* a movement without a click does not wait */
+    assert_int_equal(mobo_fake_input_readies(dev, 0), readies);
+    while ((b = byte()) != -1) {
+        if (packets++ % 3)
+            continue;
+        assert_int_equal(b & 7, !last);
+        last = !last;
+        if (mobo_fake_input_readies(dev, 0) != readies && sent < 100) {
+            readies = mobo_fake_input_readies(dev, 0);
+            assert_int_equal(buttons(!(sent & 1)), 0);
+            sent++;
+        }
+    }
+    assert_true(sent > 4);
+    assert_int_equal(packets, sent * 3);
+    /* nor do they wait for a guest that does not want to know */
+    while (buttons(!(sent & 1)) == 0)
+        assert_true(++sent < 200);
+    readies = mobo_fake_input_readies(dev, 0);
+    command(0xa7);
+    assert_int_equal(mobo_fake_input_readies(dev, 0), readies + 1);
+    assert_int_equal(buttons(!(sent & 1)), 0);
+    assert_int_equal(buttons(sent & 1), 0);
+}
+
 static void test_mouse_does_not_overflow(void **state)
 {
     unsigned n = 0;
@@ -472,6 +517,7 @@ int main(void)
         T(test_leds),
         T(test_mouse_commands),
         T(test_mouse_packets),
+        T(test_clicks_wait),
         T(test_mouse_does_not_overflow),
         T(test_state),
         T(test_monkey),

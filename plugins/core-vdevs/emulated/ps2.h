@@ -101,6 +101,8 @@ void ps2_mouse_move(struct ps2_mouse *m, int dx, int dy, int dz);
 void ps2_mouse_buttons(struct ps2_mouse *m, unsigned mask, int down);
 /** Put a packet into the queue when there is news and room. */
 void ps2_mouse_report(struct ps2_mouse *m);
+/** Whether a change of buttons waits to be reported: another one would hide it. */
+int ps2_mouse_behind(const struct ps2_mouse *m);
 int ps2_mouse_valid(const struct ps2_mouse *m);
 
 #endif

@@ -80,12 +80,22 @@ static unsigned packet(struct ps2_mouse *m, uint8_t *buf)
     return 4;
 }
 
+static int reports(const struct ps2_mouse *m)
+{
+    return m->reporting && !m->remote && !m->wrap;
+}
+
+int ps2_mouse_behind(const struct ps2_mouse *m)
+{
+    return reports(m) && m->buttons != m->sent_buttons;
+}
+
 void ps2_mouse_report(struct ps2_mouse *m)
 {
     uint8_t buf[4];
 
     /* movements add up until the last packet is on its way */
-    while (m->reporting && !m->remote && !m->wrap && m->q.nevents <= 8 &&
+    while (reports(m) && m->q.nevents <= 8 &&
            (m->dx || m->dy || (m->dz && m->id) || m->buttons != m->sent_buttons))
         ps2_event(&m->q, buf, packet(m, buf));
 }
