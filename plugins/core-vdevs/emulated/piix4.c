@@ -86,6 +86,7 @@ static void p92_write(void *self, uint64_t off, uint32_t len, uint64_t val)
     if ((val & P92_FAST_INIT) && !(p->s.port92 & P92_FAST_INIT))
         p->host->system_request(p->dev, MOBO_SYS_RESET, 0, "port 0x92");
     p->s.port92 = val & P92_MASK;
+    p->s.a20_said = 1;
     p->host->a20_set(p->dev, (val & P92_FAST_A20) != 0);
 }
 
@@ -133,6 +134,8 @@ static const struct mobo_field piix4_fields[] = {
     F(8, smb_on),
     MOBO_FIELD_ARRAY(9, struct piix4_state, pm),
     MOBO_FIELD_ARRAY(10, struct piix4_state, smb),
+    /* not last: that a state is cut is noticed */
+    MOBO_FIELD_FLAGS(12, struct piix4_state, a20_said, MOBO_FIELD_OPTIONAL | MOBO_FIELD_IGNORABLE),
     F(11, timer_checked),
 };
 
@@ -147,14 +150,18 @@ static int piix4_restore(void *self, struct mobo_reader *in)
 {
     struct piix4 *p = self;
     struct piix4_state s = p->s;
-    int err = p->host->load_fields(in, MOBO_ARRAY(piix4_fields), &s);
+    int err;
 
+    s.a20_said = 0;
+    err = p->host->load_fields(in, MOBO_ARRAY(piix4_fields), &s);
     if (err)
         return err;
     for (uint32_t i = 0; i < 4; i++)
         if (s.pirq[i] & ~(PIRQ_OFF | PIRQ_LINE))
             return p->host->fail(p->dev, -EINVAL, "saved routing of PIRQ %c: impossible bits",
                                  'A' + (int)i);
+    if (s.a20_said > 1)
+        return p->host->fail(p->dev, -EINVAL, "saved port 0x92: impossible bits");
     if (s.rc & ~RC_MASK)
         return p->host->fail(p->dev, -EINVAL, "saved reset control: impossible bits");
     err = piix4_pm_check(p, &s);
@@ -162,8 +169,8 @@ static int piix4_restore(void *self, struct mobo_reader *in)
         return err;
     p->s = s;
     route(p);
-    if (s.port92 & P92_FAST_A20)
-        p->host->a20_set(p->dev, 1);
+    if (s.a20_said || (s.port92 & P92_FAST_A20)) /* older states do not say whether it has */
+        p->host->a20_set(p->dev, (s.port92 & P92_FAST_A20) != 0);
     piix4_pm_restored(p);
     return 0;
 }

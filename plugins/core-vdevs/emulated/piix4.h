@@ -12,6 +12,7 @@ enum { APM_ACPI_ENABLE = 0xf1, APM_ACPI_DISABLE = 0xf0 };
 struct piix4_state {
     uint8_t pirq[4]; /* PIRQRC; a copy of what configuration space has */
     uint8_t rc, port92, apm[2];
+    uint8_t a20_said; /* the guest has written port 0x92 since reset */
     /* power management */
     uint16_t pm_base, smb_base;
     uint8_t pm_on, smb_on; /* whether the ports decode */

@@ -274,6 +274,41 @@ static void test_state(void **state)
     check_refused(11, 7, 0xff);
 }
 
+/* Restore @buf on a board of its own.  @return as mobo_fake_a20(). */
+static int a20_restored(const void *buf, size_t len)
+{
+    struct mobo_fake *other = mobo_fake_create();
+    struct mobo_vdev *isa = mobo_fake_add(other, &mobo_vdev_descriptor, "dut", NULL);
+    int a20;
+
+    assert_non_null(isa);
+    assert_int_equal(mobo_fake_restore(isa, buf, len), 0);
+    a20 = mobo_fake_a20(other);
+    mobo_fake_destroy(other);
+    return a20;
+}
+
+static void test_a20_state(void **state)
+{
+    static const uint8_t said[] = { 12, 0, 1, 0, 1, 0, 0, 0 };
+    uint8_t *buf;
+    size_t len;
+
+    (void)state;
+    for (int written = 0; written < 3; written++) { /* not, closed, open */
+        if (written)
+            out(0x92, written == 2 ? 2 : 0);
+        assert_int_equal(mobo_fake_save(dev, (void **)&buf, &len), 0);
+        assert_int_equal(a20_restored(buf, len), written != 1);
+        for (size_t i = 0; i + 9 <= len; i++)
+            if (!memcmp(buf + i, said, 8))
+                buf[i] = 99; /* as before the field was there */
+        assert_int_equal(a20_restored(buf, len), 1);
+        free(buf);
+    }
+    check_refused(12, 0, 2);
+}
+
 /* More than a year. */
 static void test_state_after_long(void **state)
 {
@@ -307,6 +342,7 @@ int main(void)
         T(test_smbus),
         T(test_params),
         T(test_state),
+        T(test_a20_state),
         T(test_state_after_long),
         T(test_monkey),
     };
