@@ -967,6 +967,46 @@ static void memory_from_nowhere(void **state)
     free(buf);
 }
 
+/* A device with more settings than any has is refused, and soon. */
+static void settings_without_end(void **state)
+{
+    enum { DEVICES = 4, LAST = 0x7fff };
+    uint16_t path[] = { DEVICES, 1, 0x1000 };
+    struct vmb *v = start_full();
+    struct timespec a, b;
+    uint8_t *buf, *at;
+    uint16_t tag = 1;
+    uint32_t own, more;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(vmb_pause(v), 0);
+    assert_int_equal(vmb_save(v, (void **)&buf, &len, msg, sizeof(msg)), 0);
+    for (struct mobo_vdev *d = v->devs; strcmp(d->name, "dev0"); d = d->next)
+        path[1]++;
+    vmb_destroy(v);
+    at = record(buf, len, path, 3, 0);
+    memcpy(&own, at - 4, 4);
+    for (uint32_t i = 0, n; i < own; i += 8 + n, tag++)
+        memcpy(&n, at + i + 4, 4);
+    more = (LAST + 1u - tag) * 8;
+    buf = realloc(buf, len + more);
+    assert_non_null(buf);
+    at = record(buf, len, path, 3, more) + own;
+    memmove(at + more, at, len - (size_t)(at - buf));
+    memset(at, 0, more);
+    for (; tag <= LAST; tag++, at += 8)
+        memcpy(at, &tag, 2);
+    v = make(full, 4, 8 * MiB, NULL);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+    assert_int_equal(vmb_restore(v, buf, len + more, NULL, NULL, msg, sizeof(msg)), -EINVAL);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
+    assert_string_equal(msg, "saved settings of [vdev dev0] make no sense");
+    assert_true(b.tv_sec - a.tv_sec < 2);
+    vmb_destroy(v);
+    free(buf);
+}
+
 static char report[4096];
 
 static void i_str(void *ctx, const char *name, const char *text)
@@ -1047,7 +1087,7 @@ int main(void)
         cmocka_unit_test(timers_and_work), cmocka_unit_test(characters), cmocka_unit_test(work_put_off),
         cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),
         cmocka_unit_test(threads),         cmocka_unit_test(save_restore),
-        cmocka_unit_test(memory_from_nowhere),
+        cmocka_unit_test(memory_from_nowhere), cmocka_unit_test(settings_without_end),
         cmocka_unit_test(inspecting),      cmocka_unit_test(log_limit),
     };
 

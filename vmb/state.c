@@ -17,6 +17,7 @@ enum { T_BOARD = 1, T_VPS, T_IRQ, T_DEVS, T_HYPERV, T_BUS };
 enum { D_NAME = 1, D_TYPE, D_VERSION, D_FIELDS, D_PCI, D_RAM, D_SETTINGS = 0x1000 };
 enum { B_TIME = 1, B_LAYOUT, B_ENGINE, B_FEATURES };
 enum { H_PARTITION = 1, H_VP = 0x10 };
+enum { SETTINGS_MAX = 1000 }; /* a plug-in has no more parameters */
 
 struct layout { /* what has to be the same on the board that restores */
     uint64_t ram_low, ram_high, tsc_hz, ram_hot;
@@ -412,26 +413,24 @@ static int check_settings(struct mobo_vdev *d, struct mobo_reader *r, char *msg,
         snprintf(msg, len, "saved settings of [vdev %s] are missing", d->name);
         return -EINVAL;
     }
-    for (unsigned i = 0; i < d->nparams; i++) {
-        char text[256];
-        size_t key = strlen(d->params[i].name) + 1;
+    /* each is looked up once: all are read, none is unknown */
+    for (uint32_t tag = 1; tag <= SETTINGS_MAX && !mobo_load_view(r, tag, &p, &n); tag++)
+        for (unsigned i = 0; i < d->nparams; i++) {
+            char text[256];
+            size_t key = strlen(d->params[i].name) + 1;
 
-        if (!is_setting(&d->params[i]))
-            continue;
-        setting(&d->params[i], text, sizeof(text));
-        for (uint32_t tag = 1; !mobo_load_view(r, tag, &p, &n); tag++)
-            if (n >= key && !memcmp(p, text, key) && (n != strlen(text) || memcmp(p, text, n))) {
-                snprintf(msg, len, "[vdev %s] has another '%s' than when the state was made: %.*s was saved, %s is here",
-                         d->name, d->params[i].name, (int)(n - key > 64 ? 64 : n - key), (const char *)p + key,
-                         text + key);
-                for (char *c = msg; *c; c++)
-                    if ((unsigned char)*c < ' ' || (unsigned char)*c > '~')
-                        *c = '?';
-                return -EINVAL;
-            }
-    }
-    for (uint32_t tag = 1; !mobo_load_view(r, tag, &p, &n);) /* all are read: none is unknown */
-        tag++;
+            if (!is_setting(&d->params[i]) || n < key)
+                continue;
+            setting(&d->params[i], text, sizeof(text));
+            if (memcmp(p, text, key) || (n == strlen(text) && !memcmp(p, text, n)))
+                continue;
+            snprintf(msg, len, "[vdev %s] has another '%s' than when the state was made: %.*s was saved, %s is here",
+                     d->name, d->params[i].name, (int)(n - key > 64 ? 64 : n - key), (const char *)p + key, text + key);
+            for (char *c = msg; *c; c++)
+                if ((unsigned char)*c < ' ' || (unsigned char)*c > '~')
+                    *c = '?';
+            return -EINVAL;
+        }
     return mobo_load_end(r) ? snprintf(msg, len, "saved settings of [vdev %s] make no sense", d->name), -EINVAL : 0;
 }
 
