@@ -250,6 +250,10 @@ static void messages(void **state)
            "x.ini:4: need = 12 in [vdev a] is above the largest, 9 (0x9)");
     expect(ONE(.type = "testdev", KVS({ "slot", "32", "x.ini", 4 })), 1,
            "x.ini:4: slot = 32 in [vdev a] is not a PCI slot (0 to 31, or SLOT.FUNCTION)");
+    expect(ONE(.type = "testdev", KVS({ "slot", "0000007junk", "x.ini", 4 })), 1,
+           "x.ini:4: slot = 0000007junk in [vdev a] is not a PCI slot (0 to 31, or SLOT.FUNCTION)");
+    expect(ONE(.type = "testdev", KVS({ "slot", "0000007junk.1", "x.ini", 4 })), 1,
+           "x.ini:4: slot = 0000007junk.1 in [vdev a] is not a PCI slot (0 to 31, or SLOT.FUNCTION)");
     expect(ONE(.type = "testpic", KVS({ "slot", "3", "x.ini", 4 })), 1,
            "x.ini:4: unknown key 'slot' in [vdev a]");
     expect(ONE(.type = "testdev", KVS({ "isolation", "process", "x.ini", 4 })), 1,

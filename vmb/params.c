@@ -47,8 +47,8 @@ static int parse_slot(struct mobo_vdev *dev, const char *text)
     char num[8];
     const char *dot = strchr(text, '.');
 
-    snprintf(num, sizeof(num), "%.*s", dot ? (int)(dot - text) : 7, text);
-    if (mobo_parse_uint(num, 0, &slot) || slot > 31 ||
+    if (snprintf(num, sizeof(num), "%.*s", dot ? (int)(dot - text) : 8, text) >= (int)sizeof(num) ||
+        mobo_parse_uint(num, 0, &slot) || slot > 31 ||
         (dot && (mobo_parse_uint(dot + 1, 0, &fn) || fn > 7)))
         return -EINVAL;
     dev->slot = (int32_t)slot;
