@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -739,6 +740,37 @@ static void work_put_off(void **state)
     vmb_destroy(v);
 }
 
+static atomic_int unruly;
+
+static void again(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    if (atomic_load(&unruly))
+        event_active(*(struct event **)arg, 0, 0);
+}
+
+/* An event that is always active, as a fast writer's is, does not keep the others of the I/O thread from running. */
+static void busy_event(void **state)
+{
+    struct vmb *v = start_full();
+    atomic_uint n = 0;
+    struct event *e;
+    bool ran;
+
+    (void)state;
+    e = event_new(v->io.base, -1, 0, again, &e);
+    assert_non_null(e);
+    atomic_store(&unruly, 1);
+    event_active(e, 0, 0);
+    nap(5);
+    assert_int_equal(io_post(v, NULL, count, &n), 0);
+    ran = counted(&n, 1);
+    atomic_store(&unruly, 0);
+    assert_true(ran);
+    event_free(e);
+    vmb_destroy(v);
+}
+
 static void requests(void **state)
 {
     struct vmb *v = start_full();
@@ -1089,6 +1121,7 @@ int main(void)
         cmocka_unit_test(ports_and_mmio),  cmocka_unit_test(memory_added), cmocka_unit_test(a20),
         cmocka_unit_test(lines),           cmocka_unit_test(pci),
         cmocka_unit_test(timers_and_work), cmocka_unit_test(characters), cmocka_unit_test(work_put_off),
+        cmocka_unit_test(busy_event),
         cmocka_unit_test(requests),        cmocka_unit_test(boot_failure),
         cmocka_unit_test(threads),         cmocka_unit_test(save_restore),
         cmocka_unit_test(memory_from_nowhere), cmocka_unit_test(settings_without_end),

@@ -16,6 +16,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+enum { IN_A_ROW = 32 }; /* callbacks of events between two looks at descriptors */
+
 static bool on_io_thread(struct vmb *v)
 {
     return v->io.running && pthread_equal(v->io.thread, pthread_self());
@@ -368,6 +370,19 @@ void char_ready(struct mobo_char *c)
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
+/* Events that make themselves active again leave time to look at descriptors. */
+static struct event_base *base_new(void)
+{
+    struct event_config *c = event_config_new();
+    struct event_base *b = NULL;
+
+    if (c && !event_config_set_max_dispatch_interval(c, NULL, IN_A_ROW, 0))
+        b = event_base_new_with_config(c);
+    if (c)
+        event_config_free(c);
+    return b;
+}
+
 int io_init(struct vmb *v, char *msg, size_t len)
 {
     struct io *io = &v->io;
@@ -378,7 +393,7 @@ int io_init(struct vmb *v, char *msg, size_t len)
     atomic_store(&io->paused, true); /* until power-on */
     if (evthread_use_pthreads())
         goto fail;
-    io->base = event_base_new();
+    io->base = base_new();
     io->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     io->soon_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (!io->base || io->wake_fd < 0 || io->soon_fd < 0)
