@@ -40,6 +40,7 @@ struct vmb_backend {
     struct event *ev_in, *ev_out, *ev_kick, *ev_listen, *ev_timer;
     int in, out, listen; /* descriptors, -1: none; in == out for one that does both */
     bool in_always;      /* in is a regular file or the like: no readiness events */
+    bool out_always;     /* the same of out */
     bool in_added;
     bool tty;               /* in is a raw terminal of ours */
     bool escape;            /* Ctrl-A seen */
@@ -96,19 +97,23 @@ size_t backend_pending(struct vmb_backend *b)
 
 static void hangup(struct vmb_backend *b);
 
-/* Move bytes to the descriptor.  @return 0 when the ring is empty, -EAGAIN, or another error. */
+/* Move bytes to the descriptor, at most as many as the ring holds: a guest may fill it as fast.
+ * @return 0 when the ring is empty, -EAGAIN, or another error. */
 static int flush_ring(struct vmb_backend *b)
 {
+    size_t moved = 0;
     int err = 0;
 
     pthread_mutex_lock(&b->lock);
-    while (b->used && !err) {
+    while (b->used && !err && moved < OUT_ROOM) {
         uint8_t chunk[4096];
         size_t n = b->used < OUT_ROOM - b->head ? b->used : OUT_ROOM - b->head;
         ssize_t done;
 
         if (n > sizeof(chunk))
             n = sizeof(chunk);
+        if (n > OUT_ROOM - moved)
+            n = OUT_ROOM - moved;
         memcpy(chunk, b->ring + b->head, n);
         pthread_mutex_unlock(&b->lock); /* only this thread takes bytes out */
         do
@@ -120,8 +125,11 @@ static int flush_ring(struct vmb_backend *b)
         if (done > 0) {
             b->head = (b->head + (size_t)done) % OUT_ROOM;
             b->used -= (size_t)done;
+            moved += (size_t)done;
         }
     }
+    if (!err && b->used)
+        err = -EAGAIN;
     pthread_mutex_unlock(&b->lock);
     return err;
 }
@@ -163,7 +171,7 @@ static void on_out(evutil_socket_t fd, short what, void *arg)
     err = flush_ring(b);
     if (err == -EAGAIN) {
         if (b->ev_out)
-            event_add(b->ev_out, NULL);
+            event_add(b->ev_out, b->out_always ? &(struct timeval){ 0, 0 } : NULL);
     } else if (err) {
         hangup(b);
     }
@@ -375,8 +383,10 @@ static int watch(struct vmb_backend *b)
         if (!b->ev_in)
             return -ENOMEM;
     }
-    if (b->out >= 0 && pollable(b->out)) {
-        b->ev_out = event_new(b->base, b->out, EV_WRITE, on_out, b);
+    if (b->out >= 0) {
+        b->out_always = !pollable(b->out);
+        b->ev_out = b->out_always ? event_new(b->base, -1, 0, on_out, b)
+                                  : event_new(b->base, b->out, EV_WRITE, on_out, b);
         if (!b->ev_out)
             return -ENOMEM;
     }
