@@ -108,6 +108,8 @@ struct hv_vp {
     struct x86_vec *vec;              /* hv/x86/vec.c: host stubs of vector instructions */
 };
 
+enum { HV_CLAIMS = 256 };
+
 struct hv_partition {
     const struct hv_engine *engine;
     void *engine_data;                /* owned by the engine */
@@ -128,6 +130,7 @@ struct hv_partition {
     struct x86_page *pages;           /* by RAM page number, lazily backed (mmu.c) */
     pthread_mutex_t excl_lock;        /* mmu.c: one VP runs alone */
     _Atomic bool excl_active;
+    _Atomic uint32_t claims[HV_CLAIMS]; /* of code, under way: by RAM page, see x86_code_claim */
     unsigned excl_depth;              /* of the owner: nested */
     struct hv_vp *excl_owner;         /* an exception inside: the run loop calls x86_mmu_exclusive_end */
     _Atomic uint64_t first_insn_ns;

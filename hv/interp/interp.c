@@ -302,6 +302,7 @@ static struct block *find(struct hv_vp *vp)
     struct block *b;
     uint64_t lin, ram_page = 0;
     const uint8_t *page;
+    uint32_t gen;
 
     if (unlikely(c->seg[X86_CS].base != it->cs_base || c->seg[X86_CS].limit != it->cs_limit) &&
         c->mode != X86_MODE_64) {
@@ -309,6 +310,7 @@ static struct block *find(struct hv_vp *vp)
         it->cs_limit = c->seg[X86_CS].limit;
         vp->mmu.fetch_gen++;
     }
+again:
     b = it->jc[slot];
     if (likely(b && b->rip == c->rip && b->key == c->key && b->gen == vp->mmu.fetch_gen))
         return b;
@@ -319,6 +321,7 @@ static struct block *find(struct hv_vp *vp)
             x86_raise_err(vp, X86_EXC_GP, 0);
         lin = (uint32_t)(c->seg[X86_CS].base + c->rip);
     }
+    gen = vp->mmu.fetch_gen;
     page = x86_fetch_page(vp, lin, &ram_page);
     if (unlikely(!page))
         return build(vp, lin, NULL, 0);
@@ -327,7 +330,7 @@ static struct block *find(struct hv_vp *vp)
     for (b = it->hash[hash_bucket(phys)]; b; b = b->hash_next) {
         if (b->phys != phys || b->rip != c->rip || b->key != c->key)
             continue;
-        if (c->mode != X86_MODE_64 && b->rip + b->len - 1 > c->seg[X86_CS].limit) {
+        if (c->mode != X86_MODE_64 && (!b->len || b->rip + b->len - 1 > c->seg[X86_CS].limit)) {
             block_drop(it, b); /* made for another CS limit */
             b = NULL;
             break;
@@ -342,8 +345,9 @@ static struct block *find(struct hv_vp *vp)
     }
     if (!b)
         b = build(vp, lin, page, ram_page);
-    else
-        b->gen = vp->mmu.fetch_gen;
+    b->gen = gen;
+    if (unlikely(vp->mmu.fetch_gen != gen)) /* while it waited for others: perhaps something else is there now */
+        goto again;
     it->jc[slot] = b;
     return b;
 }

@@ -173,6 +173,8 @@ static void exec_any(struct hv_vp *vp, const struct x86_insn *in)
 {
     if (in->feature && unlikely(!hv_feature(vp->p, in->feature)))
         x86_raise(vp, X86_EXC_UD);
+    if ((in->attr & X86_A_GPRVEX) && unlikely(x86_is_real_or_vm86(&vp->cpu))) /* SDM 2A 2.9: exception class 13 */
+        x86_raise(vp, X86_EXC_UD);
     if (in->op >= X86_OP_X87) {
         if (x86_exec_vec(vp, in))
             return;

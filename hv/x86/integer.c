@@ -751,7 +751,7 @@ static void exec_string(struct hv_vp *vp, const struct x86_insn *in)
     bool store = in->op == X86_OP_MOVS || in->op == X86_OP_STOS;
     bool compare = in->op == X86_OP_CMPS || in->op == X86_OP_SCAS;
     bool rep = in->rep != X86_REP_NONE;
-    bool plain = c->mode == X86_MODE_64 || c->flat;
+    bool plain = c->mode == X86_MODE_64 || (c->flat && !(src && (in->seg == X86_FS || in->seg == X86_GS)));
     uint64_t step = (c->eflags & EF_DF) ? 0 - (uint64_t)size : size;
 
     vp->rep_begun = 0;
@@ -837,7 +837,7 @@ advance:
             break;
         if (!(cx - n))
             break;
-        if ((c->key & X86_KEY_STEP) || atomic_load_explicit(&vp->attention, memory_order_relaxed)) {
+        if ((c->key & X86_KEY_STEP) || vp->mmu.dr6_hits || atomic_load_explicit(&vp->attention, memory_order_relaxed)) {
             vp->rep_begun = 1;
             return; /* again from here */
         }

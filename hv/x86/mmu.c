@@ -167,6 +167,21 @@ void x86_tlb_flush_page(struct hv_vp *vp, uint64_t lin)
     pdc_flush(m); /* INVLPG drops all paging-structure caches of the current PCID (4.10.4.1) */
 }
 
+/* A page fault drops what is known of its address, as INVLPG does (4.10.4.1): what the guest has changed since then holds when it
+ * tries again.  Mostly nothing is known but how the walk begins. */
+static void fault_drops(struct hv_vp *vp, uint64_t lin)
+{
+    struct x86_mmu *m = &vp->mmu;
+    uint64_t page = lin & ~4095ull;
+    bool known = (m->itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].tag & ~4095ull) == page;
+
+    for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
+        known = known || m->views[v].e[(lin >> 12) & (X86_TLB_SIZE - 1)].nrd == 0 - page;
+    if (known)
+        x86_tlb_flush_page(vp, lin);
+    m->pdc[(lin >> 21) & (X86_PDC_SIZE - 1)].tag = ~0ull;
+}
+
 static void tlb_log(struct x86_mmu *m, unsigned view, unsigned slot, bool global)
 {
     if (m->nlog[global] < X86_TLB_LOG)
@@ -391,13 +406,27 @@ void x86_tlb_shootdown(struct hv_partition *p)
 
 /* ---- code pages ----------------------------------------------------------------------------------- */
 
+/* What others have claimed a moment ago may still have writers: those who claim it wait for them too, though the writers are known
+ * to one claim only.  So each is counted, before its lines can be seen, until its writers are gone. */
 void x86_code_claim(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
 {
     struct x86_page *pg = &vp->p->pages[ram_page];
+    _Atomic uint32_t *claims = &vp->p->claims[ram_page % HV_CLAIMS];
     uint64_t self = 1ull << vp->index, writers;
+    unsigned spins = 0;
+    bool more = vp->p->nvps > 1, out = false;
 
-    if ((atomic_load(&pg->lines) & lines) == lines && (atomic_load(&pg->code_vps) & self))
+    if ((atomic_load(&pg->lines) & lines) == lines && (atomic_load(&pg->code_vps) & self)) {
+        if (likely(!more || !atomic_load(claims)))
+            return;
+        x86_mmu_leave(vp);
+        while (atomic_load(claims))
+            backoff(&spins);
+        x86_mmu_enter(vp);
         return;
+    }
+    if (more)
+        atomic_fetch_add(claims, 1);
     atomic_fetch_or(&pg->code_vps, self); /* never taken back: a store that finds the lines must find the VP */
     atomic_fetch_or(&pg->lines, lines);
     atomic_store_explicit(&pg->stores, 0, memory_order_relaxed);
@@ -405,21 +434,28 @@ void x86_code_claim(struct hv_vp *vp, uint64_t ram_page, uint64_t lines)
     /* Others may be between their look at the lines and their store.  This VP is not. */
     if (atomic_load(&pg->line_vps) & ~self)
         writers |= atomic_fetch_and(&pg->line_vps, self) & ~self;
-    if (likely(!writers))
-        return;
     if (writers & self)
         tlb_revoke_write(vp, ram_page);
     writers &= ~self;
-    if (!writers)
-        return;
-    x86_mmu_leave(vp);
-    for (unsigned i = 0; i < vp->p->nvps; i++)
-        if (writers & (1ull << i))
-            request(vp->p->vps[i], REQ_REVOKE, ram_page, 0);
-    for (unsigned i = 0; i < vp->p->nvps; i++)
-        if (writers & (1ull << i))
-            wait_taken(vp->p->vps[i]);
-    x86_mmu_enter(vp);
+    if (writers) {
+        x86_mmu_leave(vp);
+        out = true;
+        for (unsigned i = 0; i < vp->p->nvps; i++)
+            if (writers & (1ull << i))
+                request(vp->p->vps[i], REQ_REVOKE, ram_page, 0);
+        for (unsigned i = 0; i < vp->p->nvps; i++)
+            if (writers & (1ull << i))
+                wait_taken(vp->p->vps[i]);
+    }
+    if (more && atomic_fetch_sub(claims, 1) != 1) {
+        if (!out)
+            x86_mmu_leave(vp);
+        out = true;
+        while (atomic_load(claims))
+            backoff(&spins);
+    }
+    if (out)
+        x86_mmu_enter(vp);
 }
 
 static uint64_t line_mask(unsigned first, unsigned last)
@@ -637,7 +673,7 @@ static uint32_t walk64(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, 
 {
     const struct x86_cpu *c = &vp->cpu;
     bool lma = x86_long_mode(c);
-    uint64_t rsvd = phys_reserved(vp) | ((c->efer & EFER_NXE) ? 0 : PE_NX);
+    uint64_t rsvd = phys_reserved(vp) | ((c->efer & EFER_NXE) ? 0 : PE_NX) | (lma ? 0 : PE_HIGH);
     struct x86_pdc_entry *pdc = &vp->mmu.pdc[(lin >> 21) & (X86_PDC_SIZE - 1)];
     uint64_t pdc_tag = lin >> 21 | (uint64_t)vp->mmu.pdc_gen << 43;
     uint64_t *ent_p[4] = { NULL, NULL, NULL, NULL }, ent[4], ent_gpa[4];
@@ -755,7 +791,7 @@ static uint32_t walk(struct hv_vp *vp, uint64_t lin, unsigned acc, bool user, st
 bool x86_load_pdptes(struct hv_vp *vp, uint64_t cr3)
 {
     uint64_t pdpte[4];
-    uint64_t rsvd = phys_reserved(vp) | PE_NX | 0x1e6;
+    uint64_t rsvd = phys_reserved(vp) | PE_NX | PE_HIGH | 0x1e6;
 
     if (hv_gpa_read(vp->p, a20(vp, cr3 & 0xffffffe0u), pdpte, sizeof(pdpte)))
         memset(pdpte, 0xff, sizeof(pdpte));
@@ -815,8 +851,10 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
     if (unlikely(m->shadow) && shadow_hit(vp, lin, acc, x))
         return;
     err = walk(vp, lin, acc, user, &w);
-    if (unlikely(err))
+    if (unlikely(err)) {
+        fault_drops(vp, lin);
         x86_raise_pf(vp, lin, pf_error(vp, acc, user, err & ~WALK_FAULT));
+    }
     if (w.large)
         note_large(m, lin, w.large);
     x->gpa = w.gpa;

@@ -104,6 +104,7 @@ struct x86_mmu {
 #define PE_PS (1ull << 7)
 #define PE_G (1ull << 8)
 #define PE_NX (1ull << 63)
+#define PE_HIGH (0x7ffull << 52) /* reserved with PAE paging (SDM 3A tables 4-8 to 4-11) */
 #define PE_ADDR 0x000ffffffffff000ull
 
 /* Access kinds of the linear functions. */

@@ -287,6 +287,15 @@ static void reserved(void)
         check_q("reserved address bit in the upper entry", (uint64_t)(int64_t)access(0, RD, false), E_P | E_R);
         *up = keep;
     }
+#ifdef PAE
+    for (unsigned bit = 52; bit < 63; bit += 5) {
+        *last = (ulong)page | P | W | U | 1ull << bit;
+        invlpg((void *)VT);
+        check_q("reserved bit above the address", (uint64_t)(int64_t)access(0, RD, false), E_P | E_R);
+    }
+    *last = (ulong)page | P | W | U;
+    invlpg((void *)VT);
+#endif
     *up = (ulong)(VT & 0) | 0x600000 | P | W | U | PS | 1u << 13;
     invlpg((void *)VT);
     check_q("reserved bit of a large page", (uint64_t)(int64_t)access(0, RD, false), E_P | E_R);
@@ -376,7 +385,20 @@ static void invalidation(void)
     *entry(VT, 1) |= W;
     invlpg((void *)VT);
     check("write after the right was given", (uint64_t)(int64_t)access(0, WR, false), (uint64_t)-1);
-    *entry(VT, 1) &= ~(pte_t)W;
+    /* A page fault drops what is known of its address: rights that come need no invalidation after it. */
+    *entry(VT, 2) &= ~(pte_t)W;
+    set_cr3(get_cr3());
+    check("upper entry read-only: read", (uint64_t)(int64_t)access(0, RD, false), (uint64_t)-1);
+    check("upper entry read-only: write", (uint64_t)(int64_t)access(0, WR, false), E_P | E_W);
+    *entry(VT, 2) |= W;
+    check("upper entry writable after the fault", (uint64_t)(int64_t)access(0, WR, false), (uint64_t)-1);
+    map(VT, (ulong)page, P | W);
+    invlpg((void *)VT);
+    check("read of a page that goes", (uint64_t)(int64_t)access(0, RD, false), (uint64_t)-1);
+    *entry(VT, 1) = 0;
+    check("write to a page that has gone", (uint64_t)(int64_t)access(0, WR, false), E_W);
+    check_q("read after that fault", (uint64_t)(int64_t)access(0, RD, false), 0);
+    map(VT, (ulong)page, P | U);
     invlpg((void *)VT);
     set_cr0(get_cr0() & ~0x10000ul);
     check("WP clear: write", (uint64_t)(int64_t)access(0, WR, false), (uint64_t)-1);

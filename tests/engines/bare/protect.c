@@ -59,6 +59,17 @@ static void f_write_byte(void *arg)
     __asm__ volatile("mov %1, %%ecx; mov %%cx, %%es; movb $1, %%es:(%0)" ::"r"(off_), "i"(SEL_S) : "ecx", "memory");
 }
 
+static uint8_t from_[256], to_[512];
+
+static void f_movs_fs(void *arg)
+{
+    uint8_t *to = (uint8_t *)(((uint32_t)to_ + 255) & ~255u);
+
+    (void)arg;
+    __asm__ volatile("mov %1, %%ecx; mov %%cx, %%fs; xor %%esi, %%esi; mov $0x100, %%ecx; cld; rep movsb %%fs:(%%esi), %%es:(%%edi)"
+                     : "+D"(to) : "i"(SEL_S) : "ecx", "esi", "memory", "cc");
+}
+
 static int at(void (*fn)(void *), uint32_t off)
 {
     off_ = off;
@@ -79,6 +90,13 @@ static void segments(void)
     check_q("limit: write over the end", (uint32_t)at(f_write, 0x110), 13);
     check("limit: last byte", (uint32_t)at(f_write_byte, 0x10f), (uint32_t)-1);
     check("limit: accessed bit set", gdt[SEL_S / 8] >> 40 & 1, 1);
+    __asm__ volatile("mov %w0, %%es" ::"r"(SEL_D0));
+    memset(from_, 0x77, sizeof(from_));
+    seg(SEL_S, desc((uint32_t)from_, 0x0f, 0x4092));
+    uint8_t *to = (uint8_t *)(((uint32_t)to_ + 255) & ~255u);
+    check_q("limit: rep movs from fs", (uint32_t)try(f_movs_fs, NULL), 13);
+    __asm__ volatile("mov %w0, %%fs" ::"r"(SEL_D0));
+    check_q("limit: rep movs from fs, what is inside", to[15] << 8 | to[16], 0x7700);
     seg(SEL_S, desc(base, 0x0ff, 0x4096)); /* expand-down: 0x100 and up */
     check("expand-down: inside", (uint32_t)at(f_read, 0x100), (uint32_t)-1);
     check_q("expand-down: below", (uint32_t)at(f_read, 0xfc), 13);
