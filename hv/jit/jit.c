@@ -62,11 +62,11 @@ static void patch_jmp(struct jit *j, uint32_t at, uint32_t to)
 }
 
 /* What pext makes of an address and mask_known, which has the low bits of JIT_KNOWN's in its lower part. */
-static unsigned known_index(const struct jit *j, uint64_t rip)
+static unsigned known_index(const struct jit *j, unsigned view, uint64_t rip)
 {
     uint64_t low = j->mask_known & 0xffff, high = j->mask_known >> 16;
 
-    return (unsigned)((rip & low) >> 4 | (rip >> 16 & high) << __builtin_popcountll(low));
+    return view * JIT_KNOWN + (unsigned)((rip & low) >> 4 | (rip >> 16 & high) << __builtin_popcountll(low));
 }
 
 /* Entry @i matches nothing: its address is one that has its place elsewhere. */
@@ -82,7 +82,7 @@ static void known_forget(struct jit *j, const struct jblock *b)
     uint32_t host = (uint32_t)(uintptr_t)(j->rx + b->known);
 
     for (uint64_t i = 0; i <= high; i++) {
-        unsigned n = known_index(j, b->rip ^ i << 16);
+        unsigned n = known_index(j, b->cls, b->rip ^ i << 16);
 
         if (j->known[n].host == host)
             known_none(j, n);
@@ -187,7 +187,7 @@ static void fsig_clear(struct hv_vp *vp)
 
 static void known_clear(struct jit *j)
 {
-    for (unsigned i = 0; i < JIT_KNOWN; i++)
+    for (unsigned i = 0; i < COUNT(j->known); i++)
         known_none(j, i);
 }
 
@@ -570,6 +570,11 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
         memset(j->fsig[vp->mmu.view], 0, sizeof(j->fsig[0]));
         rets_clear_all(j);
         j->last_key[vp->mmu.view] = key;
+        for (unsigned v = X86_VIEW_SUPER; v <= X86_VIEW_SUPER_AC; v++) /* STAC and CLAC lead from one to the other without C */
+            if (vp->mmu.view != X86_VIEW_USER && ((j->last_key[v] ^ key) & ~(uint32_t)JKEY_VIEW)) {
+                memset(j->fsig[v], 0, sizeof(j->fsig[0]));
+                j->last_key[v] = 0;
+            }
     }
     page = x86_fetch_page(vp, lin, &ram_page);
     if (unlikely(!page))
@@ -615,6 +620,8 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
         }
         vp->counters[HV_CTR_BLOCKS_BUILT]++;
         jit_native_built(vp);
+        if (unlikely(j->seen_gen != vp->mmu.fetch_gen)) /* while it waited for others */
+            return NULL;
     }
     if (b->floating)
         bias_set(vp, lin, lin - b->rip);
@@ -625,6 +632,12 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
     }
     j->rsp_cur = &j->rsp[jit_ret_stack(vp->mmu.view, c->cr4 & CR4_SMAP)];
     return b;
+}
+
+/* Is a fetch from @lin one without a walk?  No fault can come then. */
+static bool fetched(const struct hv_vp *vp, uint64_t lin)
+{
+    return vp->mmu.itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].tag == ((lin & ~4095ull) | (vp->cpu.cpl == 3));
 }
 
 static struct jblock *find(struct hv_vp *vp) { return find_variant(vp, 0, 1); }
@@ -642,7 +655,7 @@ static struct jblock *find_from(struct hv_vp *vp, struct jblock *from)
     branch = from->rip + bias;
     if (canon_fits(rip - bias) && rip - bias < b->rip) {
         block_drop(j, b, JIT_DROP_REMADE);
-    } else if (canon_fits(branch - j->bias) && !from->dead) {
+    } else if (canon_fits(branch - j->bias) && !from->dead && fetched(vp, branch) && from->page2 == ~0ull) {
         bias = j->bias;
         block_drop(j, from, JIT_DROP_REMADE);
         vp->cpu.rip = branch;
@@ -659,6 +672,8 @@ static struct jblock *find_from(struct hv_vp *vp, struct jblock *from)
 static void exec_any(struct hv_vp *vp, const struct x86_insn *in)
 {
     if (in->feature && unlikely(!hv_feature(vp->p, in->feature)))
+        x86_raise(vp, X86_EXC_UD);
+    if ((in->attr & X86_A_GPRVEX) && unlikely(x86_is_real_or_vm86(&vp->cpu))) /* SDM 2A 2.9: exception class 13 */
         x86_raise(vp, X86_EXC_UD);
     if (in->op >= X86_OP_X87) {
         if (x86_exec_vec(vp, in))
@@ -712,9 +727,15 @@ static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
     struct jslow *w = &jit_of(vp)->slow[((uintptr_t)s >> 3) & (JIT_SLOW_SITES - 1)];
 
     if (unlikely(w->site != s)) {
+        uint64_t page = ~0ull;
+
         w->site = NULL;
         jit_decode_at_rip(vp, &w->in);
-        w->site = s;
+        (void)x86_fetch_page(vp, vp->cpu.rip, &page);
+        if (likely(page == jit_of(vp)->blocks[s->block].phys >> 12))
+            w->site = s;
+        else
+            jit_of(vp)->leave = true; /* the guest has put another page there, and not said so: the block is not that one's */
     }
     jit_of(vp)->by_c[w->in.op]++;
     vp->scratch_insn = w->in; /* it may be somebody else's before the end */
@@ -812,8 +833,8 @@ const uint8_t *jit_c_dispatch(struct hv_vp *vp, uint64_t rip)
     relive(vp, 0);
     to = j->rx + b->main;
     j->jc[b->cls][rip & (JIT_JC - 1)] = j->rx + b->ind;
-    j->known[known_index(j, rip)] = (struct jknown){
-        .neg_tag = 0 - (rip + ((uint64_t)b->cls << 56)),
+    j->known[known_index(j, b->cls, rip)] = (struct jknown){
+        .neg_tag = 0 - rip,
         .bias = j->bias,
         .neg_bias = j->neg_bias,
         .neg_sig = j->neg_sig,
@@ -1071,6 +1092,8 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
             /* Other windows of the block must not outlive what was taken away. */
             if (unlikely(gen != vp->mmu.tlb_gen))
                 return dispatch(vp);
+            if (unlikely(j->leave)) /* A and D are in the code's page, and the block has gone */
+                return dispatch(vp);
             if (likely(lo + ((s->flags & JS_GWRITE) ? e->nwr : e->nrd) <= 4096u - s->gn))
                 return j->rx + s->retry;
         }
@@ -1084,7 +1107,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
         x86_lin_hva(vp, ea, s->n, s->acc) &&
         likely(ea + ((s->acc & X86_ACC_WRITE) ? e->nwr : e->nrd) <= 4096u - s->n)) {
         j->stat[s->acc & X86_ACC_WRITE ? JST_MISS_WRITE : JST_MISS_READ]++;
-        return b->groups && gen != vp->mmu.tlb_gen ? dispatch(vp) : j->rx + s->retry;
+        return j->leave || (b->groups && gen != vp->mmu.tlb_gen) ? dispatch(vp) : j->rx + s->retry;
     }
     j->stat[JST_MISS_C]++;
 exec:
@@ -1094,7 +1117,9 @@ exec:
         j->vdead = 1;
     j->ended = s->off + s->len == b->len;
     next = jit_rip_of(j, b) + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
-    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP | JS_MORE)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
+    /* What comes behind may go by the check of this instruction's other access, or believe that a base is as it was, though C
+     * has found another instruction here than there was. */
+    if (unlikely(j->leave || (s->flags & JS_END) || b->groups || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);

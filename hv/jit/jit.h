@@ -164,8 +164,7 @@ struct jsite {
     int16_t glo;                    /* JS_GROUP: the checked window, from the access's address, and its length */
     uint16_t gn;
 };
-enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */,
-       JS_MORE = 64 /* behind it there is another access of its instruction, whose check may be what the rest of the block goes by */ };
+enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */ };
 
 /* Of a site with a slot; addresses are below 2 GB. */
 struct jslot_site {
@@ -233,9 +232,9 @@ struct jit {
     uint32_t neg_sig;
     struct jbias bias_cache[JIT_BIAS_CACHE]; /* by bias >> 12 */
     uint64_t mask_bias, mask_known;
-    /* Targets that jc[] did not have, by some bits of RIP.  The tag is RIP + the view in the upper byte; then the bias, and the
+    /* Targets that jc[] did not have, by the view and some bits of RIP.  The tag is RIP, that a guest may choose as it likes; then the bias, and the
      * host address behind the block's test of RIP: one that is dropped tells so itself.  Its entry goes to its place in jc[]. */
-    struct jknown known[JIT_KNOWN];
+    struct jknown known[JIT_CLASSES * JIT_KNOWN];
     uint32_t xf;                    /* flags put away by exact code with slots */
     uint64_t rsp_host, rsp[JIT_CLASSES]; /* stack pointers of C and of each view */
     uint64_t *rsp_cur;              /* of rsp[]: the view that runs */

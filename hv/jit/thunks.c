@@ -492,10 +492,10 @@ static void dispatch_thunk(struct jit *j, struct emit *e)
     e_mov_store(e, h_abs(&j->ea), RCX);
     e_mov_store(e, h_abs(&j->a), RAX);
     e_pext(e, RAX, RCX, h_abs(&j->mask_known));
-    e_lea(e, RAX, h_sib(NOREG, RAX, 3, 0));
     e_op(e, 0, 1, 0xb6, R11, (m = h_abs(&j->vp->mmu.view), &m)); /* movzx r11d, byte */
-    e_rorx(e, R11, R11, 8);
-    e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
+    e_rorx(e, R11, R11, 64 - __builtin_ctz(JIT_KNOWN));
+    e_lea(e, RAX, h_sib(RAX, R11, 0, 0));
+    e_lea(e, RAX, h_sib(NOREG, RAX, 3, 0));
     e_mov_load(e, R11, h_sib(NOREG, RAX, 3, known + (int32_t)offsetof(struct jknown, neg_tag)));
     e_lea(e, RCX, h_sib(RCX, R11, 0, 0));
     hit = e_jrcxz(e);

@@ -82,7 +82,6 @@ struct tr {
     bool vchecked, xchecked;   /* vector, x87 registers are known to be live from here on */
     bool xptrs;                /* x87_ptrs is known to be clear */
     unsigned align;            /* of the access that is being emitted, less one */
-    bool more;                 /* its instruction has another one behind it */
     unsigned n, ncold, cur;
     struct group g[MAX_GROUPS];
     unsigned ngroups;

@@ -327,6 +327,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
             if (!p2)
                 return NULL;
+            t->claimed = 0; /* to come to the next page may have changed this one: A and D are set */
+            tr_claim(t, off, X86_MAX_INSN);
             x86_code_claim(vp, page2, 1);
             memcpy(buf, page + off, avail);
             memcpy(buf + avail, p2, X86_MAX_INSN - avail);
@@ -415,7 +417,6 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
         memcpy(saved, t->g, t->ngroups * sizeof(saved[0]));
         t->cur = i;
-        t->more = false;
         ti->host = host;
         ti->view = (uint8_t)t->cls;
         ended = false;
