@@ -264,6 +264,8 @@ static void call_check(struct tr *t, int kind, unsigned acc, const uint8_t *retr
     j->acc[j->nacc++] = (struct jaccess){ off_of(t, E->p), s };
 }
 
+static uint8_t site_flags(const struct tr *t, bool second) { return (second ? JS_SECOND : 0) | (t->more ? JS_MORE : 0); }
+
 /* Where the window of a group begins: with what has to be aligned. */
 static int64_t group_lo(const struct group *g) { return g->lo - ((g->lo - g->phase) & g->align); }
 
@@ -335,7 +337,7 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         group_window(t, a, lo);
         call_check(t, jit_check_kind(room, 0), g->acc, retry,
                    (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .glo = (int16_t)(lo - (int32_t)a->disp), .gn = (uint16_t)room,
-                                   .flags = (uint8_t)(JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0)) });
+                                   .flags = (uint8_t)(JS_GROUP | site_flags(t, second) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0)) });
         group_keep(t, a, lo, grp, true);
         g->done = true;
         t->r11 = grp;
@@ -399,7 +401,7 @@ static void group_access(struct tr *t, const struct ea *a, unsigned n, unsigned 
         c = &t->cold[i];
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags |= JS_GROUP | (second ? JS_SECOND : 0) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
+        c->flags |= JS_GROUP | site_flags(t, second) | (g->acc & X86_ACC_WRITE ? JS_GWRITE : 0);
         c->align = (uint8_t)align;
         c->retry = retry;
         c->glo = (int16_t)(lo - (int32_t)a->disp);
@@ -441,7 +443,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         if (!tr_emit_ea(t, a, T0, T1))
             return false;
         call_check(t, jit_check_kind(n, t->align), acc, retry,
-                   (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .align = (uint8_t)t->align, .flags = second ? JS_SECOND : 0 });
+                   (struct jsite){ .n = (uint8_t)n, .acc = (uint8_t)acc, .align = (uint8_t)t->align, .flags = site_flags(t, second) });
         *ret = direct && !none ? h_sib(t->map[a->base], T1, 0, (int32_t)a->disp) : h_sib(T0, T1, 0, 0);
         goto out;
     }
@@ -450,7 +452,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         c = fixed_check(t, a->disp, n, acc, t->floating && a->base == X86_REG_RIP);
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags = second ? JS_SECOND : 0;
+        c->flags = site_flags(t, second);
         c->retry = retry;
         *ret = h_mem(T1, (int32_t)(a->disp & 4095));
         goto out;
@@ -471,7 +473,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
             c = &t->cold[i];
             c->n = (uint8_t)n;
             c->acc = (uint8_t)acc;
-            c->flags |= second ? JS_SECOND : 0;
+            c->flags |= site_flags(t, second);
             c->align = (uint8_t)t->align;
             c->retry = retry;
         }
@@ -486,7 +488,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         c = stack_check(t, n, acc);
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags = second ? JS_SECOND : 0;
+        c->flags = site_flags(t, second);
         c->retry = retry;
         *ret = h_sib(t->map[a->base], T1, 0, (int32_t)a->disp);
         goto out;
@@ -559,7 +561,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
         c = tr_cold_new(t, COLD_MISS, jb);
         c->n = (uint8_t)n;
         c->acc = (uint8_t)acc;
-        c->flags = second ? JS_SECOND : 0;
+        c->flags = site_flags(t, second);
         c->align = (uint8_t)t->align;
         c->retry = retry;
         *ret = h_mem(T1, 0);
@@ -569,7 +571,7 @@ bool tr_mem_access(struct tr *t, const struct ea *a, unsigned n, unsigned acc, b
     c->from2 = jb2;
     c->n = (uint8_t)n;
     c->acc = (uint8_t)acc;
-    c->flags = second ? JS_SECOND : 0;
+    c->flags = site_flags(t, second);
     c->align = (uint8_t)t->align;
     c->retry = retry;
     if (none && !direct) {

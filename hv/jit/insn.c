@@ -422,8 +422,10 @@ static bool emit_push(struct tr *t, const struct x86_insn *in)
     if (a->kind == X86_O_MEM) {
         struct hop v;
 
+        t->more = true;
         if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &v))
             return false;
+        t->more = false;
         e_op(E, fl, 0, 0x8b, T0, &v);
         e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, true, true, &m))
@@ -466,8 +468,10 @@ static bool emit_pop(struct tr *t, const struct x86_insn *in)
 
         if (in->base == X86_RSP || in->index == X86_RSP) /* the address is made with what it is afterwards */
             return false;
+        t->more = true;
         if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &v))
             return false;
+        t->more = false;
         e_op(E, fl, 0, 0x8b, T0, &v);
         e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_ea_of(t, in, t->ti[t->cur].off, &ea) ||

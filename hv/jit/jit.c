@@ -727,15 +727,8 @@ static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
     struct jslow *w = &jit_of(vp)->slow[((uintptr_t)s >> 3) & (JIT_SLOW_SITES - 1)];
 
     if (unlikely(w->site != s)) {
-        uint64_t page = ~0ull;
-
-        w->site = NULL;
-        jit_decode_at_rip(vp, &w->in);
-        (void)x86_fetch_page(vp, vp->cpu.rip, &page);
-        if (likely(page == jit_of(vp)->blocks[s->block].phys >> 12))
-            w->site = s;
-        else
-            jit_of(vp)->leave = true; /* the guest has put another page there, and not said so: the block is not that one's */
+        w->site = s;
+        (void)x86_decode(jit_of(vp)->rw + jit_of(vp)->blocks[s->block].code + s->off, s->len, (enum x86_mode)vp->cpu.mode, &w->in);
     }
     jit_of(vp)->by_c[w->in.op]++;
     vp->scratch_insn = w->in; /* it may be somebody else's before the end */
@@ -1117,9 +1110,7 @@ exec:
         j->vdead = 1;
     j->ended = s->off + s->len == b->len;
     next = jit_rip_of(j, b) + ((s->flags & JS_END) ? 0 : (uint64_t)s->off + s->len);
-    /* What comes behind may go by the check of this instruction's other access, or believe that a base is as it was, though C
-     * has found another instruction here than there was. */
-    if (unlikely(j->leave || (s->flags & JS_END) || b->groups || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
+    if (unlikely(j->leave || (s->flags & (JS_END | JS_GROUP | JS_MORE)) || (b->groups && gen != vp->mmu.tlb_gen) || vp->cpu.rip != next || j->seen_gen != vp->mmu.fetch_gen ||
                  jit_key(vp) != site_key(b, s)))
         return dispatch(vp);
     relive(vp, was);

@@ -115,6 +115,7 @@ struct jblock {
     uint32_t key;
     uint32_t sig;                   /* what fsig[] must hold for this code to be what RIP means */
     uint32_t ind, known, sigent, main, end; /* offsets into the cache: entries, end of the main part */
+    uint32_t code;                  /* ... a copy of the guest's code that it was made from */
     uint32_t size;                  /* with what is seldom run */
     uint32_t tail;                  /* calls of thunks, see JIT_TAIL_* */
     uint32_t hash_next, page_next, cross_next; /* block numbers, 0 none */
@@ -164,7 +165,8 @@ struct jsite {
     int16_t glo;                    /* JS_GROUP: the checked window, from the access's address, and its length */
     uint16_t gn;
 };
-enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */ };
+enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */,
+       JS_MORE = 64 /* behind it there is another access of its instruction, whose check may be what the rest of the block goes by */ };
 
 /* Of a site with a slot; addresses are below 2 GB. */
 struct jslot_site {

@@ -76,12 +76,14 @@ struct tr {
     unsigned cls;
     struct x86_tlb *tlb;
     const uint8_t *page;       /* guest page */
+    uint8_t code[(JIT_MAX_INSNS + 1) * X86_MAX_INSN]; /* of the block: what was decoded, whatever becomes of the page meanwhile */
     uint64_t ram_page;
     uint64_t phys;             /* of the block */
     uint64_t claimed;          /* lines */
     bool vchecked, xchecked;   /* vector, x87 registers are known to be live from here on */
     bool xptrs;                /* x87_ptrs is known to be clear */
     unsigned align;            /* of the access that is being emitted, less one */
+    bool more;                 /* its instruction has another one behind it */
     unsigned n, ncold, cur;
     struct group g[MAX_GROUPS];
     unsigned ngroups;

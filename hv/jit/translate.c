@@ -314,25 +314,27 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     while (t->n < max && off < 4096) {
         struct ti *ti = &t->ti[t->n];
         unsigned avail = 4096 - off;
-
+        uint8_t *code = t->code + (off - (lin & 4095));
         int len;
 
         tr_claim(t, off, X86_MAX_INSN);
-        len = x86_decode(page + off, avail > X86_MAX_INSN ? X86_MAX_INSN : avail, (enum x86_mode)vp->cpu.mode, &ti->in);
+        if (avail > X86_MAX_INSN)
+            avail = X86_MAX_INSN;
+        memcpy(code, page + off, avail);
+        len = x86_decode(code, avail, (enum x86_mode)vp->cpu.mode, &ti->in);
         if (len == 0 && !t->n && avail < X86_MAX_INSN) {
             /* It goes on in the next page: a block of its own, entered through a test of that page too. */
             uint64_t lin2 = t->m64 ? lin + avail : (uint32_t)(lin + avail);
             const uint8_t *p2 = x86_fetch_page(vp, lin2, &page2);
-            uint8_t buf[X86_MAX_INSN];
 
             if (!p2)
                 return NULL;
             t->claimed = 0; /* to come to the next page may have changed this one: A and D are set */
             tr_claim(t, off, X86_MAX_INSN);
             x86_code_claim(vp, page2, 1);
-            memcpy(buf, page + off, avail);
-            memcpy(buf + avail, p2, X86_MAX_INSN - avail);
-            if (x86_decode(buf, X86_MAX_INSN, (enum x86_mode)vp->cpu.mode, &ti->in) <= 0)
+            memcpy(code, page + off, avail);
+            memcpy(code + avail, p2, X86_MAX_INSN - avail);
+            if (x86_decode(code, X86_MAX_INSN, (enum x86_mode)vp->cpu.mode, &ti->in) <= 0)
                 return NULL;
             ti->off = 0;
             t->n = 1;
@@ -459,6 +461,9 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
     e_bind(e_call(E), thunk_rw(t, j->t_poll));
     e4(E, t->blockno);
     emit_cold(t, tail);
+    b->code = off_of(t, E->p);
+    memcpy(E->p, t->code, b->len);
+    E->p += b->len;
     accesses_done(t, first_acc);
     b->slots = t->slots;
     e_bind(sigmiss[0], tail + JIT_TAIL_PAGE);
