@@ -142,10 +142,123 @@ static void x87_pointers(void **state)
     same(&c);
 }
 
+/* A target of the user's that is not canonical is not the kernel's that is like it but for the upper bits. */
+static void not_canonical(void **state)
+{
+    enum { F = 8 * MB, COUNT = 10 * MB, USER = DATA };
+    static const uint8_t f[] = { 0xff, 0x07 /* inc dword [rdi] */, 0xc3 };
+    static const uint8_t kernel[] = { 0xff, 0xd0 /* call rax */, 0x6a, 0x1b /* push: SS, RSP, RFLAGS, CS, RIP */, 0x56, 0x68, 0x02, 0x30, 0, 0, 0x6a, 0x23,
+                                      0x53, 0x48, 0xcf /* iretq */ };
+    static const uint8_t program[] = { 0xff, 0xe1 /* jmp rcx */ };
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    (void)state;
+    for (uint64_t view = 1; view <= 2; view++) {
+        assert_int_equal(harness_open(&h, "jit", 1), 0);
+        harness_long_mode(&h, 0, 0);
+        for (unsigned i = 0; i <= COUNT >> 21; i++)
+            ((uint64_t *)(h.ram + 0x3000))[i] &= i == USER >> 21 ? ~0ull : ~4ull;
+        memcpy(h.ram + F, f, sizeof(f));
+        memcpy(h.ram + HARNESS_CODE, kernel, sizeof(kernel));
+        memcpy(h.ram + USER, program, sizeof(program));
+        hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+        hv_vp_get_state(h.p, 0, &s);
+        if (view == 1)
+            s.cr4 |= 1u << 21; /* SMAP */
+        s.gpr[RAX] = F;
+        s.gpr[RBX] = USER;
+        s.gpr[RCX] = F + (view << 56);
+        s.gpr[RSI] = USER + MB;
+        s.gpr[RDI] = COUNT;
+        assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+        assert_int_equal(harness_run(&h, 20000, &e), HV_EXIT_TRIPLE_FAULT); /* there is no IDT */
+        assert_int_equal(*(uint32_t *)(h.ram + COUNT), 1);
+        harness_close(&h);
+    }
+}
+
+/* The block's own line has the entry of the page that it reads from: that it sets A drops it. */
+static void sets_accessed(void **state)
+{
+    enum { TABLE = 0x8000, ENTRY = 263, CODE = TABLE + 0x800, AT = 32 * MB };
+    static const uint8_t code[] = { 0xff, 0xc0 /* inc eax */, 0x8b, 0x03 /* mov eax, [rbx] */, 0xc3 };
+    static const uint8_t turn[] = { 0x41, 0xff, 0xd0 /* call r8 */, 0xff, 0xc9, 0x75, 0xf9 /* dec ecx; jnz */,
+                                    0xb9, 20, 0, 0, 0, 0x83, 0x22, 0xdf /* and dword [rdx], ~A */, 0x0f, 0x01, 0x3b /* invlpg [rbx] */,
+                                    0x41, 0xff, 0xd0, 0xff, 0xc9, 0x75, 0xf3, 0xe7, 0xf4 /* out 0xf4, eax */, 0xeb, 0xfe };
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    (void)state;
+    for (unsigned small = 0; small < 2; small++) {
+        if (small)
+            setenv("MOBO_JIT_SMALL", "1", 1);
+        assert_int_equal(harness_open(&h, "jit", 1), 0);
+        unsetenv("MOBO_JIT_SMALL");
+        harness_long_mode(&h, 0, 0);
+        ((uint64_t *)(h.ram + 0x3000))[AT >> 21] = TABLE | 7;
+        ((uint64_t *)(h.ram + TABLE))[ENTRY] = DATA | 3;
+        memcpy(h.ram + CODE, code, sizeof(code));
+        memcpy(h.ram + HARNESS_CODE, turn, sizeof(turn));
+        *(uint32_t *)(h.ram + DATA) = 0x1234567;
+        hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+        hv_vp_get_state(h.p, 0, &s);
+        s.gpr[RCX] = 50000;
+        s.gpr[RDX] = TABLE + 8 * ENTRY;
+        s.gpr[RBX] = AT + 4096 * ENTRY;
+        s.gpr[8] = CODE;
+        assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+        assert_int_equal(harness_run(&h, 20000, &e), HV_EXIT_CANCELED);
+        assert_true(h.exited);
+        assert_int_equal(h.exit_value, 0x1234567);
+        harness_close(&h);
+    }
+}
+
+/* A page table is changed and nothing flushed: the block of the page that was there, with a check for two accesses, is not left
+ * for the code of the page that is there now. */
+static void other_code(void **state)
+{
+    enum { TABLE = 0x8000, V = 32 * MB, OTHER = 6 * MB, EVICT = V + 1 * MB, FAR = 12 * MB };
+    static const uint8_t code[2][11] = { { 0x48, 0x89, 0x03 /* mov [rbx], rax */, 0x48, 0x8b, 0x16 /* mov rdx, [rsi] */, 0x48, 0x89, 0x43, 8 /* mov [rbx+8], rax */, 0xc3 },
+                                         { 0x48, 0x89, 0x03, 0x48, 0x8b, 0x1e /* mov rbx, [rsi] */, 0x48, 0x89, 0x43, 8, 0xc3 } };
+    static const uint8_t turn[] = { 0x41, 0xff, 0xd0 /* call r8 */, 0x41, 0xff, 0xd1 /* call r9 */, 0x4d, 0x89, 0x22 /* mov [r10], r12 */,
+                                    0x4c, 0x89, 0xde /* mov rsi, r11 */, 0x41, 0xff, 0xd0, 0xe7, 0xf4, 0xeb, 0xfe };
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    (void)state;
+    assert_int_equal(harness_open(&h, "jit", 1), 0);
+    harness_long_mode(&h, 0, 0);
+    ((uint64_t *)(h.ram + 0x3000))[V >> 21] = TABLE | 7;
+    ((uint64_t *)(h.ram + 0x3000))[FAR >> 21] = 0;
+    ((uint64_t *)(h.ram + TABLE))[0] = OTHER | 7;
+    ((uint64_t *)(h.ram + TABLE))[256] = (OTHER + 8192) | 7;
+    memcpy(h.ram + OTHER, code[0], sizeof(code[0]));
+    memcpy(h.ram + OTHER + 4096, code[1], sizeof(code[1]));
+    h.ram[OTHER + 8192 + 0x40] = 0xc3;
+    memcpy(h.ram + HARNESS_CODE, turn, sizeof(turn));
+    *(uint64_t *)(h.ram + ACROSS) = FAR;
+    hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+    hv_vp_get_state(h.p, 0, &s);
+    s.gpr[RAX] = 0x77;
+    s.gpr[RBX] = s.gpr[RSI] = DATA;
+    s.gpr[8] = V;
+    s.gpr[9] = EVICT + 0x40;
+    s.gpr[10] = TABLE;
+    s.gpr[11] = ACROSS;
+    s.gpr[12] = (OTHER + 4096) | 7;
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    (void)harness_run(&h, 20000, &e); /* the code of either page, or a page fault */
+    assert_int_equal(*(uint64_t *)(h.ram + FAR + 8), 0);
+    harness_close(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(two_operands), cmocka_unit_test(stac_in_loop), cmocka_unit_test(vvvv),
-                                        cmocka_unit_test(x87_pointers) };
+                                        cmocka_unit_test(x87_pointers), cmocka_unit_test(not_canonical), cmocka_unit_test(sets_accessed),
+                                        cmocka_unit_test(other_code) };
 
     setenv("MOBO_JIT_NATIVE", "no", 1);
     harness_needs("jit");
