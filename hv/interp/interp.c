@@ -165,9 +165,11 @@ static struct block *build(struct hv_vp *vp, uint64_t lin, const uint8_t *page, 
                 break; /* a block of its own */
             if (c->mode != X86_MODE_64)
                 lin2 = (uint32_t)lin2;
+            p2 = x86_fetch_page(vp, lin2, &rp2);
+            if (page) /* that walk may have set A and D beside this */
+                x86_code_claim(vp, ram_page, 1ull << (off / 64) | 1ull << 63);
             for (n = 0; n < avail; n++)
                 buf[n] = bytes[n];
-            p2 = x86_fetch_page(vp, lin2, &rp2);
             if (p2) {
                 if (page) {
                     x86_code_claim(vp, rp2, 1);
@@ -345,9 +347,11 @@ again:
     }
     if (!b)
         b = build(vp, lin, page, ram_page);
-    b->gen = gen;
     if (unlikely(vp->mmu.fetch_gen != gen)) /* while it waited for others: perhaps something else is there now */
         goto again;
+    if (unlikely(b->rip == ~0ull)) /* part of it is no RAM: nothing is kept of it */
+        return b;
+    b->gen = gen;
     it->jc[slot] = b;
     return b;
 }

@@ -421,11 +421,13 @@ static bool emit_push(struct tr *t, const struct x86_insn *in)
         return false;
     if (a->kind == X86_O_MEM) {
         struct hop v;
+        bool ok;
 
         t->more = true;
-        if (!tr_insn_ea(t, in, n, X86_ACC_READ, false, &v))
-            return false;
+        ok = tr_insn_ea(t, in, n, X86_ACC_READ, false, &v);
         t->more = false;
+        if (!ok)
+            return false;
         e_op(E, fl, 0, 0x8b, T0, &v);
         e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_stack_access(t, -(int32_t)n, n, X86_ACC_WRITE, true, true, &m))
@@ -465,13 +467,15 @@ static bool emit_pop(struct tr *t, const struct x86_insn *in)
     if (a->kind == X86_O_MEM) {
         struct hop v;
         struct ea ea;
+        bool ok;
 
         if (in->base == X86_RSP || in->index == X86_RSP) /* the address is made with what it is afterwards */
             return false;
         t->more = true;
-        if (!tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &v))
-            return false;
+        ok = tr_stack_access(t, 0, n, X86_ACC_READ, false, false, &v);
         t->more = false;
+        if (!ok)
+            return false;
         e_op(E, fl, 0, 0x8b, T0, &v);
         e_mov_store(E, h_abs(&t->j->ea), T0);
         if (!tr_ea_of(t, in, t->ti[t->cur].off, &ea) ||

@@ -571,7 +571,7 @@ static struct jblock *find_variant(struct hv_vp *vp, uint32_t variant, uint64_t 
         rets_clear_all(j);
         j->last_key[vp->mmu.view] = key;
         for (unsigned v = X86_VIEW_SUPER; v <= X86_VIEW_SUPER_AC; v++) /* STAC and CLAC lead from one to the other without C */
-            if (vp->mmu.view != X86_VIEW_USER && ((j->last_key[v] ^ key) & ~(uint32_t)JKEY_VIEW)) {
+            if (vp->mmu.view != X86_VIEW_USER && j->last_key[v] && ((j->last_key[v] ^ key) & ~(uint32_t)JKEY_VIEW)) {
                 memset(j->fsig[v], 0, sizeof(j->fsig[0]));
                 j->last_key[v] = 0;
             }

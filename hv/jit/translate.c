@@ -334,8 +334,8 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
             x86_code_claim(vp, page2, 1);
             memcpy(code, page + off, avail);
             memcpy(code + avail, p2, X86_MAX_INSN - avail);
-            if (x86_decode(code, X86_MAX_INSN, (enum x86_mode)vp->cpu.mode, &ti->in) <= 0)
-                return NULL;
+            if (x86_decode(code, X86_MAX_INSN, (enum x86_mode)vp->cpu.mode, &ti->in) <= (int)avail)
+                return NULL; /* none, or no longer across: to come to the next page has changed it */
             ti->off = 0;
             t->n = 1;
             break;

@@ -852,7 +852,8 @@ static void translate(struct hv_vp *vp, uint64_t lin, unsigned acc, struct xlat 
         return;
     err = walk(vp, lin, acc, user, &w);
     if (unlikely(err)) {
-        fault_drops(vp, lin);
+        if (likely(!m->shadow)) /* who only looks at what would be leaves it as it is */
+            fault_drops(vp, lin);
         x86_raise_pf(vp, lin, pf_error(vp, acc, user, err & ~WALK_FAULT));
     }
     if (w.large)
