@@ -273,11 +273,18 @@ static struct jnat_executor *executor(struct hv_vp *vp)
 {
     struct jnat *n = vp->jit->nat;
     struct jnat_executor *x = &n->exec[0];
+    unsigned most = JNAT_EXECUTORS_ALL / vp->p->nvps; /* each has files */
 
+    most = most < 1 ? 1 : most > JNAT_EXECUTORS ? JNAT_EXECUTORS : most;
     if (n->cur && n->cur->alive && n->cur->cr3 != jnat_space_of(vp) && jnat_flush(n->cur, n->win)) /* there is one list */
         jnat_kill(n->cur);
-    for (unsigned i = 0; i < JNAT_EXECUTORS; i++) {
+    for (unsigned i = 0; i < most; i++) {
         if (n->exec[i].alive && n->exec[i].cr3 == jnat_space_of(vp)) {
+            if (jnat_gone(&n->exec[i])) {
+                jnat_kill(&n->exec[i]);
+                x = &n->exec[i];
+                break;
+            }
             x = &n->exec[i];
             if (n->cur != x) { /* what another program left */
                 jnat_state_clear(vp);
@@ -468,10 +475,12 @@ static void step_back(struct hv_vp *vp, uint64_t sig, uint64_t trap, const ucont
         } else {
             vp->cpu.rip -= 2;
         }
-    } else if (sig == SIGTRAP) { /* INT1; INT3 in one byte or two */
+    } else if (sig == SIGTRAP) { /* INT1; INT3 in one byte or two, which may be another by now */
         if (trap == X86_EXC_DB && jnat_byte(vp, vp->cpu.rip) == 0xf1) /* so does KVM on AMD processors */
             return;
-        vp->cpu.rip -= trap == X86_EXC_BP && jnat_byte(vp, vp->cpu.rip - 1) != 0xcc ? 2 : 1;
+        vp->cpu.rip -= trap == X86_EXC_BP && jnat_byte(vp, vp->cpu.rip - 1) == 3 && jnat_byte(vp, vp->cpu.rip - 2) == 0xcd ? 2 : 1;
+    } else if (sig == SIGSEGV && trap == X86_EXC_OF) { /* INT 4; INTO in 32-bit code: the host's gate lets programs */
+        vp->cpu.rip -= !(vp->cpu.key & X86_KEY_MODE64) && jnat_byte(vp, vp->cpu.rip - 1) == 0xce ? 1 : 2;
     }
 }
 
@@ -540,7 +549,7 @@ static int stop(struct hv_vp *vp, int how)
     return uc ? jnat_state_get(vp, uc) : how == RESUME ? -EPROTO : 0;
 }
 
-/* @return 0, or a negative errno: the executor is of no use.  The VP's registers are right then, but for -EPIPE, -ETIME, -EPROTO. */
+/* @return 0, or a negative errno: the executor is of no use.  The VP's registers are right if it is -ENOMEM or -ESRCH. */
 static int turn(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jnat *n = vp->jit->nat;
@@ -574,8 +583,8 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
             return stop(vp, how);
         }
         r = let_run(vp, x);
-        if (r) { /* -ENOMEM: it is where it was */
-            int err = r == -ENOMEM ? stop(vp, how) : 0;
+        if (r) {
+            int err = r == -ENOMEM || r == -ESRCH ? stop(vp, how) : 0; /* it is where it was */
 
             return err ? err : r;
         }
@@ -620,10 +629,14 @@ void jit_native_run(struct hv_vp *vp)
         return;
     }
     r = turn(vp, x);
-    if (r == -ENOMEM)
+    if (r == -ENOMEM) {
         full(vp, x);
-    else if (r)
+    } else if (r == -ESRCH) { /* somebody of the host's has killed it */
+        jnat_kill(x);
+        disarm(n, true);
+    } else if (r) {
         broken(vp, x, r);
+    }
     jit_native_left(vp);
 }
 

@@ -23,8 +23,10 @@
  * XSAVE and their like) raise no signal.  A page that has one of them (native_scan.c) cannot be executed there: its
  * instructions are interpreted, until all of them have been executed; then a copy of it is, in which HLT is in their places
  * (native_patch.c).  What is not as on a processor of the guest's:
- *  - the executor's own pages are in 512 GB in which the program has nothing, and can be read there;
+ *  - the executor's own pages are in 512 GB in which the program has nothing, and can be read there: also where in the
+ *    guest's memory pages of the program are;
  *  - instructions that the host has and the guest's CPUID does not show work, but for AVX-512 and AMX, which raise #UD some time later;
+ *    so do RDFSBASE and RDGSBASE where CR4 has them not;
  *  - a program that reads its own code may find F4 where 0F is, in the instructions above;
  *  - selectors that a program reads are the host's; bytes that are an instruction for who jumps into the midst of another
  *    one only may be one of those above.
@@ -42,10 +44,11 @@
 enum {
     JNAT_OPS = 256,                 /* system calls in one list */
     JNAT_STACK = 64 << 10,          /* for signals */
-    JNAT_EXECUTORS = 4,             /* of a VP */
+    JNAT_EXECUTORS = 4, JNAT_EXECUTORS_ALL = 32, /* of a VP, of a partition with many of them */
     JNAT_KNOWN = 32,                /* programs that something is known of */
     JNAT_REGIONS = 4096,            /* of 2 MB, of an executor: lists by address */
-    JNAT_REGIONS_MOST = 16384,      /* of them; how many mappings there can be the host says (vm.max_map_count) */
+    JNAT_REGIONS_MOST = 16384,      /* of all executors of a VP; how many mappings there can be the host says (vm.max_map_count) */
+    JNAT_REGIONS_LEAST = 512, JNAT_REGION_PAGES = 32, /* one more for so many pages of RAM, of all VPs */
     JNAT_PLACES = 64, JNAT_PLACES_END = 160, /* for struct jwin, of 512 GB: where programs of the usual systems have nothing */
     JNAT_MOVES = 16,                /* to another of them */
     JNAT_KICK = SIGURG              /* somebody wants the VP; nothing happens to whoever else gets it */
@@ -143,7 +146,7 @@ struct jnat {
     uint8_t *page;                  /* by RAM page */
     uint32_t gone;                  /* changes whenever a page is not JNAT_CAN_RUN any more */
     int patch_fd;
-    uint8_t *patch;                 /* [JNAT_PATCHES], of RAM pages (0 none): */
+    uint8_t *patch;                 /* [JNAT_PATCHES], of RAM pages (+ 1; 0 none): */
     uint32_t patch_of[JNAT_PATCHES];
     unsigned next_patch;
     uint64_t seen[JNAT_SEEN_SITES]; /* what has been executed of such pages, hashed: RAM page << 13 | offset << 1; | 1, and the offset of 0F: such an instruction */
@@ -222,10 +225,12 @@ int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x);
 /** It has no page of any program from now on. */
 int jnat_empty(struct hv_vp *vp, struct jnat_executor *x);
 void jnat_kill(struct jnat_executor *x);
-/** Carry out the list, go on, and wait until it hands over.  @return 0; -ETIME (it does not answer), -EPIPE (it is gone); -ENOMEM: it has
- * not gone on, for want of memory. */
+/** Carry out the list, go on, and wait until it hands over.  @return 0; -ETIME (it does not answer), -EPIPE (it is gone).  It has
+ * not gone on, and is of no use: -ENOMEM, for want of memory; -ESRCH, it is gone. */
 int jnat_resume(struct hv_vp *vp, struct jnat_executor *x);
-/** Have the list of ro.op carried out now.  @return 0 or a negative errno. */
+/** Is it gone, by somebody else's doing? */
+bool jnat_gone(const struct jnat_executor *x);
+/** Have the list of ro.op carried out now.  @return 0, -ENOMEM or -ESRCH. */
 int jnat_flush(struct jnat_executor *x, struct jwin *w);
 
 /* native_state.c */

@@ -25,6 +25,15 @@ static void seg_base(struct emit *e, unsigned which)
     e1(e, 0xc0 | which << 3);
 }
 
+static const uint8_t sreg[4] = { X86_DS, X86_ES, X86_FS, X86_GS };
+
+static void null_selectors(struct emit *e)
+{
+    e1(e, 0x31), e1(e, 0xc0);                 /* xor eax, eax */
+    for (unsigned i = 0; i < 4; i++)
+        e_op_last(e, 0, 0, 0x8e, sreg[i], h_reg(RAX));
+}
+
 static void time_stamp(struct emit *e, const uint64_t at[2])
 {
     e1(e, 0x0f), e1(e, 0x31);                 /* rdtsc */
@@ -34,15 +43,12 @@ static void time_stamp(struct emit *e, const uint64_t at[2])
 
 void jnat_make_code(struct jwin *w, struct jnat_code *ret)
 {
-    static const uint8_t sreg[4] = { X86_DS, X86_ES, X86_FS, X86_GS };
     struct emit e = { .p = w->code, .by_rip = true };
     uint8_t *done, *good, *p;
     struct hop m;
 
     ret->start = here(w, &e);
-    e1(&e, 0x31), e1(&e, 0xc0);               /* xor eax, eax */
-    for (unsigned i = 0; i < 4; i++)
-        e_op_last(&e, 0, 0, 0x8e, sreg[i], h_reg(RAX));
+    null_selectors(&e);
     e1(&e, 0xcc);                             /* int3: a signal */
     e1(&e, 0x0f), e1(&e, 0x0b);
 
@@ -59,6 +65,7 @@ void jnat_make_code(struct jwin *w, struct jnat_code *ret)
     time_stamp(&e, w->to);
     syscall_(&e, SYS_getpid);                 /* the one that hands over */
     ret->handed = here(w, &e);
+    null_selectors(&e);                       /* another program may have left some */
     for (unsigned i = 0; i < 2; i++) {
         e_mov_load(&e, RAX, h_abs(&w->ro.base[i]));
         seg_base(&e, 2 + i);

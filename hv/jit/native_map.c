@@ -248,16 +248,39 @@ static void free_empty(struct jnat_executor *x)
     }
 }
 
-static struct jnat_region *region_of(struct jnat_executor *x, uint64_t va, bool make)
+/* How many there may be of a VP: what the host needs for them is in proportion to the guest's memory. */
+static unsigned regions_most(const struct hv_vp *vp)
+{
+    uint64_t n = JNAT_REGIONS_LEAST + (hv_ram_len(vp->p) >> 12) / JNAT_REGION_PAGES / vp->p->nvps;
+
+    return n < JNAT_REGIONS_MOST ? (unsigned)n : JNAT_REGIONS_MOST;
+}
+
+/* Can @x have one more?  Other executors give way. */
+static bool room(const struct hv_vp *vp, struct jnat_executor *x)
+{
+    struct jnat *n = vp->jit->nat;
+    unsigned most = regions_most(vp), all = 0;
+
+    for (unsigned i = 0; i < JNAT_EXECUTORS; i++)
+        all += n->exec[i].nregions;
+    if (likely(all < most))
+        return true;
+    free_empty(x);
+    for (unsigned i = 0; i < JNAT_EXECUTORS; i++)
+        if (&n->exec[i] != x)
+            jnat_kill(&n->exec[i]);
+    return x->nregions < most;
+}
+
+static struct jnat_region *region_of(const struct hv_vp *vp, struct jnat_executor *x, uint64_t va, bool make)
 {
     struct jnat_region **at = bucket(x, va), *r;
 
     for (r = *at; r; r = r->next)
         if (r->va == va)
             return r;
-    if (make && x->nregions == JNAT_REGIONS_MOST)
-        free_empty(x);
-    if (!make || x->nregions == JNAT_REGIONS_MOST || !(r = calloc(1, sizeof(*r))))
+    if (!make || !room(vp, x) || !(r = calloc(1, sizeof(*r))))
         return NULL;
     at = bucket(x, va);
     x->nregions++;
@@ -354,7 +377,7 @@ int jnat_sync(struct hv_vp *vp, struct jnat_executor *x)
 
         switch (t->kind) {
         case X86_TAKEN_PAGE:
-            r = region_of(x, t->page >> 21, false);
+            r = region_of(vp, x, t->page >> 21, false);
             if (r && r->large)
                 verify(vp, &b, r, false);
             else if (r && r->pte[t->page >> 12 & 511])
@@ -431,7 +454,7 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
     va &= ~4095ull;
     if (taken_place(vp, va) || !look(vp, va, &d) || (got = rights(vp, &d, at, entry(&d, at), va, acc, &page)) < 0 || (need && got != need))
         return 0;
-    r = region_of(x, va >> 21, true);
+    r = region_of(vp, x, va >> 21, true);
     if (!r)
         return -ENOMEM;
     if (r->n && (r->large != 0) != !d.table)

@@ -92,7 +92,7 @@ void jit_native_seen(struct hv_vp *vp, const struct x86_insn *in, uint64_t ram_p
 /* What is known of a page's bytes, as bits: an instruction begins there, is there; 0F of one that must not run is. */
 struct known { uint64_t begin[64], code[64], sensitive[64]; };
 
-/* Instructions of the page @p that can be come to from @from. */
+/* Instructions of the page @p, which does not change, that can be come to from @from. */
 static void follow(const uint8_t *p, unsigned from, struct known *k)
 {
     uint16_t stack[64];
@@ -115,9 +115,10 @@ static void follow(const uint8_t *p, unsigned from, struct known *k)
             if (jnat_is_sensitive(in.op)) {
                 unsigned i = at;
 
-                while (p[i] != 0x0f) /* prefixes */
+                while (i < at + (unsigned)len && p[i] != 0x0f) /* prefixes */
                     i++;
-                jnat_set_bit(k->sensitive, i, true);
+                if (i < 4096)
+                    jnat_set_bit(k->sensitive, i, true);
             }
             to = (int64_t)at + len + in.imm;
             if (in.nops && in.o[0].kind == X86_O_REL && to >= 0 && to < 4096 && depth < 64)
@@ -148,10 +149,12 @@ static unsigned add_seen(const struct jnat *n, uint64_t ram_page, struct jnat_si
 void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, const uint8_t *before)
 {
     struct jnat_site site[JNAT_SITES];
-    unsigned num = jnat_scan(p, before, site, JNAT_SITES), slot;
     struct known known = { 0 };
-    uint8_t *to;
+    uint8_t page[4096], *to; /* other processors and devices may write to it meanwhile; then it is looked at again */
+    unsigned num, slot;
 
+    memcpy(page, p, sizeof(page));
+    num = jnat_scan(page, before, site, JNAT_SITES);
     if (n->page[ram_page] & JNAT_SEEN)
         num = add_seen(n, ram_page, site, num);
     if (!num) {
@@ -167,7 +170,7 @@ void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, cons
                 continue;
             if (n->seen[i] & 1)
                 jnat_set_bit(known.sensitive, place_of(n->seen[i]), true);
-            follow(p, place_of(n->seen[i]), &known);
+            follow(page, place_of(n->seen[i]), &known);
         }
     for (unsigned i = 0; i < num; i++) {
         unsigned at = site[i].at;
@@ -184,12 +187,12 @@ void jnat_look_through(struct jnat *n, uint64_t ram_page, const uint8_t *p, cons
     }
     slot = n->next_patch++ % JNAT_PATCHES;
     if (n->patch_of[slot])
-        jnat_patch_forget(n, n->patch_of[slot]);
+        jnat_patch_forget(n, n->patch_of[slot] - 1);
     to = n->patch + slot * 4096;
-    memcpy(to, p, 4096);
+    memcpy(to, page, sizeof(page));
     for (unsigned i = 0; i < num; i++)
         to[site[i].at] = HLT;
-    n->patch_of[slot] = (uint32_t)ram_page;
+    n->patch_of[slot] = (uint32_t)ram_page + 1;
     n->page[ram_page] = (uint8_t)((n->page[ram_page] & ~JNAT_SENSITIVE) | JNAT_PATCHED);
 }
 
@@ -199,7 +202,7 @@ uint64_t jnat_code_from(const struct jnat *n, uint64_t ram_page)
 
     if (!(n->page[ram_page] & JNAT_PATCHED))
         return ~0ull;
-    while (slot < JNAT_PATCHES - 1 && n->patch_of[slot] != ram_page)
+    while (slot < JNAT_PATCHES - 1 && n->patch_of[slot] != ram_page + 1)
         slot++;
     return (uint64_t)slot * 4096;
 }

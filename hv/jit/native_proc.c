@@ -41,7 +41,8 @@
 
 enum {
     ANSWER_MS = 20,                  /* a look at whether it still answers */
-    ANSWER_CPU_NS = 200 * 1000000,   /* of its own time since it was asked to hand over */
+    ANSWER_CPU_NS = 200 * 1000000,   /* of its own time since it was asked to hand over, */
+    ANSWER_S = 10,                   /* or so much of any: somebody has stopped it */
     RSEQ_SIGNATURE = 0x53053053
 };
 
@@ -116,7 +117,7 @@ static bool rseq_off(void)
 }
 
 /* What the new process needs to know: the tables are not in it. */
-struct birth { struct jwin *w; struct jnat_code code; };
+struct birth { struct jwin *w; struct jnat_code code; long parent; };
 
 static __attribute__((noreturn)) void child(const struct birth *birth)
 {
@@ -142,6 +143,8 @@ static __attribute__((noreturn)) void child(const struct birth *birth)
     if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, 8) || syscall(SYS_sigaltstack, &alt, NULL))
         goto fail;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+        goto fail;
+    if (syscall(SYS_getppid) != birth->parent) /* it has died before that */
         goto fail;
     prctl(PR_SET_NAME, "mobo-native", 0, 0, 0);
     if (!rseq_off())
@@ -174,17 +177,24 @@ fail:
         syscall(SYS_exit_group, 1);
 }
 
+bool jnat_gone(const struct jnat_executor *x)
+{
+    struct pollfd gone = { .fd = x->pidfd, .events = POLLIN };
+
+    return poll(&gone, 1, 0) > 0;
+}
+
 /* It handed over (1), not in that time (0), it is gone (negative). */
 static int handed_over(const struct jnat_executor *x, const struct jnat_thread *t, int ms)
 {
-    struct pollfd p = { .fd = t->listener, .events = POLLIN }, gone = { .fd = x->pidfd, .events = POLLIN };
+    struct pollfd p = { .fd = t->listener, .events = POLLIN };
     int r = poll(&p, 1, ms);
 
     if (likely(r > 0))
         return p.revents & POLLIN ? 1 : -EPIPE;
     if (r < 0)
         return errno == EINTR ? 0 : -EPIPE;
-    return poll(&gone, 1, 0) > 0 ? -EPIPE : 0; /* before Linux 6.11 the listener does not tell */
+    return jnat_gone(x) ? -EPIPE : 0; /* before Linux 6.11 the listener does not tell */
 }
 
 /* @return 1 it did, 0 not in that time, negative: it is gone. */
@@ -206,7 +216,7 @@ static int go_on(struct jnat_thread *t)
 {
     struct seccomp_notif_resp a = { .id = t->id };
 
-    return ioctl(t->listener, SECCOMP_IOCTL_NOTIF_SEND, &a) ? -EPIPE : 0;
+    return ioctl(t->listener, SECCOMP_IOCTL_NOTIF_SEND, &a) ? -ESRCH : 0;
 }
 
 void jnat_kill(struct jnat_executor *x)
@@ -225,17 +235,19 @@ void jnat_kill(struct jnat_executor *x)
     jnat_unmap_all(x);
 }
 
-/* The second thread stands still.  @return 0 or a negative errno. */
+/* The second thread stands still.  @return 0 or -ESRCH. */
 static int map_in(struct jnat_executor *x)
 {
+    uint64_t end;
     int r;
 
     if (!x->map_out)
         return 0;
-    while ((r = receive(x, &x->map, 100)) == 0)
+    end = hv_host_ns() + ANSWER_S * 1000000000ull;
+    while ((r = receive(x, &x->map, 100)) == 0 && hv_host_ns() < end)
         ;
     x->map_out = false;
-    return r < 0 ? r : 0;
+    return r > 0 ? 0 : -ESRCH;
 }
 
 /* Let it carry out the list. */
@@ -247,7 +259,7 @@ static int map_go(struct jnat_executor *x, struct jwin *w)
     w->mapper_err = 0;
     x->nops = 0;
     if (r || go_on(&x->map))
-        return -EPIPE;
+        return -ESRCH;
     x->map_out = true;
     return 0;
 }
@@ -300,7 +312,7 @@ int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jnat *n = vp->jit->nat;
     struct jwin *w = n->win;
-    struct birth birth = { w, n->code };
+    struct birth birth = { w, n->code, getpid() };
     int pidfd = -1, err;
     long pid;
 
@@ -350,7 +362,7 @@ void jit_native_kick(struct hv_vp *vp)
 int jnat_resume(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jwin *w = vp->jit->nat->win;
-    uint64_t since = 0;
+    uint64_t since = 0, since_ns = 0;
     bool asked = false, listed = x->nops;
     int r;
 
@@ -371,7 +383,8 @@ int jnat_resume(struct hv_vp *vp, struct jnat_executor *x)
         } else if (!asked) {
             asked = true;
             since = cpu_ns(x);
-        } else if (cpu_ns(x) - since > ANSWER_CPU_NS) {
+            since_ns = hv_host_ns();
+        } else if (cpu_ns(x) - since > ANSWER_CPU_NS || hv_host_ns() - since_ns > ANSWER_S * 1000000000ull) {
             r = -ETIME;
         }
     }

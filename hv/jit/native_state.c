@@ -70,6 +70,7 @@ void jnat_state_clear(struct hv_vp *vp)
     struct jnat *n = vp->jit->nat;
 
     memset(n->win, 0, offsetof(struct jwin, stack));
+    memset(&n->win->ro, 0, sizeof(n->win->ro));
     memset(n->win->stack, 0, n->pristine_at);
     memcpy(n->win->stack + n->pristine_at, n->pristine, sizeof(n->win->stack) - n->pristine_at);
 }
@@ -116,7 +117,7 @@ int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
     greg_t g[NGREG];
     uint16_t sel[4], cs;
     uint64_t base[2];
-    bool more;
+    bool more, by_insn = c->cr4 & CR4_FSGSBASE;
 
     memcpy(g, uc->uc_mcontext.gregs, sizeof(g));
     memcpy(sel, w->sel, sizeof(sel));
@@ -132,9 +133,14 @@ int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
 
         if (!x86_canonical(base[i]))
             return -EPROTO;
-        /* Kernels that do not allow WRFSBASE and WRGSBASE may tell whose base it is by its sign.  A null selector makes it 0. */
-        if (unlikely(base[i] != *is && base[i] && !sel[i + 2] && !(c->cr4 & CR4_FSGSBASE)))
-            return -EPROTO;
+        /* Kernels that do not allow WRFSBASE and WRGSBASE may tell whose base it is by its sign.  A null selector makes it 0;
+         * any other, what its descriptor says (below). */
+        if (unlikely(base[i] != *is && !by_insn)) {
+            if (sel[i + 2])
+                continue;
+            if (base[i])
+                return -EPROTO;
+        }
         *is = base[i];
     }
     cs = (uint16_t)g[REG_CSGSFS];
@@ -156,7 +162,7 @@ int jnat_state_get(struct hv_vp *vp, const ucontext_t *uc)
             continue;
         n->stale = true;
         x86_load_seg(vp, sreg[i], sel[i]);
-        if (i >= 2)
+        if (i >= 2 && by_insn)
             c->seg[sreg[i]].base = base[i - 2];
     }
     return 0;

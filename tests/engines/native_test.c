@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -60,6 +61,12 @@ CODE(late, "leaq 5f(%rip), %rbx\n call 5f\n movl $0xa20f, (%rbx)\n movb $0xc3, 2
            "5: nop\n nop\n ret\n");
 CODE(call, "movl $39, %eax\n movl $1, %ebx\n movq $0x1234567, %r10\n syscall\n" OUT);
 CODE(int3, "int3\n");
+CODE(int4, "int $4\n");
+/* The processor has these instructions, the guest's CR4 does not let it have them. */
+CODE(gsbase, "movl $0x2b, %eax\n movl %eax, %gs\n wrgsbase %rdi\n movl %gs, %eax\n" OUT);
+CODE(look, "movq (%rsi), %rax\n orq (%rdi), %rax\n" OUT);
+/* From rdi on, rcx times, a word each 2 MB. */
+CODE(strides, "xorl %eax, %eax\n 2: addl (%rdi), %eax\n addq $0x200000, %rdi\n subl $1, %ecx\n jnz 2b\n" OUT);
 CODE(int80, "movl $20, %eax\n int $0x80\n");
 CODE(icebp, ".byte 0xf1\n");
 CODE(ud2, "ud2\n");
@@ -314,6 +321,8 @@ static void leaves(void **state)
     assert_int_equal(s.gpr[10], 0x1234567);
     LOAD(int3, 0, 0, 0, 0);
     assert_int_equal(run(), FAULT + 3);
+    LOAD(int4, 0, 0, 0, 0);
+    assert_int_equal(run(), FAULT + 4);
     LOAD(icebp, 0, 0, 0, 0);
     assert_int_equal(run(), FAULT + 1);
     LOAD(int80, 0, 0, 0, 0);
@@ -614,6 +623,130 @@ static void crowds(void **state)
     assert_true(known->fulls == 1 && known->full_cr3 == n->cur->cr3 && known->full_until > started + 10000000000u);
 }
 
+/* Many page tables that are one: what the host has to note for them is bounded. */
+static void strides_bounded(void **state)
+{
+    enum { AT = 1 << 30, TABLE = 16 << 20, N = 1500, MOST = JNAT_REGIONS_LEAST + HARNESS_RAM / 4096 / JNAT_REGION_PAGES };
+    uint64_t *pdpt = (uint64_t *)(h.ram + 0x2000), *pd = (uint64_t *)(h.ram + (17 << 20));
+    unsigned regions = 0;
+
+    (void)state;
+    assert_true(MOST < N);
+    begun();
+    LOAD(strides, AT, 0, N, 0);
+    *(uint64_t *)(h.ram + TABLE) = DATA | 0x25;
+    *(uint32_t *)(h.ram + DATA) = 3;
+    for (unsigned i = 0; i < 3; i++)
+        pdpt[(AT >> 30) + i] = ((17 << 20) + i * 4096) | 0x27;
+    for (unsigned i = 0; i < 3 * 512; i++)
+        pd[i] = TABLE | 0x27;
+    assert_int_equal(run(), 3 * N);
+    for (unsigned i = 0; i < JNAT_EXECUTORS; i++)
+        regions += n->exec[i].nregions;
+    assert_in_range(regions, 1, MOST);
+    assert_int_equal(n->broken, 0);
+}
+
+/* Without CR4.FSGSBASE no program sets GS.base to what is the kernel's. */
+static void kernel_bases(void **state)
+{
+    struct hv_vp_state s;
+
+    (void)state;
+    begun();
+    LOAD(gsbase, 0xffff888000000000, 0, 0, 0);
+    hv_vp_get_state(h.p, 0, &s);
+    s.cr4 &= ~(1ull << 16);
+    s.gdtr_limit = 0x3f;
+    *(uint64_t *)(h.ram + s.gdtr_base + 0x28) = 0x00cff3000000ffff; /* as Linux has it for DS of programs */
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    (void)run(); /* #UD, or as if it had not been */
+    hv_vp_get_state(h.p, 0, &s);
+    assert_int_equal(s.gs.base, 0);
+    assert_int_equal(s.gs.selector, 0x2b);
+}
+
+/* Somebody kills an executor that waits for its turn: its program does not notice. */
+static void killed_idle(void **state)
+{
+    struct hv_exit e;
+    unsigned made;
+
+    (void)state;
+    begun();
+    LOAD(spin, 0, 0, 0, 0);
+    harness_run(&h, 100, &e);
+    made = n->made;
+    kill(n->cur->pid, SIGKILL);
+    for (unsigned i = 0; i < 5000 && !jnat_gone(n->cur); i++)
+        usleep(1000);
+    h.exited = false;
+    assert_int_equal(harness_run(&h, 200, &e), HV_EXIT_CANCELED);
+    assert_false(h.exited);
+    assert_int_equal(n->made, made + 1);
+    assert_int_equal(n->broken, 0);
+}
+
+/* What an executor can read is of its own program: the lists of what has been mapped for others are gone. */
+static void forgets(void **state)
+{
+    uint64_t root;
+    struct hv_vp_state s;
+
+    (void)state;
+    begun();
+    for (unsigned i = 1; i < 200; i++)
+        n->win->ro.op[i].arg[5] = 0x77000;
+    root = HARNESS_RAM - 0x1000; /* another one's tables: the same ones from another root */
+    LOAD(look, (uint64_t)(uintptr_t)&n->win->ro.op[150].arg[5], 0, 0, (uint64_t)(uintptr_t)&n->win->ro.op[199].arg[5]);
+    hv_vp_get_state(h.p, 0, &s);
+    memcpy(h.ram + root, h.ram + s.cr3, 4096);
+    s.cr3 = root;
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    assert_int_equal(run(), 0);
+}
+
+static uint8_t *changing;
+static atomic_bool changed_enough;
+
+static void *change(void *arg)
+{
+    while (!atomic_load(&changed_enough)) {
+        ((volatile uint8_t *)changing)[0x100] = 0x90;
+        ((volatile uint8_t *)changing)[0x100] = 0x0f;
+    }
+    return arg;
+}
+
+/* Code that is written to by others while it is looked through. */
+static void changes(void **state)
+{
+    uint8_t *two = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint64_t end = hv_host_ns() + 500000000u;
+    pthread_t t;
+
+    (void)state;
+    begun();
+    assert_ptr_not_equal(two, MAP_FAILED);
+    assert_int_equal(mprotect(two + 4096, 4096, PROT_NONE), 0);
+    memset(two, 0x90, 4096);
+    two[0x100] = 0x0f, two[0x101] = 0xa2, two[0x102] = 0xc3; /* CPUID; RET */
+    changing = two;
+    atomic_store(&changed_enough, false);
+    assert_int_equal(pthread_create(&t, NULL, change, NULL), 0);
+    while (hv_host_ns() < end) {
+        n->page[1] = JNAT_SEEN;
+        jnat_executed(n, 1, 0xf0, false);
+        jnat_look_through(n, 1, two, NULL);
+        if (n->page[1] & JNAT_PATCHED) /* it is not there any more, or not any more than that */
+            assert_int_equal(n->patch[jnat_code_from(n, 1) + 0x100], 0xf4);
+    }
+    atomic_store(&changed_enough, true);
+    pthread_join(t, NULL);
+    jnat_patch_forget(n, 1);
+    munmap(two, 8192);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -624,6 +757,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(alternates, setup, teardown),
         cmocka_unit_test_setup_teardown(answers, setup, teardown),   cmocka_unit_test_setup_teardown(places, setup, teardown),
         cmocka_unit_test_setup_teardown(views, setup, teardown),     cmocka_unit_test_setup_teardown(crowds, setup, teardown),
+        cmocka_unit_test_setup_teardown(strides_bounded, setup, teardown), cmocka_unit_test_setup_teardown(kernel_bases, setup, teardown),
+        cmocka_unit_test_setup_teardown(killed_idle, setup, teardown), cmocka_unit_test_setup_teardown(forgets, setup, teardown),
+        cmocka_unit_test_setup_teardown(changes, setup, teardown),
     };
 
     harness_needs("jit");
