@@ -441,10 +441,13 @@ static int page_fault(struct hv_vp *vp, struct jnat_executor *x, const ucontext_
     unsigned acc = error & PF_I ? X86_ACC_EXEC : error & PF_W ? X86_ACC_WRITE : X86_ACC_READ;
     struct jnat *n = vp->jit->nat;
     int r = jnat_fault(vp, x, va, acc), err;
+    uint64_t sel;
 
     n->faults++;
     n->mapped += r != 0;
-    if (r > 0 && !(uc->uc_mcontext.gregs[REG_EFL] & (EF_NT | EF_ID))) /* rt_sigreturn does not bring them back */
+    memcpy(&sel, n->win->sel, sizeof(sel));
+    /* The way back does not bring these back. */
+    if (r > 0 && likely(!sel) && !(uc->uc_mcontext.gregs[REG_EFL] & (EF_NT | EF_ID)))
         return RESUME;
     err = jnat_state_get(vp, uc);
     if (err || r)

@@ -266,7 +266,10 @@ static bool room(const struct hv_vp *vp, struct jnat_executor *x)
         all += n->exec[i].nregions;
     if (likely(all < most))
         return true;
+    all -= x->nregions;
     free_empty(x);
+    if (all + x->nregions < most)
+        return true;
     for (unsigned i = 0; i < JNAT_EXECUTORS; i++)
         if (&n->exec[i] != x)
             jnat_kill(&n->exec[i]);

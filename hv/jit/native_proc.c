@@ -42,7 +42,7 @@
 enum {
     ANSWER_MS = 20,                  /* a look at whether it still answers */
     ANSWER_CPU_NS = 200 * 1000000,   /* of its own time since it was asked to hand over, */
-    ANSWER_S = 10,                   /* or so much of any: somebody has stopped it */
+    ANSWER_S = 10, LOOKS = 500,      /* or so much of any, and so many looks: somebody has stopped it, and not the VMM */
     RSEQ_SIGNATURE = 0x53053053
 };
 
@@ -238,13 +238,14 @@ void jnat_kill(struct jnat_executor *x)
 /* The second thread stands still.  @return 0 or -ESRCH. */
 static int map_in(struct jnat_executor *x)
 {
+    unsigned looks = 0;
     uint64_t end;
     int r;
 
     if (!x->map_out)
         return 0;
     end = hv_host_ns() + ANSWER_S * 1000000000ull;
-    while ((r = receive(x, &x->map, 100)) == 0 && hv_host_ns() < end)
+    while ((r = receive(x, &x->map, ANSWER_MS)) == 0 && (++looks < LOOKS || hv_host_ns() < end))
         ;
     x->map_out = false;
     return r > 0 ? 0 : -ESRCH;
@@ -362,7 +363,8 @@ void jit_native_kick(struct hv_vp *vp)
 int jnat_resume(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jwin *w = vp->jit->nat->win;
-    uint64_t since = 0, since_ns = 0;
+    uint64_t since = 0, end = 0;
+    unsigned looks = 0;
     bool asked = false, listed = x->nops;
     int r;
 
@@ -383,8 +385,9 @@ int jnat_resume(struct hv_vp *vp, struct jnat_executor *x)
         } else if (!asked) {
             asked = true;
             since = cpu_ns(x);
-            since_ns = hv_host_ns();
-        } else if (cpu_ns(x) - since > ANSWER_CPU_NS || hv_host_ns() - since_ns > ANSWER_S * 1000000000ull) {
+            end = hv_host_ns() + ANSWER_S * 1000000000ull;
+            looks = 0;
+        } else if (cpu_ns(x) - since > ANSWER_CPU_NS || (++looks >= LOOKS && hv_host_ns() > end)) {
             r = -ETIME;
         }
     }

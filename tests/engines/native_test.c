@@ -29,6 +29,8 @@ enum { IDT = 0x6000, TSS = 0x5000, HANDLERS = 0x7000, DATA = 0x400000, USER = 0x
 static struct harness h;
 static struct jnat *n;
 
+#define DESC_DATA 0x00cff3000000ffffull /* as Linux has it for DS of programs */
+
 /* Guest code: from NAME to NAME_end. */
 #define CODE(name, text) \
     __asm__(".pushsection .rodata\n.globl " #name "\n" #name ":\n" text "\n.globl " #name "_end\n" #name "_end:\n.popsection"); \
@@ -82,6 +84,9 @@ CODE(vectors, "movl $400, %ecx\n 2: vpcmpeqd %ymm0, %ymm0, %ymm0\n movl $200000,
 /* A register that its processor does not have. */
 CODE(zmm, ".byte 0x62, 0xf1, 0x7d, 0x48, 0xef, 0xc0\n .byte 0x62, 0xf3, 0x7d, 0x48, 0x25, 0xc0, 0xff\n movl $1, %eax\n" OUT); /* vpxord zmm0; vpternlogd zmm0, all ones */
 CODE(bases, "wrfsbase %rdi\n addq $8, %rdi\n wrgsbase %rdi\n movl %ecx, (%rsi)\n movl %eax, %fs:(0)\n movl %ecx, %gs:(0)\n rdfsbase %rbx\n movl 8(%rbx), %eax\n addl (%rbx), %eax\n" OUT);
+/* To 32-bit code by a far jump, with a DS of its own; there it has a page that it has not had yet. */
+CODE(far_data, "movl $0x2b, %eax\n movl %eax, %ds\n leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n"
+               " 4: movl (%edi), %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
 /* To 32-bit code by a far jump. */
 CODE(far, "leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n 4: movl $77, %eax\n decl %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
 /* The sum of what there is at rdi in rcx pages. */
@@ -305,6 +310,7 @@ static void shows(void **state)
 
 static void leaves(void **state)
 {
+    uint64_t *tables = (uint64_t *)(h.ram + 0x1000);
     struct hv_vp_state s;
 
     (void)state;
@@ -354,6 +360,17 @@ static void leaves(void **state)
     }
     LOAD(far, 0, 0, 0, 0);
     assert_int_equal(run(), 76);
+    LOAD(far_data, DATA + (6u << 20), 0, 0, 0);
+    hv_vp_get_state(h.p, 0, &s);
+    s.ds = (struct hv_segment){ .attr = 0 };
+    s.gdtr_limit = 0x3f;
+    *(uint64_t *)(h.ram + s.gdtr_base + 0x28) = DESC_DATA;
+    *(uint32_t *)(h.ram + DATA + (6u << 20)) = 78;
+    for (unsigned i = 0; i < 3 * 512; i++) /* all has been accessed: it can be mapped at once */
+        if (tables[i])
+            tables[i] |= 0x60;
+    assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+    assert_int_equal(run(), 78);
     assert_int_equal(n->broken, 0);
     /* A kernel that does not allow it does not get a base of the program's. */
     LOAD(bases, 0xffff800000000000, 5, 6, DATA + (6u << 20));
@@ -372,8 +389,11 @@ static void answers(void **state)
     (void)state;
     begun();
     LOAD(spin, 0, 0, 0, 0);
-    assert_int_equal(harness_run(&h, 100, &e), HV_EXIT_CANCELED);
-    hv_vp_get_state(h.p, 0, &s);
+    s.gpr[0] = 0;
+    for (unsigned i = 0; i < 100 && s.gpr[0] <= 1000000; i++) {
+        assert_int_equal(harness_run(&h, 100, &e), HV_EXIT_CANCELED);
+        hv_vp_get_state(h.p, 0, &s);
+    }
     assert_true(s.gpr[0] > 1000000);
     assert_int_equal(n->broken, 0);
 }
@@ -412,10 +432,13 @@ static void alternates(void **state)
 
 static void *kills(void *arg)
 {
-    (void)arg;
-    usleep(50000);
-    kill(n->cur->pid, SIGKILL);
-    return NULL;
+    for (int pid, was = 0; !over; was = pid) {
+        usleep(20000);
+        pid = atomic_load(&n->running);
+        if (pid && pid == was)
+            kill(pid, SIGKILL);
+    }
+    return arg;
 }
 
 /* Somebody kills it, or the host has no memory for it. */
@@ -425,9 +448,11 @@ static void killed(void **state)
 
     (void)state;
     begun();
+    over = false;
     assert_int_equal(pthread_create(&t, NULL, kills, NULL), 0);
     LOAD(spin, 0, 0, 0, 0);
     assert_int_equal(run(), FAULT + 13);
+    over = true;
     pthread_join(t, NULL);
     assert_int_equal(n->broken, 1);
     begun();
@@ -626,7 +651,7 @@ static void crowds(void **state)
 /* Many page tables that are one: what the host has to note for them is bounded. */
 static void strides_bounded(void **state)
 {
-    enum { AT = 1 << 30, TABLE = 16 << 20, N = 1500, MOST = JNAT_REGIONS_LEAST + HARNESS_RAM / 4096 / JNAT_REGION_PAGES };
+    enum { AT = 1 << 30, TABLE = 16 << 20, N = 1100, MOST = JNAT_REGIONS_LEAST + HARNESS_RAM / 4096 / JNAT_REGION_PAGES };
     uint64_t *pdpt = (uint64_t *)(h.ram + 0x2000), *pd = (uint64_t *)(h.ram + (17 << 20));
     unsigned regions = 0;
 
@@ -658,7 +683,7 @@ static void kernel_bases(void **state)
     hv_vp_get_state(h.p, 0, &s);
     s.cr4 &= ~(1ull << 16);
     s.gdtr_limit = 0x3f;
-    *(uint64_t *)(h.ram + s.gdtr_base + 0x28) = 0x00cff3000000ffff; /* as Linux has it for DS of programs */
+    *(uint64_t *)(h.ram + s.gdtr_base + 0x28) = DESC_DATA;
     assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
     (void)run(); /* #UD, or as if it had not been */
     hv_vp_get_state(h.p, 0, &s);
@@ -671,17 +696,22 @@ static void killed_idle(void **state)
 {
     struct hv_exit e;
     unsigned made;
+    uint64_t turns;
 
     (void)state;
     begun();
+    turns = n->turns;
     LOAD(spin, 0, 0, 0, 0);
-    harness_run(&h, 100, &e);
-    made = n->made;
+    for (unsigned i = 0; i < 100 && n->turns == turns; i++)
+        harness_run(&h, 100, &e);
+    assert_false(n->kill);
+    made = (unsigned)n->made;
     kill(n->cur->pid, SIGKILL);
     for (unsigned i = 0; i < 5000 && !jnat_gone(n->cur); i++)
         usleep(1000);
     h.exited = false;
-    assert_int_equal(harness_run(&h, 200, &e), HV_EXIT_CANCELED);
+    for (unsigned i = 0; i < 100 && n->made == made; i++)
+        assert_int_equal(harness_run(&h, 200, &e), HV_EXIT_CANCELED);
     assert_false(h.exited);
     assert_int_equal(n->made, made + 1);
     assert_int_equal(n->broken, 0);
