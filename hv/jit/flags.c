@@ -176,10 +176,16 @@ unsigned tr_peek(struct tr *t, uint64_t rip)
         live |= rd & unknown;
         unknown &= ~wr;
         rip += in.len;
-        if (in.op == X86_OP_JMP_NEAR)
+        if (in.op == X86_OP_JMP_NEAR && !tr_short_target(t, &in))
             rip += (uint64_t)in.imm;
         else if (tr_ends_block(t, &in) || in.op == X86_OP_JCC)
             break;
     }
     return live | unknown;
+}
+
+/* Flags that are live where the direct branch @in, which ends at @next, leads to. */
+unsigned tr_peek_target(struct tr *t, const struct x86_insn *in, uint64_t next)
+{
+    return tr_short_target(t, in) ? (unsigned)F_ALL : tr_peek(t, trunc_rip(t, next + (uint64_t)in->imm));
 }

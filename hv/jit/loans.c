@@ -94,7 +94,7 @@ static bool loops(const struct tr *t)
     for (unsigned i = 0; i < t->n; i++) {
         const struct ti *ti = &t->ti[i];
 
-        if (ti->in.op == X86_OP_JCC &&
+        if (ti->in.op == X86_OP_JCC && !tr_short_target(t, &ti->in) &&
             trunc_rip(t, t->rip + ti->off + ti->in.len + (uint64_t)ti->in.imm) == t->rip)
             return true;
     }

@@ -2,7 +2,7 @@
 /* Lock-step with the reference: a block's instructions are first executed by the shared semantics (x86_exec_*),
  * which the interpreter is made of, with what they overwrite put away; state and memory are put back, the translated
  * block runs, and both results are compared.  An exception of the reference has to be raised by the block, too.  A
- * difference ends the process with a report and status 2.
+ * difference ends the process with a report and status 2, or by abort() where MOBO_JIT_ABORT is set (debuggers, fuzzers).
  *
  * "interp" compares every block; "interp:N" compares LOCKSTEP_WINDOW blocks, lets the translator run freely for
  * N milliseconds, and so on.  "interp:blocks:K:N" besides compares each block K times before it may be used freely
@@ -310,6 +310,8 @@ static _Noreturn void differ(struct hv_vp *vp, const struct jblock *b, const cha
                         l->saved[i].before[k]);
     print_bytes("host code", j->rx + b->main, b->end - b->main);
     fflush(stderr);
+    if (getenv("MOBO_JIT_ABORT"))
+        abort();
     _exit(LOCKSTEP_EXIT);
 }
 

@@ -117,6 +117,9 @@ static inline bool is_home(const struct tr *t, unsigned g) { return g == X86_REG
 static inline unsigned h_or_none(const struct tr *t, unsigned g) { return g >= 16 ? NOREG : t->map[g]; }
 static inline uint64_t trunc_rip(const struct tr *t, uint64_t rip) { return t->m64 ? rip : (uint32_t)rip; }
 
+/* The direct branch @in leads to 16 bits of where it seems to. */
+static inline bool tr_short_target(const struct tr *t, const struct x86_insn *in) { return in->osize != (t->m64 ? 8 : 4); }
+
 struct ea {
     uint8_t base, index, scale;   /* guest registers, X86_REG_NONE */
     uint8_t seg;                  /* X86_FS, X86_GS, or X86_SEG_NONE */
@@ -180,6 +183,7 @@ void tr_claim(struct tr *t, unsigned off, unsigned len);
 void tr_flags_save(struct tr *t);
 void tr_flags_load(struct tr *t);
 unsigned tr_peek(struct tr *t, uint64_t rip);
+unsigned tr_peek_target(struct tr *t, const struct x86_insn *in, uint64_t next);
 
 /* loans.c */
 void tr_loans_choose(struct tr *t, bool loops);

@@ -356,7 +356,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
 
     /* Liveness of flags, backwards. */
     if (last->op == X86_OP_JMP_NEAR || last->op == X86_OP_CALL_NEAR)
-        live = tr_peek(t, trunc_rip(t, end_rip + (uint64_t)last->imm));
+        live = tr_peek_target(t, last, end_rip);
     else if (tr_ends_block(t, last))
         live = F_ALL;
     else
@@ -366,7 +366,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         unsigned rd, wr;
 
         if (ti->in.op == X86_OP_JCC)
-            live |= tr_peek(t, trunc_rip(t, t->rip + ti->off + ti->in.len + (uint64_t)ti->in.imm));
+            live |= tr_peek_target(t, &ti->in, t->rip + ti->off + ti->in.len);
         tr_flag_use(&ti->in, &rd, &wr);
         if (j->exact)
             live = F_ALL;

@@ -254,11 +254,35 @@ static void other_code(void **state)
     harness_close(&h);
 }
 
+static void low(struct hv_vp_state *s)
+{
+    static const uint8_t code[] = { 0x9c /* pushf */, 0x5a /* pop rdx */, 0xff, 0xe7 /* jmp rdi */ };
+
+    memcpy(h.ram + (s->gpr[RDI] & 0xffff), code, sizeof(code));
+    s->gpr[RDX] = 0;
+}
+
+/* Operand size 16: the branch does not lead to the instruction that needs no flags, but 1 MB below it. */
+static void short_target(void **state)
+{
+    static const struct piece jmp = { PROTECTED, 8, { 0x39, 0xd8 /* cmp eax, ebx */, 0x66, 0xe9, 0, 0 /* jmp */, 0x31, 0xf6 /* xor esi, esi */ },
+                                      { [RAX] = 1, [RBX] = 2, [RDI] = HARNESS_CODE + 8, [RSP] = STACK }, low };
+    static const struct piece jcc = { PROTECTED, 9, { 0x39, 0xd8, 0x66, 0x0f, 0x82, 0, 0 /* jc */, 0x31, 0xf6 },
+                                      { [RAX] = 1, [RBX] = 2, [RDI] = HARNESS_CODE + 9, [RSP] = STACK }, low };
+    static const struct piece over = { PROTECTED, 10, { 0x39, 0xd8, 0xeb, 0 /* jmp */, 0x66, 0xe9, 0, 0, 0x31, 0xf6 },
+                                       { [RAX] = 1, [RBX] = 2, [RDI] = HARNESS_CODE + 10, [RSP] = STACK }, low };
+
+    (void)state;
+    same(&jmp);
+    same(&jcc);
+    same(&over);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(two_operands), cmocka_unit_test(stac_in_loop), cmocka_unit_test(vvvv),
                                         cmocka_unit_test(x87_pointers), cmocka_unit_test(not_canonical), cmocka_unit_test(sets_accessed),
-                                        cmocka_unit_test(other_code) };
+                                        cmocka_unit_test(other_code), cmocka_unit_test(short_target) };
 
     setenv("MOBO_JIT_NATIVE", "no", 1);
     harness_needs("jit");

@@ -33,6 +33,7 @@ static void init(void)
     if (h.p)
         return;
     setenv("MOBO_JIT_CHECK", "interp", 1);
+    setenv("MOBO_JIT_ABORT", "1", 1); /* libFuzzer keeps the input */
     if (harness_open(&h, "jit", 1)) {
         fprintf(stderr, "jit_fuzz: %s\n", hv_last_error());
         exit(77);
