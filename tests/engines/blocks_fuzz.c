@@ -333,11 +333,10 @@ static void setup(struct harness *h, const struct hv_vp_state *power_on, uint64_
     unsigned np = 0, us = user ? 4 : 0;
     struct hv_vp_state s;
 
+    memset(ram, 0, 2 << 20); /* of earlier blocks some ran on one machine only */
     hv_vp_set_state(h->p, 0, power_on);
     harness_long_mode(h, 0, user ? 3 : 0);
     hv_vp_get_state(h->p, 0, &s);
-    memset(ram + PML4, 0, 0x30000);
-    memset(ram + SUM, 0, 4096);
     for (unsigned i = 0; i < PAGES * 4096; i += 8)
         memcpy(ram + POOL + i, &(uint64_t){ (i + seed) * 0x9e3779b97f4a7c15ull }, 8);
     for (unsigned i = 0; i < PAGES; i++)
@@ -399,7 +398,6 @@ static void setup(struct harness *h, const struct hv_vp_state *power_on, uint64_
     b1(0x45), b1(0x31), b1(0xff);                                   /* xor r15d, r15d */
     b1(0xe9), b4((uint32_t)(MAIN - (int)(out + 4 - ram)));
 
-    memset(ram + IDT, 0, 512);
     for (unsigned v = 0; v < 32; v++) {
         uint64_t *gate = (uint64_t *)(ram + IDT + 16 * v), at = HANDLERS + 64 * v;
 
@@ -417,7 +415,6 @@ static void setup(struct harness *h, const struct hv_vp_state *power_on, uint64_
         b1(0x81), b1(0x64), b1(0x24), b1(16), b4(~(uint32_t)(AF | DF)); /* and dword [rsp + 16], ... */
         b1(0x48), b1(0xcf);                                         /* iretq */
     }
-    memset(ram + TSS, 0, 104);
     *(uint64_t *)(ram + TSS + 4) = *(uint64_t *)(ram + TSS + 36) = FAULT_STACK;
     s.tr = (struct hv_segment){ .base = TSS, .limit = 103, .selector = 0x28, .attr = 0x8b };
     s.idtr_base = IDT;
