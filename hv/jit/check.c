@@ -39,7 +39,10 @@ bool tr_emit_ea(struct tr *t, const struct ea *a, unsigned d, unsigned u)
 
     if (a->base == X86_REG_NONE && a->index == X86_REG_NONE) {
         if (a->seg != X86_SEG_NONE && !big) {
-            e_mov_load(E, d, CPU(seg[a->seg].base));
+            if (t->m64)
+                e_mov_load(E, d, CPU(seg[a->seg].base));
+            else /* of a base of 64 bits compatibility mode takes the lower half */
+                e_mov_load32(E, d, CPU(seg[a->seg].base));
             if (t->m64 && a->a32 && a->disp < 0)
                 return false;
             if (a->disp)

@@ -1066,6 +1066,12 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     vp->cpu.rip = jit_rip_of(j, b) + s->off;
     j->cur = b;
     j->leave = false;
+    if (unlikely(s->flags & JS_STI)) {
+        j->stat[JST_MISS_C]++;
+        jit_exec_at_rip(vp);
+        j->vdead = 1;
+        return dispatch(vp);
+    }
     if ((s->acc & X86_ACC_WRITE) && (e->info & X86_TLB_CODE) && ea + e->nrd <= 4096u - s->n) {
         j->stat[JST_MISS_CODE]++;
         goto exec; /* no walk gives a write tag */

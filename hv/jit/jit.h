@@ -166,6 +166,7 @@ struct jsite {
     uint16_t gn;
 };
 enum { JS_SECOND = 1 /* not the first access of its instruction */, JS_GROUP = 2, JS_SAMEPAGE = 4, JS_END = 8, JS_GWRITE = 16, JS_XFLAGS = 32 /* flags are in xf */,
+       JS_STI = 128 /* behind an STI that was done without C: it is not begun anew by way of the run loop */,
        JS_MORE = 64 /* behind it there is another access of its instruction, whose check may be what the rest of the block goes by */ };
 
 /* Of a site with a slot; addresses are below 2 GB. */

@@ -190,7 +190,7 @@ const uint8_t *jit_c_slot(struct hv_vp *vp, const struct jslot_site *u)
 
     j->stat[JST_MISS_SLOT]++;
     j->ea = j->lo - (uint64_t)(int64_t)u->s.glo;
-    if (unlikely(j->slot_budget[u->number] < 0) && too_fast(j, u->number)) {
+    if (unlikely(j->slot_budget[u->number] < 0) && !(u->s.flags & JS_STI) && too_fast(j, u->number)) {
         struct jblock *b = &j->blocks[u->s.block];
 
         vp->cpu.rip = jit_rip_of(j, b) + u->s.off;

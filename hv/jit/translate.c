@@ -26,12 +26,14 @@ static void emit_site(struct tr *t, const uint8_t *thunk, const struct jsite *s)
     E->p += sizeof(*s);
 }
 
+static uint8_t behind_sti(const struct tr *t, unsigned i) { return i && t->ti[i - 1].in.op == X86_OP_STI ? JS_STI : 0; }
+
 static struct jsite site_of(const struct tr *t, unsigned i)
 {
     const struct ti *ti = &t->ti[i];
 
     return (struct jsite){ .block = t->blockno, .off = ti->off, .len = ti->in.len,
-                           .view = ti->view, .flags = ti->in.attr & X86_A_END ? JS_END : 0 };
+                           .view = ti->view, .flags = (ti->in.attr & X86_A_END ? JS_END : 0) | behind_sti(t, i) };
 }
 
 static bool pool_add(struct tr *t, const struct x86_insn *in, uint32_t *ret)
@@ -256,7 +258,7 @@ static void accesses_done(struct tr *t, uint32_t first)
         s->off = ti->off;
         s->len = ti->in.len;
         s->view = ti->view;
-        s->flags |= ti->in.attr & X86_A_END ? JS_END : 0;
+        s->flags |= (ti->in.attr & X86_A_END ? JS_END : 0) | behind_sti(t, s->arg);
         s->next = t->ti[s->arg + 1].host;
         s->arg = 0;
     }

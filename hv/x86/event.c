@@ -63,7 +63,7 @@ void x86_update_mode(struct hv_vp *vp)
         key |= X86_KEY_NOSSE;
     if (!pe || vm || (c->cr0 & CR0_TS) || !(c->cr4 & CR4_OSXSAVE) || (c->xcr0 & 6) != 6)
         key |= X86_KEY_NOAVX;
-    if ((c->eflags & EF_TF) || c->int_shadow || x86_exec_breakpoints(c))
+    if ((c->eflags & (EF_TF | EF_RF)) || c->int_shadow || x86_exec_breakpoints(c))
         key |= X86_KEY_STEP;
     if (c->cpl == 3 && (c->cr0 & CR0_AM) && (c->eflags & EF_AC))
         key |= X86_KEY_AC;

@@ -70,6 +70,9 @@ static void fetch_changed(struct x86_mmu *m, unsigned kind, uint64_t lin)
 static void fetch_flush(struct x86_mmu *m, bool global)
 {
     fetch_changed(m, global ? X86_FETCH_ALL : X86_FETCH_NONGLOBAL, 0);
+    memset(m->fetched[0], 0, sizeof(m->fetched[0]));
+    if (global)
+        memset(m->fetched[1], 0, sizeof(m->fetched[1]));
     for (unsigned i = 0; i < X86_ITLB_SIZE; i++)
         if (global || !m->itlb[i].global)
             m->itlb[i].tag = ~0ull;
@@ -78,7 +81,7 @@ static void fetch_flush(struct x86_mmu *m, bool global)
 /* Entries carry the generation in which they were made. */
 static void pdc_flush(struct x86_mmu *m)
 {
-    if (++m->pdc_gen >> 21 == 0)
+    if (++m->pdc_gen < (1u << 21) - 1) /* the last one would make the tag of the upper 2 MB that of no entry */
         return;
     m->pdc_gen = 0;
     for (unsigned i = 0; i < X86_PDC_SIZE; i++)
@@ -173,7 +176,8 @@ static void fault_drops(struct hv_vp *vp, uint64_t lin)
 {
     struct x86_mmu *m = &vp->mmu;
     uint64_t page = lin & ~4095ull;
-    bool known = (m->itlb[(lin >> 12) & (X86_ITLB_SIZE - 1)].tag & ~4095ull) == page;
+    unsigned word = (lin >> 18) & (X86_FETCHED_WORDS - 1);
+    bool known = (m->fetched[0][word] | m->fetched[1][word]) >> ((lin >> 12) & 63) & 1;
 
     for (unsigned v = 0; v < X86_VIEW_CHECKED; v++)
         known = known || m->views[v].e[(lin >> 12) & (X86_TLB_SIZE - 1)].nrd == 0 - page;
@@ -745,6 +749,8 @@ again:
                     }
                     if (first != 3)
                         table_stored(vp, ent_gpa[l]);
+                    else if (atomic_load(&vp->p->pages[pdc->ram_page].lines)) /* there is code since */
+                        code_stored(vp->p, vp, pdc->ram_page, (unsigned)((lin >> 12) & 511) * 8, 8);
                 }
             }
             w->dirty = (e | set) & PE_D;
@@ -765,6 +771,7 @@ again:
                 if (all_a) {
                     pdc->tag = pdc_tag;
                     pdc->table = hva;
+                    pdc->ram_page = (uint32_t)ref.ram_page;
                     pdc->rights = (uint8_t)rights;
                 }
             }
@@ -1251,6 +1258,7 @@ const uint8_t *x86_fetch_page(struct hv_vp *vp, uint64_t lin, uint64_t *ret_ram_
     fetch_walk(vp, lin, &x);
     if (!x.hva)
         return NULL;
+    vp->mmu.fetched[x.global][(lin >> 18) & (X86_FETCHED_WORDS - 1)] |= 1ull << ((lin >> 12) & 63);
     e->tag = tag;
     e->ram_page = x.ram_page;
     e->hva = x.hva - (lin & 4095);

@@ -40,7 +40,7 @@ struct x86_tlb {
 };
 
 /* Instruction TLB: linear page and privilege -> physical page, checked for execute permission. */
-enum { X86_ITLB_SIZE = 256 };
+enum { X86_ITLB_SIZE = 256, X86_FETCHED_WORDS = 128 };
 struct x86_itlb_entry {
     uint64_t tag;       /* linear page | 1 when user, or ~0 */
     uint64_t ram_page;  /* RAM page number */
@@ -59,7 +59,7 @@ struct x86_taken { uint64_t page; uint8_t kind; };
 
 /* Cached pointers to page tables: linear >> 21 -> last-level table, with the rights of the levels above. */
 enum { X86_PDC_SIZE = 512 };
-struct x86_pdc_entry { uint64_t tag; uint8_t *table; uint8_t rights; };
+struct x86_pdc_entry { uint64_t tag; uint8_t *table; uint32_t ram_page; uint8_t rights; };
 
 enum { X86_REQ_PAGES = 64 };
 
@@ -74,6 +74,7 @@ struct x86_mmu {
     uint32_t fetch_gen;             /* changes whenever a cached linear-to-physical fetch may be stale */
     struct x86_fetch_event fetch_log[X86_FETCH_LOG]; /* by fetch_gen after the change */
     struct x86_itlb_entry itlb[X86_ITLB_SIZE];
+    uint64_t fetched[2][X86_FETCHED_WORDS]; /* a bit for pages that code was fetched from since the last flush: non-global, global */
     struct x86_pdc_entry pdc[X86_PDC_SIZE];
     uint32_t pdc_gen;
     uint16_t log[2][X86_TLB_LOG];   /* view << 13 | slot filled since the last flush: non-global, global */

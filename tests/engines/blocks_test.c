@@ -278,11 +278,193 @@ static void short_target(void **state)
     same(&over);
 }
 
+/* What both engines have to get right: @prepare's machine ends with @value. */
+static void ends_with(void (*prepare)(struct hv_vp_state *s), uint32_t value)
+{
+    static const char *const engines[] = { "interp", "jit" };
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    for (unsigned k = 0; k < 2; k++) {
+        assert_int_equal(harness_open(&h, engines[k], 1), 0);
+        harness_long_mode(&h, 0, 0);
+        hv_vp_get_state(h.p, 0, &s);
+        prepare(&s);
+        hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+        assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+        assert_int_equal(harness_run(&h, 60000, &e), HV_EXIT_CANCELED);
+        assert_true(h.exited);
+        assert_int_equal(h.exit_value, value);
+        harness_close(&h);
+    }
+}
+
+enum { GATES = 0x7000, HANDLER = HARNESS_CODE + 0x1000, TABLE = 0x8000, MAPPED = 32 * MB /* by TABLE */ };
+
+static void gate(struct hv_vp_state *s, unsigned vector, const uint8_t *code, size_t n)
+{
+    uint64_t *g = (uint64_t *)(h.ram + GATES + 16 * vector);
+
+    g[0] = (HANDLER & 0xffff) | 8ull << 16 | 0x8eull << 40 | (uint64_t)(HANDLER >> 16) << 48;
+    g[1] = 0;
+    memcpy(h.ram + HANDLER, code, n);
+    s->idtr_base = GATES;
+    s->idtr_limit = 4095;
+}
+
+static uint64_t *pte(unsigned i) { return (uint64_t *)(h.ram + TABLE) + i; }
+
+static void map_table(void) { ((uint64_t *)(h.ram + 0x3000))[MAPPED >> 21] = TABLE | 0x27; }
+
+static void upper_2mb(struct hv_vp_state *s)
+{
+    static const uint8_t code[] = { 0x0f, 0x22, 0xd8 /* mov cr3, rax */, 0x8b, 0x13 /* mov edx, [rbx] */, 0xff, 0xc9, 0x75, 0xf7 /* dec ecx; jnz */,
+                                    0x89, 0xc8 /* mov eax, ecx */, 0xe7, 0xf4, 0xeb, 0xfe };
+
+    ((uint64_t *)(h.ram + 0x1000))[511] = 0x5003;
+    ((uint64_t *)(h.ram + 0x5000))[511] = 0x6003;
+    ((uint64_t *)(h.ram + 0x6000))[511] = DATA | 0x83;
+    memcpy(h.ram + HARNESS_CODE, code, sizeof(code));
+    s->gpr[RAX] = s->cr3;
+    s->gpr[RBX] = 0xffffffffffe00000;
+    s->gpr[RCX] = (1u << 21) + 1000;
+}
+
+/* Cached tables carry a number of 21 bits.  No flush makes an entry that is free the one of the last 2 MB. */
+static void table_numbers(void **state)
+{
+    (void)state;
+    ends_with(upper_2mb, 0);
+}
+
+static bool cached_before;
+
+/* mov eax, imm32, whose number is the lower half of entry 256. */
+static void code_in_table(struct hv_vp_state *s)
+{
+    static const uint8_t turn[] = { 0x8b, 0x3e /* mov edi, [rsi] */, 0x41, 0xff, 0xd0 /* call r8 */, 0x41, 0xff, 0xd0, 0x8b, 0x3b /* mov edi, [rbx] */,
+                                    0x41, 0xff, 0xd0, 0xe7, 0xf4, 0xeb, 0xfe };
+
+    map_table();
+    *pte(0) = (DATA + 4096) | 0x23;
+    *pte(256) = DATA | 3;
+    h.ram[TABLE + 0x7ff] = 0xb8;
+    h.ram[TABLE + 0x808] = 0xc3;
+    memcpy(h.ram + HARNESS_CODE, turn, sizeof(turn));
+    s->gpr[RBX] = MAPPED + 256 * 4096;
+    s->gpr[RSI] = cached_before ? MAPPED : DATA;
+    s->gpr[8] = TABLE + 0x7ff;
+}
+
+/* A is set in an entry that is code, too, by way of a table that was known before there was code in it, or not. */
+static void table_is_code(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        cached_before = i;
+        ends_with(code_in_table, DATA | 0x23);
+    }
+}
+
+static uint64_t second;
+
+static void fetched_twice(struct hv_vp_state *s)
+{
+    enum { V = MAPPED + 8 * 4096, P = 6 * MB };
+    static const uint8_t code[] = { 0x41, 0xff, 0xd0 /* call r8 */, 0x41, 0xff, 0xd1 /* call r9 */, 0x4d, 0x31, 0xf6 /* xor r14, r14 */,
+                                    0x4d, 0x89, 0x32 /* mov [r10], r14: not present */, 0x45, 0x8b, 0x28 /* mov r13d, [r8]: #PF, then again */,
+                                    0x41, 0xff, 0xd0, 0xe7, 0xf4, 0xeb, 0xfe };
+    static const uint8_t handler[] = { 0x4d, 0x89, 0x22 /* mov [r10], r12 */, 0x48, 0x83, 0xc4, 8 /* add rsp, 8 */, 0x48, 0xcf };
+
+    map_table();
+    *pte(8) = P | 3;
+    *pte(256 + 8) = (P + 8192) | 3;
+    gate(s, 14, handler, sizeof(handler));
+    memcpy(h.ram + P, "\xb8\x01\x00\x00\x00\xc3", 6);
+    memcpy(h.ram + P + 4096, "\xb8\x02\x00\x00\x00\xc3", 6);
+    h.ram[P + 8192] = h.ram[HARNESS_CODE + 0x2000] = 0xc3;
+    memcpy(h.ram + HARNESS_CODE, code, sizeof(code));
+    s->gpr[8] = V;
+    s->gpr[9] = second;
+    s->gpr[10] = TABLE + 8 * 8;
+    s->gpr[12] = (P + 4096) | 3;
+}
+
+/* A page fault drops what is known of its address, and be it only blocks that know it. */
+static void fault_drops_code(void **state)
+{
+    (void)state;
+    second = HARNESS_CODE + 0x2000;
+    ends_with(fetched_twice, 2);
+    second = MAPPED + 8 * 4096 + MB; /* its place in the cache of fetched pages is the same */
+    ends_with(fetched_twice, 2);
+}
+
+static uint64_t read_from;
+
+static void self_interrupt(struct hv_vp_state *s)
+{
+    enum { APIC = 48 * MB };
+    static const uint8_t code[] = { 0x48, 0x89, 0xd9 /* mov rcx, rbx */, 0xeb, 0, 0x89, 0x06 /* mov [rsi], eax: ICR */, 0xfb /* sti */,
+                                    0x48, 0x8b, 0x11 /* mov rdx, [rcx] */, 0x48, 0x8b, 0x79, 8 /* mov rdi, [rcx + 8] */, 0x90, 0x90, 0xfa, 0xeb, 0xfe };
+    static const uint8_t handler[] = { 0x58 /* pop rax */, 0xe7, 0xf4, 0xeb, 0xfe };
+
+    ((uint64_t *)(h.ram + 0x3000))[APIC >> 21] = 0xfee00000 | 0x93;
+    gate(s, 0x40, handler, sizeof(handler));
+    memcpy(h.ram + HARNESS_CODE, code, sizeof(code));
+    s->gpr[RAX] = 0x44040; /* to itself, vector 0x40 */
+    s->gpr[RSI] = APIC + 0x300;
+    s->gpr[RBX] = read_from;
+    *(uint32_t *)(void *)((uint8_t *)s->apic + 0xf0) = 0x1ff;
+}
+
+/* An interrupt that waits comes behind the instruction behind STI, also where the check for that one and the next one fails. */
+static void sti_window(void **state)
+{
+    (void)state;
+    read_from = DATA;
+    ends_with(self_interrupt, HARNESS_CODE + 11);
+    read_from = DATA + 4096 - 8;
+    ends_with(self_interrupt, HARNESS_CODE + 11);
+}
+
+static void resume_flag(struct hv_vp_state *s) { s->rflags |= 1u << 16; }
+
+static void pushf_rf(void **state)
+{
+    static const struct piece c = { CPL0, 2, { 0x9c /* pushfq */, 0x5a /* pop rdx */ }, { [RSP] = STACK + 4 }, resume_flag };
+    static struct left a;
+
+    (void)state;
+    same(&c);
+    run(&c, "jit", 3, &a);
+    assert_int_equal(a.s.rflags & (1u << 16), 0);
+}
+
+static void compatibility(struct hv_vp_state *s)
+{
+    s->cs.attr = 0xc09b;
+    s->fs.base = 0x100000000ull + DATA;
+}
+
+/* Compatibility mode takes the lower half of a base. */
+static void fs_base_compat(void **state)
+{
+    static const struct piece at0 = { CPL0, 7, { 0x64, 0x8b, 0x05, 0, 0, 0, 0 /* mov eax, fs:[0] */ }, { 0 }, compatibility };
+    static const struct piece at4 = { CPL0, 7, { 0x64, 0x8b, 0x05, 4, 0, 0, 0 }, { 0 }, compatibility };
+
+    (void)state;
+    same(&at0);
+    same(&at4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(two_operands), cmocka_unit_test(stac_in_loop), cmocka_unit_test(vvvv),
                                         cmocka_unit_test(x87_pointers), cmocka_unit_test(not_canonical), cmocka_unit_test(sets_accessed),
-                                        cmocka_unit_test(other_code), cmocka_unit_test(short_target) };
+                                        cmocka_unit_test(other_code), cmocka_unit_test(short_target),
+                                        cmocka_unit_test(table_numbers), cmocka_unit_test(table_is_code), cmocka_unit_test(fault_drops_code),
+                                        cmocka_unit_test(sti_window), cmocka_unit_test(pushf_rf), cmocka_unit_test(fs_base_compat) };
 
     setenv("MOBO_JIT_NATIVE", "no", 1);
     harness_needs("jit");
