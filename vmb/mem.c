@@ -172,6 +172,8 @@ int mem_hot_plug(struct mobo_vdev *dev, uint64_t len)
         err = map_ram(v, v->ram_hot.gpa + was, v->ram_hot.gpa + len);
         if (err)
             v->ram_hot.len = was;
+        else
+            hv_gpa_dirty(v->part, v->ram_hot.gpa + was, len - was); /* engines may know the pages from when they were there before */
         return err ? -ENOMEM : 0;
     }
     if (len < was) {

@@ -84,8 +84,7 @@ void tr_flag_use(const struct x86_insn *in, unsigned *rd, unsigned *wr)
     case X86_OP_VEC_FLAGS:
         *wr = F_ALL;
         break;
-    case X86_OP_X87_FCOMI:
-        *wr = F_Z | F_P | F_C;
+    case X86_OP_X87_FCOMI: /* an unmasked #IA may leave flags alone */
         break;
     case X86_OP_CMPS: case X86_OP_SCAS:
         if (in->rep == X86_REP_NONE)

@@ -711,6 +711,8 @@ void jit_decode_at_rip(struct hv_vp *vp, struct x86_insn *in)
             x86_raise_err(vp, X86_EXC_GP, 0);
         x86_raise(vp, X86_EXC_UD);
     }
+    if (c->mode != X86_MODE_64 && lin + (unsigned)len - 1 > c->seg[X86_CS].limit) /* SDM 3A 5.3 */
+        x86_raise_err(vp, X86_EXC_GP, 0);
 }
 
 /* ... and execute it by the shared semantics. */

@@ -327,7 +327,7 @@ struct jblock *jit_translate(struct hv_vp *vp, uint64_t lin, const uint8_t *page
         if (len == 0 && !t->n && avail < X86_MAX_INSN) {
             /* It goes on in the next page: a block of its own, entered through a test of that page too. */
             uint64_t lin2 = t->m64 ? lin + avail : (uint32_t)(lin + avail);
-            const uint8_t *p2 = x86_fetch_page(vp, lin2, &page2);
+            const uint8_t *p2 = t->m64 || lin2 ? x86_fetch_page(vp, lin2, &page2) : NULL; /* behind the limit of CS: C raises that */
 
             if (!p2)
                 return NULL;

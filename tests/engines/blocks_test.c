@@ -458,13 +458,39 @@ static void fs_base_compat(void **state)
     same(&at4);
 }
 
+/* The limit of CS is that of the address space: an instruction that goes on at 0 is #GP. */
+static void code_wraps(void **state)
+{
+    static const uint8_t go[] = { 0xff, 0xe0 /* jmp eax */ }, low_end[] = { 0xc7 /* behind 0xff of no RAM: inc edi */, 0xe7, 0xf4 };
+    static const char *const engines[] = { "interp", "jit" };
+    struct hv_vp_state s;
+    struct hv_exit e;
+
+    (void)state;
+    for (unsigned k = 0; k < 2; k++) {
+        assert_int_equal(harness_open(&h, engines[k], 1), 0);
+        harness_protected(&h, 0);
+        memcpy(h.ram, low_end, sizeof(low_end));
+        memcpy(h.ram + HARNESS_CODE, go, sizeof(go));
+        hv_gpa_dirty(h.p, 0, HARNESS_RAM);
+        hv_vp_get_state(h.p, 0, &s);
+        s.gpr[RAX] = 0xffffffff;
+        s.gpr[RDI] = 0;
+        assert_int_equal(hv_vp_set_state(h.p, 0, &s), 0);
+        assert_int_equal(harness_run(&h, 20000, &e), HV_EXIT_TRIPLE_FAULT); /* there is no IDT */
+        hv_vp_get_state(h.p, 0, &s);
+        assert_int_equal(s.gpr[RDI], 0);
+        harness_close(&h);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(two_operands), cmocka_unit_test(stac_in_loop), cmocka_unit_test(vvvv),
                                         cmocka_unit_test(x87_pointers), cmocka_unit_test(not_canonical), cmocka_unit_test(sets_accessed),
                                         cmocka_unit_test(other_code), cmocka_unit_test(short_target),
                                         cmocka_unit_test(table_numbers), cmocka_unit_test(table_is_code), cmocka_unit_test(fault_drops_code),
-                                        cmocka_unit_test(sti_window), cmocka_unit_test(pushf_rf), cmocka_unit_test(fs_base_compat) };
+                                        cmocka_unit_test(sti_window), cmocka_unit_test(pushf_rf), cmocka_unit_test(fs_base_compat), cmocka_unit_test(code_wraps) };
 
     setenv("MOBO_JIT_NATIVE", "no", 1);
     harness_needs("jit");
