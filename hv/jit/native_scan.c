@@ -56,12 +56,16 @@ static bool leaf_before(const uint8_t *b, unsigned at)
 static bool by_form(const uint8_t *b, unsigned n, unsigned at)
 {
     static const uint8_t shl[4] = { 0x48, 0xc1, 0xe2, 0x20 }; /* SHL RDX, 32 */
+    static const uint8_t begin[5] = { 0x41, 0x89, 0xc0, 0x41, 0xb9 }; /* MOV R8D, EAX; MOV R9D, n */
+    static const uint8_t since[5] = { 0x89, 0xc2, 0x44, 0x29, 0xc0 }; /* MOV EDX, EAX; SUB EAX, R8D */
     unsigned left = n - at;
 
     switch (b[at + 1]) {
     case 0xa2: return leaf_before(b, at) || (left >= 4 && b[at + 2] == 0x85 && b[at + 3] == 0xc0); /* CPUID; TEST EAX, EAX */
-    case 0x31: /* LFENCE or MFENCE; RDTSC; SHL RDX, 32 */
-        return (at >= 3 && b[at - 3] == 0x0f && b[at - 2] == 0xae && (b[at - 1] == 0xe8 || b[at - 1] == 0xf0)) || (left >= 6 && !memcmp(b + at + 2, shl, 4));
+    case 0x31: /* LFENCE or MFENCE; RDTSC; SHL RDX, 32; OPENSSL_instrument_bus, which is in the page of OpenSSL's locks */
+        return (at >= 3 && b[at - 3] == 0x0f && b[at - 2] == 0xae && (b[at - 1] == 0xe8 || b[at - 1] == 0xf0)) ||
+               (left >= 6 && !memcmp(b + at + 2, shl, sizeof(shl))) ||
+               (left >= 7 && (!memcmp(b + at + 2, begin, sizeof(begin)) || !memcmp(b + at + 2, since, sizeof(since))));
     case 0x01:
         if (left >= 3 && b[at + 2] == 0xd0) /* XOR ECX, ECX; XGETBV */
             return at >= 2 && b[at - 2] == 0x31 && b[at - 1] == 0xc9;

@@ -504,6 +504,9 @@ static void scans(void **state)
         { "\x48\xb8\x0f\xa2\x0f\x31\x0f\x01\xd0\x00", 10, 0, 0, false }, { "\x81\x0d\x0f\xa2\x0f\x00\x0f\x31\x00\x00", 10, 0, 0, false },
         { "\x0f\xae\xe8", 3, 0, 0, false }, { "\x0f\xae\x2f", 3, 0, 0, false }, { "\x0f\xc7\xf0", 3, 0, 0, false }, { "\x0f\x01\xd6", 3, 0, 0, false },
         { "\x0f\xc7\x0f", 3, 0, 0, false }, { "\x0f\xae\x0f", 3, 0, 0, false },
+        /* OPENSSL_instrument_bus */
+        { "\x0f\x31\x41\x89\xc0\x41\xb9\x00\x00\x00\x00", 11, 1, 0, true }, { "\x0f\x31\x89\xc2\x44\x29\xc0", 7, 1, 0, true },
+        { "\x0f\x31\x41\x89\xc0\x90\x90", 7, 1, 0, false }, { "\x0f\x31\x89\xc2\x90", 5, 1, 0, false },
     };
     static const unsigned places[] = { 100, 2000, 4080 };
     struct jnat_site s[JNAT_SITES];
