@@ -27,7 +27,8 @@ enum {
     BUILT = 64, BUILT_NS = 500000,  /* blocks between two looks; not more often */
     SCORE = 1, SCORE_MOST = 2,      /* times that it would have paid */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
-    LONGER = 5,                     /* times a program's time: how much longer the translator takes where code and data are large */
+    LEARN_NS = 5000000,             /* of a program's processes together, then it says what the next one is worth */
+    LONGER = 4,                     /* times a program's time: how much longer the translator takes where code and data are large */
     SIGNAL_NS = 1500,               /* of the program's time: what a signal takes, and returning from it */
     TOKENS = 64,                    /* handing over so often at one go, */
     TOKEN_NS = 80000,               /* and once more each so long, */
@@ -88,6 +89,16 @@ static void disarm(struct jnat *n, bool failed)
 
     n->armed = 0;
     s->score = 0;
+    s->gain += n->gain;
+    s->cost += n->cost;
+    if (s->gain + s->cost > LEARN_NS) {
+        if (s->cost > s->gain)
+            failed = true;
+        else if (!failed)
+            s->fails = 0;
+        s->gain /= 2;
+        s->cost /= 2;
+    }
     settle(n);
     if (!failed)
         return;
@@ -508,6 +519,8 @@ static int handed_over(struct hv_vp *vp, struct jnat_executor *x)
     int r;
 
     if (!uc)
+        return -EPROTO;
+    if (jnat_in_code(n->win, (uint64_t)uc->uc_mcontext.gregs[REG_RIP])) /* it has jumped there; what its registers have is not for it */
         return -EPROTO;
     trap = (uint64_t)uc->uc_mcontext.gregs[REG_TRAPNO];
     if (sig == SIGSEGV && trap == X86_EXC_PF && (uint64_t)uc->uc_mcontext.gregs[REG_CR2] < 1ull << 47)

@@ -14,8 +14,8 @@
  *  - it has no page that its program must not have, nor any of the VMM's;
  *  - its thread may do nothing but return from a signal and hand over, by one instruction each: the latter is a system call
  *    that stops it until the VMM answers (SECCOMP_RET_USER_NOTIF), so that the VMM knows that it stands still;
- *  - its mappings are made by a second thread, which is stopped in the same way, from a list that can only be read,
- *    while the first one stands still;
+ *  - its mappings are made by fixed code from a list that can only be read, before the program goes on.  The system calls
+ *    for that are let through by a number that nothing but the VMM's answer brings and no register keeps;
  *  - what it hands over is registers of its program, checked as such;
  *  - if it does not answer, it is killed, and the program gets a #GP.
  *
@@ -62,14 +62,14 @@ struct jwin {
     uint64_t sig, frame;            /* the last signal, and its ucontext */
     uint64_t base[2];               /* FS, GS */
     uint16_t sel[4];                /* DS, ES, FS, GS */
-    uint64_t mapper_err;
+    uint64_t list_err;
     uint64_t from[2], to[2];        /* TSC, low and high 32 bits: its program goes on, and was interrupted */
-    uint64_t said[2], listener[2];  /* when it begins: of the two threads */
+    uint64_t said, listener;        /* when it begins */
     uint8_t stack[JNAT_STACK] __attribute__((aligned(64)));
     /* This it can only read. */
     struct {
         uint64_t frame, base[2], nops;
-        struct seccomp_notif_resp go;
+        uint64_t stay;              /* hand over again behind the list */
         struct jnat_op op[JNAT_OPS] __attribute__((aligned(64)));
     } ro __attribute__((aligned(4096)));
     uint8_t code[4096] __attribute__((aligned(4096))); /* and execute */
@@ -79,8 +79,8 @@ struct jwin {
 struct jnat_code {
     const uint8_t *start;           /* here its thread begins, with a signal */
     const uint8_t *signal;          /* the handler */
-    const uint8_t *handed, *returned; /* behind the system calls of its thread: handing over, rt_sigreturn */
-    const uint8_t *mapper;          /* the second thread */
+    /* Behind the system calls of its thread: handing over, one of the list, handing over behind it, rt_sigreturn. */
+    const uint8_t *handed, *op, *listed, *returned;
 };
 
 /* Which 512 GB it is in, all of it. */
@@ -104,15 +104,14 @@ struct jnat_region {
     struct jnat_region *next, *all;
 };
 
-/* A thread of an executor, and the notification by which it stands still. */
-struct jnat_thread { int listener; uint64_t id; };
-
 struct jnat_executor {
     bool alive;
     int pid, pidfd;
-    struct jnat_thread run, map;
+    int listener;
+    uint64_t id;                    /* the notification by which it stands still */
+    uint32_t secret;                /* what lets its list through, */
+    const uint8_t *listed;          /* and where it hands over behind it */
     unsigned nops;                  /* in ro.op, to be carried out before it goes on */
-    bool map_out;                   /* the second thread was let go, and it is not known that it stands still */
     uint64_t cr3;                   /* as jnat_space_of says */
     uint64_t used;                  /* for LRU */
     uint64_t missing;               /* page of the last access that was a page fault, | 4, | its kind (X86_ACC_*); 0 none */
@@ -126,6 +125,7 @@ struct jnat_executor {
 struct jnat_known {
     uint64_t program, used;         /* by jnat_program */
     unsigned score, fails;
+    uint64_t gain, cost;            /* ns, of its processes so far */
     uint64_t not_before;            /* host ns */
     uint64_t full_cr3, full_until;  /* its process with more mappings than there can be, as jnat_space_of says; host ns */
     unsigned fulls;
@@ -219,6 +219,7 @@ bool jit_may_translate(const struct hv_vp *vp);
 /* native_code.c */
 /** Make it, in win->code. */
 void jnat_make_code(struct jwin *w, struct jnat_code *ret);
+static inline bool jnat_in_code(const struct jwin *w, uint64_t va) { return va - (uint64_t)(uintptr_t)w->code < sizeof(w->code); }
 
 /* native_proc.c */
 int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x);

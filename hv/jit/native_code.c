@@ -44,8 +44,7 @@ static void time_stamp(struct emit *e, const uint64_t at[2])
 void jnat_make_code(struct jwin *w, struct jnat_code *ret)
 {
     struct emit e = { .p = w->code, .by_rip = true };
-    uint8_t *done, *good, *p;
-    struct hop m;
+    uint8_t *none, *done, *good, *stay, *p, *begin;
 
     ret->start = here(w, &e);
     null_selectors(&e);
@@ -65,6 +64,47 @@ void jnat_make_code(struct jwin *w, struct jnat_code *ret)
     time_stamp(&e, w->to);
     syscall_(&e, SYS_getpid);                 /* the one that hands over */
     ret->handed = here(w, &e);
+
+    /* rax is what the list is let through by, 0: there is none. */
+    begin = e.p;
+    e_op_last(&e, E_W, 0, 0x85, RAX, h_reg(RAX)); /* test rax, rax */
+    none = e_jcc(&e, CC_E);
+    e_mov_rr(&e, R15, RAX);
+    e_mov_imm(&e, RBX, (uint64_t)(uintptr_t)w->ro.op);
+    e_mov_load32(&e, RBP, h_abs(&w->ro.nops));
+    p = e.p;
+    e_op_last(&e, 0, 0, 0x85, RBP, h_reg(RBP)); /* test ebp, ebp */
+    done = e_jcc(&e, CC_E);
+    e_mov_load(&e, RAX, h_mem(RBX, 0));
+    e_mov_load(&e, RDI, h_mem(RBX, 8));
+    e_mov_load(&e, RSI, h_mem(RBX, 16));
+    e_mov_load(&e, RDX, h_mem(RBX, 24));
+    e_mov_load(&e, R10, h_mem(RBX, 32));
+    e_mov_load(&e, R8, h_mem(RBX, 40));
+    e_mov_load(&e, R9, h_mem(RBX, 48));
+    e_op_last(&e, E_W, 0, 0x0b, R8, h_reg(R15)); /* or r8, r15 */
+    e1(&e, 0x0f), e1(&e, 0x05);
+    ret->op = here(w, &e);
+    e_alu_imm(&e, 1, 7, h_reg(RAX), -4095);
+    good = e_jcc(&e, CC_B);
+    e_mov_imm(&e, RDI, 1);
+    e_mov_store(&e, h_abs(&w->list_err), RDI);
+    e1(&e, 0x0f), e1(&e, 0x0b);               /* ud2: signals are blocked, and that ends it */
+    e_bind(good, e.p);
+    e_alu_imm(&e, 1, 0, h_reg(RBX), sizeof(struct jnat_op));
+    e_alu_imm(&e, 0, 5, h_reg(RBP), 1);
+    e_bind(e_jmp(&e), p);
+    e_bind(done, e.p);
+    e1(&e, 0x45), e1(&e, 0x31), e1(&e, 0xc0); /* xor r8d, r8d */
+    e1(&e, 0x45), e1(&e, 0x31), e1(&e, 0xff); /* xor r15d, r15d */
+    e_mov_load(&e, RAX, h_abs(&w->ro.stay));
+    e_op_last(&e, E_W, 0, 0x85, RAX, h_reg(RAX));
+    stay = e_jcc(&e, CC_E);
+    syscall_(&e, SYS_getpid);
+    ret->listed = here(w, &e);
+    e_bind(e_jmp(&e), begin);
+    e_bind(none, e.p);
+    e_bind(stay, e.p);
     null_selectors(&e);                       /* another program may have left some */
     for (unsigned i = 0; i < 2; i++) {
         e_mov_load(&e, RAX, h_abs(&w->ro.base[i]));
@@ -76,32 +116,4 @@ void jnat_make_code(struct jwin *w, struct jnat_code *ret)
     syscall_(&e, SYS_rt_sigreturn);
     ret->returned = here(w, &e);
     e1(&e, 0x0f), e1(&e, 0x0b);
-
-    /* The second thread: system calls from a list. */
-    ret->mapper = here(w, &e);
-    syscall_(&e, SYS_getpid);
-    e_mov_imm(&e, RBX, (uint64_t)(uintptr_t)w->ro.op);
-    e_mov_load32(&e, RBP, h_abs(&w->ro.nops));
-    p = e.p;
-    e_op(&e, 0, 0, 0x85, RBP, (m = h_reg(RBP), &m)); /* test ebp, ebp */
-    done = e_jcc(&e, CC_E);
-    e_mov_load(&e, RAX, h_mem(RBX, 0));
-    e_mov_load(&e, RDI, h_mem(RBX, 8));
-    e_mov_load(&e, RSI, h_mem(RBX, 16));
-    e_mov_load(&e, RDX, h_mem(RBX, 24));
-    e_mov_load(&e, R10, h_mem(RBX, 32));
-    e_mov_load(&e, R8, h_mem(RBX, 40));
-    e_mov_load(&e, R9, h_mem(RBX, 48));
-    e1(&e, 0x0f), e1(&e, 0x05);
-    e_alu_imm(&e, 1, 7, h_reg(RAX), -4095);
-    good = e_jcc(&e, CC_B);
-    e_mov_imm(&e, RDI, 1);                    /* nobody goes on then */
-    e_mov_store(&e, h_abs(&w->mapper_err), RDI);
-    syscall_(&e, SYS_exit_group);
-    e_bind(good, e.p);
-    e_alu_imm(&e, 1, 0, h_reg(RBX), sizeof(struct jnat_op));
-    e_alu_imm(&e, 0, 5, h_reg(RBP), 1);
-    e_bind(e_jmp(&e), p);
-    e_bind(done, e.p);
-    e_bind(e_jmp(&e), w->code + (ret->mapper - w->code));
 }

@@ -32,10 +32,9 @@ struct batch {
     int err;
 };
 
-/* The last place of the list is jnat_resume's. */
 static struct jnat_op *next(struct batch *b)
 {
-    if (b->x->nops == JNAT_OPS - 1 && !b->err)
+    if (b->x->nops == JNAT_OPS && !b->err)
         b->err = jnat_flush(b->x, b->w);
     if (b->err)
         b->x->nops = 0;

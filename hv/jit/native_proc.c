@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The process of an executor: made by fork(2) without a copy of the file table, then all is unmapped but what it needs.
  *
- * Two threads.  The first runs programs; all that it may ask of the kernel is rt_sigreturn(2) and getpid(2), which stands
- * for handing over: the kernel stops it and tells the VMM (seccomp_unotify(2)); and that by the two instructions of the
- * fixed code only, since programs have system calls, which are signals.  The second makes mappings.
+ * All that its thread may ask of the kernel is rt_sigreturn(2), getpid(2), which stands for handing over: the kernel stops
+ * it and tells the VMM (seccomp_unotify(2)), and what the list needs, mmap(2) and munmap(2); each by its instruction of the
+ * fixed code only, since programs have system calls, which are signals.  To those of the list a program can jump, too: so they
+ * have to bring a number, above the file's, that the answer to handing over has put into a register.  Signals
+ * are blocked behind a true one until the program goes on.  Where none was, a signal may show that number; it shows the
+ * VMM as well where it was, and that is the end of the process.
  * Reference: Linux seccomp_unotify(2), rseq(2), sigaction(2). */
 #define _GNU_SOURCE
 #include "hv/jit/native.h"
@@ -19,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -53,56 +57,62 @@ extern const unsigned int __rseq_size __attribute__((weak));
 struct ksigaction { void (*handler)(void); unsigned long flags; void (*restorer)(void); uint64_t mask; };
 enum { KSA_RESTORER = 0x04000000 };
 
-/* A system call that a thread may do.  @at: by the instruction before this address only, NULL: by any.  @cmd: its second argument, 0: any. */
-struct allowed { int nr; const uint8_t *at; uint32_t cmd; };
+/* What the new process needs to know: the tables are not in it. */
+struct birth { struct jwin *w; struct jnat_code code; long parent; uint32_t secret; int fd[2] /* that can be mapped */; };
 
-/* All others: @or_else.  The first one hands over, by which file is *ret_listener. */
-static bool seccomp_allow(const struct allowed *a, unsigned n, uint32_t or_else, int *ret_listener)
+enum { FILTER_MOST = 64 };
+struct filter { struct sock_filter f[FILTER_MOST]; unsigned n; };
+
+static void stmt(struct filter *f, uint16_t code, uint32_t k) { f->f[f->n++] = (struct sock_filter)BPF_STMT(code, k); }
+static void load(struct filter *f, size_t at) { stmt(f, BPF_LD | BPF_W | BPF_ABS, (uint32_t)at); }
+/* It is so, or @skip instructions are left out. */
+static void is(struct filter *f, uint32_t k, unsigned skip) { f->f[f->n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, 0, (uint8_t)skip); }
+
+/* System call @nr by the instruction before @at, and with nothing else @behind instructions more. */
+static void call(struct filter *f, uint32_t nr, const uint8_t *at, unsigned behind)
 {
-    struct sock_filter f[48];
-    struct sock_fprog prog = { .filter = f };
-    unsigned k = 0;
+    uint64_t ip = (uint64_t)(uintptr_t)at;
 
-    f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-    f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xc000003e /* AUDIT_ARCH_X86_64 */, 1, 0);
-    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, or_else);
-    for (unsigned i = 0; i < n; i++) {
-        uint64_t at = (uint64_t)(uintptr_t)a[i].at;
-        uint8_t skip = (uint8_t)((at ? 5 : 1) + (a[i].cmd ? 2 : 0));
-
-        f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-        f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)a[i].nr, 0, skip);
-        if (at) {
-            f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer));
-            f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)at, 0, 3);
-            f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4);
-            f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(at >> 32), 0, 1);
-        }
-        if (a[i].cmd) {
-            f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1]));
-            f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, a[i].cmd, 0, 1);
-        }
-        f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, i ? SECCOMP_RET_ALLOW : SECCOMP_RET_USER_NOTIF);
-    }
-    f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, or_else);
-    prog.len = (unsigned short)k;
-    /* What waits for an answer stands still: no signal but a fatal one ends the wait once it has been received. */
-    *ret_listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &prog);
-    return *ret_listener >= 0;
+    load(f, offsetof(struct seccomp_data, nr));
+    is(f, nr, 4 + behind);
+    load(f, offsetof(struct seccomp_data, instruction_pointer));
+    is(f, (uint32_t)ip, 2 + behind);
+    load(f, offsetof(struct seccomp_data, instruction_pointer) + 4);
+    is(f, (uint32_t)(ip >> 32), behind);
 }
 
-/* The second thread, on a stack that is unmapped with the rest. */
-static void mapper_main(struct jwin *w, const uint8_t *code)
-{
-    static const struct allowed calls[] = { { SYS_getpid, NULL, 0 }, { SYS_mmap, NULL, 0 }, { SYS_munmap, NULL, 0 },
-                                            { SYS_ioctl, NULL, (uint32_t)SECCOMP_IOCTL_NOTIF_SEND }, { SYS_exit_group, NULL, 0 } };
-    int listener;
+enum { ARG4 = offsetof(struct seccomp_data, args) + 4 * 8 };
 
-    if (!seccomp_allow(calls, COUNT(calls), SECCOMP_RET_KILL_PROCESS, &listener))
-        syscall(SYS_exit_group, 1);
-    w->listener[1] = (uint64_t)listener;
-    __atomic_store_n(&w->said[1], JNAT_READY, __ATOMIC_RELEASE);
-    ((void (*)(void))(uintptr_t)code)();
+/* All that the thread may do.  @return the file by which it hands over, or -1. */
+static int seccomp(const struct birth *b)
+{
+    struct filter f = { .n = 0 };
+    struct sock_fprog prog = { .filter = f.f };
+
+    load(&f, offsetof(struct seccomp_data, arch));
+    f.f[f.n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xc000003e /* AUDIT_ARCH_X86_64 */, 1, 0);
+    stmt(&f, BPF_RET | BPF_K, SECCOMP_RET_TRAP);
+    call(&f, SYS_getpid, b->code.handed, 1);
+    stmt(&f, BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+    call(&f, SYS_rt_sigreturn, b->code.returned, 1);
+    stmt(&f, BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    call(&f, SYS_mmap, b->code.op, 6);
+    load(&f, ARG4 + 4); /* upper half of the file's number */
+    is(&f, b->secret, 4);
+    load(&f, ARG4);
+    f.f[f.n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)b->fd[0], 1, 0);
+    is(&f, (uint32_t)b->fd[1], 1);
+    stmt(&f, BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    call(&f, SYS_munmap, b->code.op, 3);
+    load(&f, ARG4 + 4);
+    is(&f, b->secret, 1);
+    stmt(&f, BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    call(&f, SYS_getpid, b->code.listed, 1);
+    stmt(&f, BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+    stmt(&f, BPF_RET | BPF_K, SECCOMP_RET_TRAP);
+    prog.len = (unsigned short)f.n;
+    /* What waits for an answer stands still: no signal but a fatal one ends the wait once it has been received. */
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &prog);
 }
 
 static bool rseq_off(void)
@@ -116,24 +126,18 @@ static bool rseq_off(void)
            !syscall(SYS_rseq, at, __rseq_size, 1, RSEQ_SIGNATURE);
 }
 
-/* What the new process needs to know: the tables are not in it. */
-struct birth { struct jwin *w; struct jnat_code code; long parent; };
-
 static __attribute__((noreturn)) void child(const struct birth *birth)
 {
     static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, JNAT_KICK };
-    const struct allowed calls[] = { { SYS_getpid, birth->code.handed, 0 }, { SYS_rt_sigreturn, birth->code.returned, 0 } };
     struct jwin *w = birth->w;
-    /* One that wants the VP waits for the end of the handler. */
+    /* One that wants the VP waits for the end of the handler; one that the fixed code raises ends the process. */
     struct ksigaction sa = { .handler = (void (*)(void))(uintptr_t)birth->code.signal,
                              .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | KSA_RESTORER,
                              .restorer = (void (*)(void))(uintptr_t)birth->code.signal,
-                             .mask = 1ull << (JNAT_KICK - 1) };
+                             .mask = ~0ull };
     stack_t alt = { .ss_sp = w->stack, .ss_size = sizeof(w->stack) };
     uint64_t blocked = ~0ull;
-    char *stack;
     int listener;
-    long r;
 
     for (unsigned i = 0; i < COUNT(signals); i++) {
         blocked &= ~(1ull << (signals[i] - 1));
@@ -151,26 +155,11 @@ static __attribute__((noreturn)) void child(const struct birth *birth)
         goto fail;
     if (mprotect(&w->ro, offsetof(struct jwin, code) - offsetof(struct jwin, ro), PROT_READ))
         goto fail;
-    stack = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack == MAP_FAILED)
+    listener = seccomp(birth);
+    if (listener < 0)
         goto fail;
-    {
-        register uint64_t r10 __asm__("r10") = 0;
-        register uint64_t r8 __asm__("r8") = 0;
-        register const uint8_t *code __asm__("r12") = birth->code.mapper; /* cppcheck-suppress constStatement; it is none */
-        register void (*fn)(struct jwin *, const uint8_t *) __asm__("r13") = mapper_main;
-        register struct jwin *win __asm__("r14") = w;
-
-        __asm__ volatile("syscall\n\ttestq %%rax, %%rax\n\tjnz 1f\n\txorl %%ebp, %%ebp\n\tmovq %%r14, %%rdi\n\tmovq %%r12, %%rsi\n\tcall *%%r13\n\tud2\n1:"
-                         : "=a"(r)
-                         : "a"((long)SYS_clone), "D"((long)(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)),
-                           "S"(stack + 65536 - 64), "d"(0l), "r"(r10), "r"(r8), "r"(code), "r"(fn), "r"(win)
-                         : "rcx", "r11", "memory");
-    }
-    if (r < 0 || !seccomp_allow(calls, COUNT(calls), SECCOMP_RET_TRAP, &listener))
-        goto fail;
-    w->listener[0] = (uint64_t)listener;
-    __atomic_store_n(&w->said[0], JNAT_READY, __ATOMIC_RELEASE);
+    w->listener = (uint64_t)listener;
+    __atomic_store_n(&w->said, JNAT_READY, __ATOMIC_RELEASE);
     ((void (*)(void))(uintptr_t)birth->code.start)();
 fail:
     for (;;)
@@ -184,39 +173,35 @@ bool jnat_gone(const struct jnat_executor *x)
     return poll(&gone, 1, 0) > 0;
 }
 
-/* It handed over (1), not in that time (0), it is gone (negative). */
-static int handed_over(const struct jnat_executor *x, const struct jnat_thread *t, int ms)
+/* Wait until it hands over.  @ret_at: behind which instruction of the fixed code.  @return 1 it did, 0 not in that time, negative: it is gone. */
+static int receive(struct jnat_executor *x, int ms, uint64_t *ret_at)
 {
-    struct pollfd p = { .fd = t->listener, .events = POLLIN };
+    struct pollfd p = { .fd = x->listener, .events = POLLIN };
+    struct seccomp_notif q;
     int r = poll(&p, 1, ms);
 
-    if (likely(r > 0))
-        return p.revents & POLLIN ? 1 : -EPIPE;
-    if (r < 0)
-        return errno == EINTR ? 0 : -EPIPE;
-    return jnat_gone(x) ? -EPIPE : 0; /* before Linux 6.11 the listener does not tell */
-}
-
-/* @return 1 it did, 0 not in that time, negative: it is gone. */
-static int receive(const struct jnat_executor *x, struct jnat_thread *t, int ms)
-{
-    struct seccomp_notif q;
-    int r = handed_over(x, t, ms);
-
-    if (r <= 0)
-        return r;
+    if (unlikely(r <= 0)) /* before Linux 6.11 the listener does not tell that it is gone */
+        return r < 0 ? errno == EINTR ? 0 : -EPIPE : jnat_gone(x) ? -EPIPE : 0;
+    if (unlikely(!(p.revents & POLLIN)))
+        return -EPIPE;
     memset(&q, 0, sizeof(q));
-    if (ioctl(t->listener, SECCOMP_IOCTL_NOTIF_RECV, &q))
+    if (ioctl(x->listener, SECCOMP_IOCTL_NOTIF_RECV, &q))
         return errno == EINTR || errno == ENOENT ? 0 : -EPIPE;
-    t->id = q.id;
+    x->id = q.id;
+    *ret_at = q.data.instruction_pointer;
     return 1;
 }
 
-static int go_on(struct jnat_thread *t)
+/* It goes on, with its list if there is one. */
+static int go_on(struct jnat_executor *x, struct jwin *w, bool stay)
 {
-    struct seccomp_notif_resp a = { .id = t->id };
+    struct seccomp_notif_resp a = { .id = x->id, .val = x->nops ? (int64_t)((uint64_t)x->secret << 32) : 0 };
 
-    return ioctl(t->listener, SECCOMP_IOCTL_NOTIF_SEND, &a) ? -ESRCH : 0;
+    w->list_err = 0;
+    w->ro.nops = x->nops;
+    w->ro.stay = stay;
+    x->nops = 0;
+    return ioctl(x->listener, SECCOMP_IOCTL_NOTIF_SEND, &a) ? -ESRCH : 0;
 }
 
 void jnat_kill(struct jnat_executor *x)
@@ -228,67 +213,46 @@ void jnat_kill(struct jnat_executor *x)
     while (waitpid(x->pid, NULL, __WALL) < 0 && errno == EINTR)
         ;
     close(x->pidfd);
-    if (x->run.listener >= 0)
-        close(x->run.listener);
-    if (x->map.listener >= 0)
-        close(x->map.listener);
+    if (x->listener >= 0)
+        close(x->listener);
     jnat_unmap_all(x);
-}
-
-/* The second thread stands still.  @return 0 or -ESRCH. */
-static int map_in(struct jnat_executor *x)
-{
-    unsigned looks = 0;
-    uint64_t end;
-    int r;
-
-    if (!x->map_out)
-        return 0;
-    end = hv_host_ns() + ANSWER_S * 1000000000ull;
-    while ((r = receive(x, &x->map, ANSWER_MS)) == 0 && (++looks < LOOKS || hv_host_ns() < end))
-        ;
-    x->map_out = false;
-    return r > 0 ? 0 : -ESRCH;
-}
-
-/* Let it carry out the list. */
-static int map_go(struct jnat_executor *x, struct jwin *w)
-{
-    int r = map_in(x);
-
-    w->ro.nops = x->nops;
-    w->mapper_err = 0;
-    x->nops = 0;
-    if (r || go_on(&x->map))
-        return -ESRCH;
-    x->map_out = true;
-    return 0;
 }
 
 int jnat_flush(struct jnat_executor *x, struct jwin *w)
 {
-    int r = x->nops ? map_go(x, w) : 0;
-
-    if (!r)
-        r = map_in(x);
-    return r && w->mapper_err ? -ENOMEM : r;
-}
-
-/* Its threads have said by which files they hand over, and have done so. */
-static int ready(struct jnat_executor *x, const uint64_t *said, const uint64_t *listener, struct jnat_thread *t)
-{
-    struct pollfd p = { .fd = x->pidfd, .events = POLLIN };
+    unsigned looks = 0;
+    uint64_t end, at;
     int r;
 
-    for (unsigned i = 0; __atomic_load_n(said, __ATOMIC_ACQUIRE) != JNAT_READY; i++)
+    if (!x->nops)
+        return 0;
+    r = go_on(x, w, true);
+    if (r)
+        return r;
+    end = hv_host_ns() + ANSWER_S * 1000000000ull;
+    while ((r = receive(x, ANSWER_MS, &at)) == 0 && (++looks < LOOKS || hv_host_ns() < end))
+        ;
+    if (r <= 0)
+        return r && w->list_err ? -ENOMEM : -ESRCH;
+    return at == (uint64_t)(uintptr_t)x->listed ? 0 : -ESRCH; /* a signal has kept it from it: it was not in one */
+}
+
+/* It has said by which file it hands over, and has done so. */
+static int ready(struct jnat_executor *x, const struct jwin *w)
+{
+    struct pollfd p = { .fd = x->pidfd, .events = POLLIN };
+    uint64_t at;
+    int r;
+
+    for (unsigned i = 0; __atomic_load_n(&w->said, __ATOMIC_ACQUIRE) != JNAT_READY; i++)
         if (poll(&p, 1, 1) > 0 || i > 5000)
             return -EPIPE;
-    t->listener = (int)*listener;
-    for (unsigned i = 0; (r = receive(x, t, 10)) == 0; i++)
+    x->listener = (int)w->listener;
+    for (unsigned i = 0; (r = receive(x, 10, &at)) == 0; i++)
         if (i > 500)
             return -ETIME;
     /* Both sides run on one processor, one at a time (Linux 6.6). */
-    if (r > 0 && ioctl(t->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (unsigned long)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP))
+    if (r > 0 && ioctl(x->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (unsigned long)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP))
         return -ENOSYS;
     return r < 0 ? r : 0;
 }
@@ -313,10 +277,13 @@ int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jnat *n = vp->jit->nat;
     struct jwin *w = n->win;
-    struct birth birth = { w, n->code, getpid() };
+    struct birth birth = { .w = w, .code = n->code, .parent = getpid(), .fd = { hv_ram_fd(vp->p), n->patch_fd } };
     int pidfd = -1, err;
     long pid;
 
+    if (getrandom(&birth.secret, sizeof(birth.secret), 0) != sizeof(birth.secret))
+        return -EIO;
+    birth.secret = (birth.secret & INT32_MAX) | 1; /* an answer: not negative, not 0 */
     memset(w, 0, offsetof(struct jwin, ro));
     w->ro.nops = 0;
     pid = syscall(SYS_clone, CLONE_FILES | CLONE_PIDFD, NULL, &pidfd, NULL, 0);
@@ -328,10 +295,10 @@ int jnat_spawn(struct hv_vp *vp, struct jnat_executor *x)
     x->alive = true;
     x->pid = (int)pid;
     x->pidfd = pidfd;
-    x->run.listener = x->map.listener = -1;
-    err = ready(x, &w->said[1], &w->listener[1], &x->map);
-    if (!err)
-        err = ready(x, &w->said[0], &w->listener[0], &x->run);
+    x->listener = -1;
+    x->secret = birth.secret;
+    x->listed = n->code.listed;
+    err = ready(x, w);
     if (!err)
         err = jnat_first_frame(vp);
     if (!err)
@@ -363,22 +330,15 @@ void jit_native_kick(struct hv_vp *vp)
 int jnat_resume(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jwin *w = vp->jit->nat->win;
-    uint64_t since = 0, end = 0;
-    unsigned looks = 0;
     bool asked = false, listed = x->nops;
-    int r;
+    uint64_t since = 0, end = 0, at;
+    unsigned looks = 0;
+    int r = go_on(x, w, false);
 
-    if (listed) { /* the second thread lets it go at the end of its list: one switch between processes less */
-        w->ro.go = (struct seccomp_notif_resp){ .id = x->run.id };
-        w->ro.op[x->nops++] = (struct jnat_op){ SYS_ioctl, { (uint64_t)x->run.listener, SECCOMP_IOCTL_NOTIF_SEND, (uint64_t)(uintptr_t)&w->ro.go }, 0 };
-        r = map_go(x, w);
-    } else {
-        r = go_on(&x->run);
-    }
     while (!r) {
-        r = receive(x, &x->run, ANSWER_MS);
+        r = receive(x, ANSWER_MS, &at);
         if (r)
-            return r > 0 ? 0 : listed && w->mapper_err ? -ENOMEM : r;
+            return r < 0 ? listed && w->list_err ? -ENOMEM : r : at == (uint64_t)(uintptr_t)x->listed ? -EPROTO : 0;
         /* Whoever has set it has sent a signal. */
         if (!atomic_load(&vp->attention)) {
             asked = false;

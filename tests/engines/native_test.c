@@ -52,6 +52,9 @@ CODE(modify, "xorl %eax, %eax\n movl $200, %ecx\n leaq 5f(%rip), %rbx\n"
              "2: movl %ecx, 1(%rbx)\n jmp 5f\n 5: movl $0, %edx\n addl %edx, %eax\n subl $1, %ecx\n jnz 2b\n" OUT);
 /* Into the executor's fixed code at rdi, with rax, and rsi on the stack. */
 CODE(jump, "movq %rsi, %rsp\n jmp *%rdi\n");
+/* munmap(2) as if it were in the list: it could be done, and the program would begin again. */
+CODE(jump_list, "addl $1, (%rcx)\n movq %rdi, %r11\n movl $11, %eax\n movl $0x500000, %edi\n movl $4096, %esi\n movl $1, %ebp\n xorl %r8d, %r8d\n jmp *%r11\n");
+CODE(jump_step, "movq %rsi, %rsp\n pushfq\n orl $0x100, (%rsp)\n popfq\n jmp *%rdi\n");
 /* What a signal returns to is changed: the mask of signals, then its own code, endlessly; 32 KB is what there is of frames. */
 CODE(deaf, "movb $0xff, %al\n movl $8, %ecx\n rep stosb\n movq %rsi, %rdi\n 2: jmp 2b\n");
 /* What shows the processor: as the guest's, not the host's. */
@@ -91,7 +94,7 @@ CODE(far_data, "movl $0x2b, %eax\n movl %eax, %ds\n leaq 4f(%rip), %rax\n movl %
 CODE(far, "leaq 4f(%rip), %rax\n movl %eax, -16(%rsp)\n movl $0x23, -12(%rsp)\n ljmp *-16(%rsp)\n .code32\n 4: movl $77, %eax\n decl %eax\n movw $0xf4, %dx\n outl %eax, %dx\n 5: jmp 5b\n .code64\n");
 /* The sum of what there is at rdi in rcx pages. */
 CODE(pages, "xorl %eax, %eax\n 2: addl (%rdi), %eax\n addq $4096, %rdi\n subl $1, %ecx\n jnz 2b\n" OUT);
-/* rdi: a page that it has not had yet; rsi: struct jwin.  The second thread seems to have failed, and there is no frame; then it dies of one. */
+/* rdi: a page that it has not had yet; rsi: struct jwin.  Its list seems to have failed, and there is no frame; then it dies of one. */
 CODE(dies, "movq (%rdi), %rax\n movq $1, 40(%rsi)\n movq $0, 8(%rsi)\n leaq 1024(%rsi), %rsp\n ud2\n");
 /* A store to its own page of code, with TF. */
 CODE(step_store, "pushfq\n orl $0x100, (%rsp)\n popfq\n movb $0x90, 9f(%rip)\n nop\n nop\n 9: nop\n nop\n");
@@ -230,7 +233,7 @@ static void scribbles(void **state)
     LOAD(store, (uint64_t)(uintptr_t)n->win->code, 0, 0, 0);
     assert_int_equal(run(), FAULT + 14);
     assert_int_equal(offsetof(struct jwin, frame), 8);
-    assert_int_equal(offsetof(struct jwin, mapper_err), 40);
+    assert_int_equal(offsetof(struct jwin, list_err), 40);
     LOAD(dies, DATA + 0x100000, 0, 0, (uint64_t)(uintptr_t)n->win);
     assert_int_equal(run(), FAULT + 13);
     begun();
@@ -240,18 +243,32 @@ static void scribbles(void **state)
 static void hijacks(void **state)
 {
     const uint8_t *sysret;
+    unsigned broken;
     struct hv_exit e;
 
     (void)state;
     begun();
-    for (unsigned i = 0; i < 4; i++) {
-        const uint8_t *at[4] = { n->code.signal, n->code.handed - 2, n->code.mapper, n->code.start };
+    {
+        const struct { const uint8_t *at; unsigned nr; } to[] = {
+            { n->code.signal, SYS_getpid }, { n->code.handed - 2, SYS_getpid }, { n->code.listed - 2, SYS_getpid }, { n->code.start, 0 },
+            { n->code.op - 2, SYS_mmap }, { n->code.op - 2, SYS_munmap }, { n->code.op - 2, SYS_getpid }, { n->code.returned - 2, SYS_getpid } };
 
-        LOAD(jump, (uint64_t)(uintptr_t)at[i], 39, 0, (uint64_t)(uintptr_t)n->win->stack + 4096);
-        h.exited = false;
-        (void)harness_run(&h, 500, &e); /* whatever it is that its program gets */
-        begun();
+        for (unsigned i = 0; i < 2 * COUNT(to); i++) { /* and step by step, so that there are signals in what follows */
+            const uint8_t *code = i < COUNT(to) ? jump : jump_step, *end = i < COUNT(to) ? jump_end : jump_step_end;
+
+            load(code, end, (uint64_t)(uintptr_t)to[i % COUNT(to)].at, to[i % COUNT(to)].nr, 0, (uint64_t)(uintptr_t)n->win->stack + 4096);
+            h.exited = false;
+            (void)harness_run(&h, 500, &e); /* whatever it is that its program gets */
+            begun();
+        }
     }
+    broken = n->broken;
+    LOAD(jump_list, (uint64_t)(uintptr_t)n->code.op - 2, 0, DATA, 0);
+    *(uint32_t *)(h.ram + DATA) = 0;
+    assert_int_equal(run(), FAULT + 13);
+    assert_int_equal(*(const uint32_t *)(h.ram + DATA), 1);
+    assert_int_equal(n->broken, broken + 1);
+    begun();
     /* What it would be told by signals is kept from it, and it does not answer: but the VP does. */
     LOAD(deaf, (uint64_t)(uintptr_t)n->win->stack + n->frame + 296, 0, 0, 0);
     assert_int_equal(harness_run(&h, 400, &e), HV_EXIT_CANCELED);
@@ -261,7 +278,7 @@ static void hijacks(void **state)
     h.exited = false;
     (void)harness_run(&h, 500, &e);
     begun();
-    assert_true(n->broken < 8);
+    assert_true(n->broken < 24 && !n->off);
 }
 
 /* A program sees the guest's processor. */
