@@ -27,8 +27,8 @@ enum {
     BUILT = 64, BUILT_NS = 500000,  /* blocks between two looks; not more often */
     SCORE = 1, SCORE_MOST = 2,      /* times that it would have paid */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
-    LEARN_NS = 5000000,             /* of a program's processes together, then it says what the next one is worth */
-    LONGER = 4,                     /* times a program's time: how much longer the translator takes where code and data are large */
+    LEARN_NS = 20000000,            /* of a program's processes together, then it says what the next one is worth */
+    LONGER = 5, LONGER_SHORT = 4,   /* times a program's time: how much longer the translator takes where code and data are large; in one that is over soon */
     SIGNAL_NS = 1500,               /* of the program's time: what a signal takes, and returning from it */
     TOKENS = 64,                    /* handing over so often at one go, */
     TOKEN_NS = 80000,               /* and once more each so long, */
@@ -38,7 +38,7 @@ enum {
     REST_JUDGE_NS = 1500000,        /* or so much, where it has to rest */
     JUDGE_NS = 100000000,           /* of both sides together, then it is seen whether it pays */
     PAUSE_NS = 10000000,            /* doubled each time */
-    FAILS = 5,
+    FAILS = 5, FAILS_BRIEF = 2,     /* so often; for what happens where a program begins */
     FULL_PAUSE_S = 10, FULLS = 4,   /* the same where a process has more mappings than there can be */
     KICK_NS = 200000, SHORT_KICKS = 16, /* so often wanted after so short a time, one after the other: not for executors */
     LEARN = 4,                      /* one in so many times that code which is not for executors is come to tells that it is code */
@@ -83,27 +83,28 @@ static void settle(struct jnat *n)
     n->gain = n->cost = 0;
 }
 
-static void disarm(struct jnat *n, bool failed)
+/* @fails: no more pauses than that are doubled, 0: there is none. */
+static void disarm(struct jnat *n, unsigned fails)
 {
     struct jnat_known *s = known_of(n, n->program);
 
     n->armed = 0;
     s->score = 0;
-    s->gain += n->gain;
+    s->gain += n->gain / LONGER * LONGER_SHORT;
     s->cost += n->cost;
     if (s->gain + s->cost > LEARN_NS) {
         if (s->cost > s->gain)
-            failed = true;
-        else if (!failed)
+            fails = FAILS;
+        else if (!fails)
             s->fails = 0;
         s->gain /= 2;
         s->cost /= 2;
     }
     settle(n);
-    if (!failed)
+    if (!fails)
         return;
-    s->not_before = hv_host_ns() + ((uint64_t)PAUSE_NS << s->fails);
-    if (s->fails < FAILS)
+    s->not_before = hv_host_ns() + ((uint64_t)PAUSE_NS << (s->fails < fails ? s->fails : fails));
+    if (s->fails < fails)
         s->fails++;
 }
 
@@ -122,7 +123,7 @@ static void full(struct hv_vp *vp, struct jnat_executor *x)
     if (s->fulls < FULLS)
         s->fulls++;
     jnat_kill(x);
-    disarm(n, true);
+    disarm(n, FAILS);
 }
 
 /* The VP's time since it was last looked at: would an executor have taken less of it?  The translator needs more than twice as long for
@@ -155,7 +156,7 @@ static void sample(struct hv_vp *vp, uint64_t least)
     if (n->armed == cr3)
         return;
     if (n->armed && now - n->turn_at > IDLE_NS)
-        disarm(n, false);
+        disarm(n, 0);
     program = jnat_program(vp);
     s = known_of(n, program);
     s->score = would_pay(ns, events, translating) ? s->score + 1 : 0;
@@ -291,11 +292,6 @@ static struct jnat_executor *executor(struct hv_vp *vp)
         jnat_kill(n->cur);
     for (unsigned i = 0; i < most; i++) {
         if (n->exec[i].alive && n->exec[i].cr3 == jnat_space_of(vp)) {
-            if (jnat_gone(&n->exec[i])) {
-                jnat_kill(&n->exec[i]);
-                x = &n->exec[i];
-                break;
-            }
             x = &n->exec[i];
             if (n->cur != x) { /* what another program left */
                 jnat_state_clear(vp);
@@ -333,7 +329,7 @@ static void judge(struct hv_vp *vp, uint64_t there, uint64_t all)
     if (n->gain + n->cost < JUDGE_NS)
         return;
     if (n->cost > n->gain) {
-        disarm(n, true);
+        disarm(n, FAILS);
     } else {
         known_of(n, n->program)->fails = 0;
         n->gain /= 2;
@@ -385,7 +381,7 @@ static bool spend(struct hv_vp *vp)
     cost = n->cost + (hv_host_ns() - n->began) - n->turn_there;
     gain = n->gain + n->turn_there * LONGER;
     if (n->armed && cost > gain && cost + gain > REST_JUDGE_NS)
-        disarm(n, true);
+        disarm(n, FAILS_BRIEF);
     n->rest_until = hv_host_ns() + (uint64_t)TOKENS_LEAST * TOKEN_NS;
     return false;
 }
@@ -507,7 +503,7 @@ static void kicked(struct hv_vp *vp)
     if (n->short_kicks < SHORT_KICKS || !n->armed)
         return;
     n->short_kicks = 0;
-    disarm(n, true);
+    disarm(n, FAILS);
 }
 
 /* It has handed over.  @return how it goes on; negative errno. */
@@ -552,7 +548,7 @@ static void broken(struct hv_vp *vp, struct jnat_executor *x, int err)
     hv_log(vp->p, 1, "processor %u: a program's executor is given up (%s)%s", vp->index, strerror(-err),
            n->off ? "; there will be no others" : "");
     jnat_kill(x);
-    disarm(n, true);
+    disarm(n, FAILS);
     jit_native_left(vp);
     x86_raise_err(vp, X86_EXC_GP, 0);
 }
@@ -575,7 +571,7 @@ static int turn(struct hv_vp *vp, struct jnat_executor *x)
     for (;;) {
         r = jnat_sync(vp, x);
         if (!r && x->npages < before / 8 && !n->always) { /* it is another program */
-            disarm(n, false);
+            disarm(n, 0);
             return stop(vp, how);
         }
         before = 0;
@@ -632,7 +628,7 @@ void jit_native_run(struct hv_vp *vp)
     n->stale = false;
     r = find_place(vp);
     if (r == -EADDRINUSE) {
-        disarm(n, true);
+        disarm(n, FAILS);
         n->skip = true;
         return;
     }
@@ -649,7 +645,7 @@ void jit_native_run(struct hv_vp *vp)
         full(vp, x);
     } else if (r == -ESRCH) { /* somebody of the host's has killed it */
         jnat_kill(x);
-        disarm(n, true);
+        disarm(n, FAILS);
     } else if (r) {
         broken(vp, x, r);
     }

@@ -44,16 +44,18 @@ static struct jnat_op *next(struct batch *b)
 /* What can be more of the same. */
 static struct jnat_op *last(const struct batch *b) { return b->x->nops ? &b->w->ro.op[b->x->nops - 1] : NULL; }
 
-static void put_map(struct batch *b, uint64_t va, int fd, uint64_t offset, int rights)
+/* @now: it is accessed next; the host's kernel takes others when they are accessed. */
+static void put_map(struct batch *b, uint64_t va, int fd, uint64_t offset, int rights, bool now)
 {
     uint64_t prot = PROT_READ | (uint64_t)rights;
     struct jnat_op *l = last(b);
 
     if (l && l->nr == SYS_mmap && l->arg[0] + l->arg[1] == va && l->arg[5] + l->arg[1] == offset && l->arg[2] == prot && l->arg[4] == (uint64_t)fd) {
         l->arg[1] += 4096;
+        l->arg[3] |= now ? MAP_POPULATE : 0;
         return;
     }
-    *next(b) = (struct jnat_op){ SYS_mmap, { va, 4096, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)fd, offset }, 0 };
+    *next(b) = (struct jnat_op){ SYS_mmap, { va, 4096, prot, MAP_SHARED | MAP_FIXED | (now ? MAP_POPULATE : 0), (uint64_t)fd, offset }, 0 };
 }
 
 static void put_unmap(struct batch *b, uint64_t va)
@@ -484,9 +486,9 @@ int jnat_fault(struct hv_vp *vp, struct jnat_executor *x, uint64_t va, unsigned 
         jnat_set_bit(r->code, i, got == PROT_EXEC);
         r->from[i] = got == PROT_EXEC ? jnat_code_from(n, page) : ~0ull;
         if (~r->from[i])
-            put_map(&b, to, n->patch_fd, r->from[i], got);
+            put_map(&b, to, n->patch_fd, r->from[i], got, i == at);
         else
-            put_map(&b, to, fd, page << 12, got);
+            put_map(&b, to, fd, page << 12, got, i == at);
     }
     return b.err ? b.err : r->pte[at] && (!need || jnat_bit(need == PROT_WRITE ? r->writable : r->code, at));
 }
