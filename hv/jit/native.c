@@ -28,19 +28,21 @@ enum {
     SCORE = 1, SCORE_MOST = 2,      /* times that it would have paid */
     SETTLE_NS = 1000000,            /* of both sides, then it is an experience */
     LEARN_NS = 20000000,            /* of a program's processes together, then it says what the next one is worth */
-    LONGER = 5, LONGER_SHORT = 4,   /* times a program's time: how much longer the translator takes where code and data are large; in one that is over soon */
+    LONGER = 5, LONGER_SHORT = 3,   /* times a program's time: how much longer the translator takes where code and data are large; in one that is over soon */
     SIGNAL_NS = 1500,               /* of the program's time: what a signal takes, and returning from it */
     TOKENS = 64,                    /* handing over so often at one go, */
     TOKEN_NS = 80000,               /* and once more each so long, */
     TOKEN_RUN_NS = 11000,           /* or for so much of its own time, */
     TOKENS_LEAST = 24,              /* then there are to be so many, before it goes on */
     IDLE_NS = 50000000,             /* without a turn, then a program is not armed any more */
-    REST_JUDGE_NS = 1500000,        /* or so much, where it has to rest */
+    REST_JUDGE_NS = 400000,         /* or so much since the last rest, where it has to */
     JUDGE_NS = 100000000,           /* of both sides together, then it is seen whether it pays */
+    CALLS = 64, CALL_NS = 2800,     /* so many system calls, with so little of its own time for each: */
+    CALLS_REST_NS = 1500000, CALLS_REST_MOST_NS = 20000000, /* the translator does better, for so long */
     PAUSE_NS = 10000000,            /* doubled each time */
     FAILS = 5, FAILS_BRIEF = 2,     /* so often; for what happens where a program begins */
     FULL_PAUSE_S = 10, FULLS = 4,   /* the same where a process has more mappings than there can be */
-    KICK_NS = 200000, SHORT_KICKS = 16, /* so often wanted after so short a time, one after the other: not for executors */
+    KICK_NS = 200000, SHORT_KICKS = 16, /* so often wanted after so short a time of its own, one after the other: not for executors */
     LEARN = 4,                      /* one in so many times that code which is not for executors is come to tells that it is code */
     STEPS = 256,                    /* instructions that are interpreted at one go, */
     STEPS_REST_NS = 1000000,        /* then the translator does better */
@@ -90,12 +92,14 @@ static void disarm(struct jnat *n, unsigned fails)
 
     n->armed = 0;
     s->score = 0;
-    s->gain += n->gain / LONGER * LONGER_SHORT;
-    s->cost += n->cost;
+    if (!fails) {
+        s->gain += n->gain / LONGER * LONGER_SHORT;
+        s->cost += n->cost;
+    }
     if (s->gain + s->cost > LEARN_NS) {
         if (s->cost > s->gain)
             fails = FAILS;
-        else if (!fails)
+        else
             s->fails = 0;
         s->gain /= 2;
         s->cost /= 2;
@@ -167,6 +171,8 @@ static void sample(struct hv_vp *vp, uint64_t least)
     n->program = program;
     n->tokens = TOKENS;
     n->tokens_at = now;
+    n->recent_gain = n->recent_cost = 0;
+    n->fresh = true;
     n->rest_until = 0;
     n->turn_at = now;
     jit_native_armed(vp->jit);
@@ -326,6 +332,8 @@ static void judge(struct hv_vp *vp, uint64_t there, uint64_t all)
 
     n->gain += there * LONGER;
     n->cost += all - there;
+    n->recent_gain += there * LONGER;
+    n->recent_cost += all - there;
     if (n->gain + n->cost < JUDGE_NS)
         return;
     if (n->cost > n->gain) {
@@ -378,10 +386,11 @@ static bool spend(struct hv_vp *vp)
 
     if (n->always || (n->tokens && --n->tokens))
         return true;
-    cost = n->cost + (hv_host_ns() - n->began) - n->turn_there;
-    gain = n->gain + n->turn_there * LONGER;
+    cost = n->recent_cost + (hv_host_ns() - n->began) - n->turn_there;
+    gain = n->recent_gain + n->turn_there * LONGER;
     if (n->armed && cost > gain && cost + gain > REST_JUDGE_NS)
         disarm(n, FAILS_BRIEF);
+    n->recent_gain = n->recent_cost = 0;
     n->rest_until = hv_host_ns() + (uint64_t)TOKENS_LEAST * TOKEN_NS;
     return false;
 }
@@ -499,11 +508,30 @@ static void kicked(struct hv_vp *vp)
 {
     struct jnat *n = vp->jit->nat;
 
-    n->short_kicks = n->turn_there < KICK_NS ? n->short_kicks + 1 : 0;
+    n->short_kicks = n->there + n->turn_there - n->kicked_at < KICK_NS ? n->short_kicks + 1 : 0;
+    n->kicked_at = n->there + n->turn_there;
     if (n->short_kicks < SHORT_KICKS || !n->armed)
         return;
     n->short_kicks = 0;
     disarm(n, FAILS);
+}
+
+/* It has called the system. */
+static void called(struct jnat *n)
+{
+    uint64_t there = n->there + n->turn_there;
+
+    if (++n->calls % CALLS)
+        return;
+    if (n->always || there - n->called_at >= (uint64_t)CALLS * CALL_NS) {
+        n->calls_rest = 0;
+    } else if (!n->calls_rest) { /* it may be over */
+        n->calls_rest = CALLS_REST_NS;
+    } else {
+        n->calls_rest = n->calls_rest < CALLS_REST_MOST_NS ? n->calls_rest * 2 : CALLS_REST_MOST_NS;
+        n->rest_until = hv_host_ns() + n->calls_rest;
+    }
+    n->called_at = there;
 }
 
 /* It has handed over.  @return how it goes on; negative errno. */
@@ -533,7 +561,8 @@ static int handed_over(struct hv_vp *vp, struct jnat_executor *x)
         x86_debug_trap(vp, 1ull << 14 /* DR6.BS */);
         return STOP;
     }
-    n->calls += sig == SIGSYS;
+    if (sig == SIGSYS)
+        called(n);
     step_back(vp, sig, trap, uc);
     return interpret(vp, x, false);
 }
@@ -565,9 +594,10 @@ static int stop(struct hv_vp *vp, int how)
 static int turn(struct hv_vp *vp, struct jnat_executor *x)
 {
     struct jnat *n = vp->jit->nat;
-    unsigned before = x->npages;
+    unsigned before = n->fresh ? 0 : x->npages; /* what it has just been armed for may be in the place of another one */
     int r, how = GO_ON;
 
+    n->fresh = false;
     for (;;) {
         r = jnat_sync(vp, x);
         if (!r && x->npages < before / 8 && !n->always) { /* it is another program */

@@ -171,7 +171,11 @@ struct jnat {
     unsigned built;                 /* blocks of programs */
     unsigned tokens;                /* for handing over */
     uint64_t tokens_at, rest_until;
-    uint64_t gain, cost;            /* ns, of the program that is armed */
+    uint64_t gain, cost;            /* ns, of the program that is armed, */
+    uint64_t recent_gain, recent_cost; /* since its last rest */
+    bool fresh;                     /* no turn yet */
+    uint64_t kicked_at, called_at;  /* @there, at the last kick, and some calls ago */
+    uint64_t calls_rest;            /* ns */
     unsigned short_kicks;           /* one after the other */
     unsigned patience;              /* how often a program has to be found computing; programs that do not live long teach it */
     uint64_t turns, there, all, made; /* counters; there, all: ns; and why it handed over: */
