@@ -722,9 +722,8 @@ void jit_exec_at_rip(struct hv_vp *vp)
     exec_any(vp, &vp->scratch_insn);
 }
 
-/* The same for a site's instruction: as long as its block lives the bytes are those that it was made from.
- * @return the operation. */
-static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
+/* The same for a site's instruction: as long as its block lives the bytes are those that it was made from. */
+static const struct x86_insn *site_insn(struct hv_vp *vp, const struct jsite *s)
 {
     struct jslow *w = &jit_of(vp)->slow[((uintptr_t)s >> 3) & (JIT_SLOW_SITES - 1)];
 
@@ -733,9 +732,31 @@ static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
         (void)x86_decode(jit_of(vp)->rw + jit_of(vp)->blocks[s->block].code + s->off, s->len, (enum x86_mode)vp->cpu.mode, &w->in);
     }
     jit_of(vp)->by_c[w->in.op]++;
-    vp->scratch_insn = w->in; /* it may be somebody else's before the end */
+    return &w->in;
+}
+
+/* @return the operation. */
+static unsigned exec_site(struct hv_vp *vp, const struct jsite *s)
+{
+    vp->scratch_insn = *site_insn(vp, s); /* it may be somebody else's before the end */
     exec_any(vp, &vp->scratch_insn);
     return vp->scratch_insn.op;
+}
+
+/* A store beside code to @lin, where the TLB says so.  @return the operation. */
+static unsigned store_site(struct hv_vp *vp, const struct jsite *s, uint64_t lin)
+{
+    const struct x86_insn *in = site_insn(vp, s);
+    uint64_t v;
+
+    if (in->op != X86_OP_MOV || in->o[0].kind != X86_O_MEM || in->o[0].size != s->n) {
+        jit_of(vp)->by_c[in->op]--;
+        return exec_site(vp, s);
+    }
+    v = x86_operand_read(vp, in, 1);
+    x86_lin_write(vp, lin, &v, s->n, X86_ACC_WRITE);
+    vp->cpu.rip = x86_next_rip(vp, in);
+    return X86_OP_MOV;
 }
 
 /* Before going back into translated code: what it believes to be in host registers is there.  @was: x87_live
@@ -1058,6 +1079,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     struct jblock *b = &j->blocks[s->block];
     uint64_t ea = j->ea, next;
     uint8_t was = vp->cpu.x87_live;
+    bool beside = false;
     const struct x86_tlb_entry *e = &vp->mmu.tlb->e[(ea >> 12) & (X86_TLB_SIZE - 1)];
 
     uint32_t gen = vp->mmu.tlb_gen;
@@ -1076,7 +1098,8 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     }
     if ((s->acc & X86_ACC_WRITE) && (e->info & X86_TLB_CODE) && ea + e->nrd <= 4096u - s->n) {
         j->stat[JST_MISS_CODE]++;
-        goto exec; /* no walk gives a write tag */
+        beside = true; /* no walk gives a write tag */
+        goto exec;
     }
     if ((s->flags & (JS_GROUP | JS_SECOND)) == JS_GROUP) {
         uint64_t lo = ea + (uint64_t)(int64_t)s->glo;
@@ -1112,7 +1135,7 @@ const uint8_t *jit_c_miss(struct hv_vp *vp, const struct jsite *s)
     }
     j->stat[JST_MISS_C]++;
 exec:
-    if (exec_site(vp, s) >= X86_OP_X87 && !j->vdead)
+    if ((beside ? store_site(vp, s, ea) : exec_site(vp, s)) >= X86_OP_X87 && !j->vdead)
         scan_upper(vp);
     if (s->flags & JS_END)
         j->vdead = 1;
