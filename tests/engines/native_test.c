@@ -53,7 +53,7 @@ CODE(modify, "xorl %eax, %eax\n movl $200, %ecx\n leaq 5f(%rip), %rbx\n"
 /* Into the executor's fixed code at rdi, with rax, and rsi on the stack. */
 CODE(jump, "movq %rsi, %rsp\n jmp *%rdi\n");
 /* munmap(2) as if it were in the list: it could be done, and the program would begin again. */
-CODE(jump_list, "addl $1, (%rcx)\n movq %rdi, %r11\n movl $11, %eax\n movl $0x500000, %edi\n movl $4096, %esi\n movl $1, %ebp\n xorl %r8d, %r8d\n jmp *%r11\n");
+CODE(jump_list, "addl $1, (%rcx)\n movq %rsi, %rsp\n movq %rdi, %r11\n movl $11, %eax\n movl $0x500000, %edi\n movl $4096, %esi\n movl $1, %ebp\n xorl %r8d, %r8d\n jmp *%r11\n");
 CODE(jump_step, "movq %rsi, %rsp\n pushfq\n orl $0x100, (%rsp)\n popfq\n jmp *%rdi\n");
 /* What a signal returns to is changed: the mask of signals, then its own code, endlessly; 32 KB is what there is of frames. */
 CODE(deaf, "movb $0xff, %al\n movl $8, %ecx\n rep stosb\n movq %rsi, %rdi\n 2: jmp 2b\n");
@@ -263,7 +263,7 @@ static void hijacks(void **state)
         }
     }
     broken = n->broken;
-    LOAD(jump_list, (uint64_t)(uintptr_t)n->code.op - 2, 0, DATA, 0);
+    LOAD(jump_list, (uint64_t)(uintptr_t)n->code.op - 2, 0, DATA, (uint64_t)(uintptr_t)n->win->stack + 4096);
     *(uint32_t *)(h.ram + DATA) = 0;
     assert_int_equal(run(), FAULT + 13);
     assert_int_equal(*(const uint32_t *)(h.ram + DATA), 1);
