@@ -253,7 +253,7 @@ static void hijacks(void **state)
             { n->code.signal, SYS_getpid }, { n->code.handed - 2, SYS_getpid }, { n->code.listed - 2, SYS_getpid }, { n->code.start, 0 },
             { n->code.op - 2, SYS_mmap }, { n->code.op - 2, SYS_munmap }, { n->code.op - 2, SYS_getpid }, { n->code.returned - 2, SYS_getpid } };
 
-        for (unsigned i = 0; i < 2 * COUNT(to); i++) { /* and step by step, so that there are signals in what follows */
+        for (unsigned i = 0; i < 2 * COUNT(to); i++) { /* and step by step, so that a signal comes where it arrives */
             const uint8_t *code = i < COUNT(to) ? jump : jump_step, *end = i < COUNT(to) ? jump_end : jump_step_end;
 
             load(code, end, (uint64_t)(uintptr_t)to[i % COUNT(to)].at, to[i % COUNT(to)].nr, 0, (uint64_t)(uintptr_t)n->win->stack + 4096);
