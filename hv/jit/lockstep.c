@@ -198,17 +198,18 @@ static bool step(struct hv_vp *vp, struct lockstep *l)
     l->op[l->ninsns] = (uint16_t)in->op;
     l->len[l->ninsns++] = in->len;
     l->undef = in->op == X86_OP_DIV || in->op == X86_OP_IDIV ? (unsigned)F_ALL : l->undef & ~wr;
-    /* A branch to the next instruction leaves the block all the same: tell by a target that is elsewhere. */
+    /* A branch to the next instruction leaves the block all the same: tell by a target that is elsewhere, and within the
+     * segment as it is. */
     here = (in->op == X86_OP_JCC || in->op == X86_OP_JCXZ || in->op == X86_OP_LOOP || in->op == X86_OP_JMP_NEAR) && !in->imm;
     if (here)
-        in->imm = 1;
+        in->imm = -1;
     if (!(in->op >= X86_OP_X87 ? x86_exec_vec(vp, in) : x86_exec_integer(vp, in)))
         give_up(vp, LOCKSTEP_OP);
     l->done++;
     if (vp->cpu.rip == next)
         return true;
-    if (here)
-        vp->cpu.rip = next;
+    if (here) /* the next instruction, or what operand size 16 leaves of its address */
+        vp->cpu.rip = in->osize == 2 ? (uint16_t)next : next;
     return false;
 }
 
